@@ -1,0 +1,34 @@
+/* HTTP client: libcurl's multi interface in the sd-event loop. Used by workerd (models) and coordinatord
+ * (webhooks). Connections are kept and reused; HTTP/2 when the server offers it over TLS. */
+#pragma once
+
+#include <systemd/sd-event.h>
+
+#include "common/base/util.h"
+
+struct httpc;
+struct httpc_request;
+
+struct httpc_config {
+        const char *method;
+        const char *url;
+        const char *const *headers; /* "Name: value", NULL-terminated */
+        struct span body;           /* copied */
+        uint64_t connect_timeout_usec; /* 0 = 10 s */
+        uint64_t stall_usec;           /* no byte received for this long: -ETIMEDOUT; 0 = 60 s */
+        uint64_t total_usec;           /* 0 = none */
+        size_t body_max;               /* of the answer; beyond it -EMSGSIZE; 0 = 64 MiB */
+        /* All may be NULL. status is the HTTP status. on_data gets bytes as they arrive. */
+        void (*on_head)(void *userdata, long status);
+        void (*on_header)(void *userdata, const char *name, struct span value); /* name in lower case */
+        void (*on_data)(void *userdata, struct span data);
+        /* r: 0 = the whole answer arrived (any status); -ETIMEDOUT, -ECONNREFUSED, -ECONNRESET, -EMSGSIZE,
+         * -EPROTO, -EHOSTUNREACH; text says more. Not called after httpc_cancel. */
+        void (*on_done)(void *userdata, int r, long status, const char *text);
+        void *userdata;
+};
+int httpc_new(sd_event *e, struct httpc **ret) mustuse;
+struct httpc *httpc_free(struct httpc *h); /* cancels everything */
+DEFINE_CLEANUP(struct httpc, httpc_free)
+int httpc_start(struct httpc *h, const struct httpc_config *c, struct httpc_request **ret) mustuse;
+void httpc_cancel(struct httpc_request *r); /* at once, also from inside its own callbacks */

@@ -1,0 +1,77 @@
+/* PostgreSQL without blocking: a bounded pool of libpq connections in the sd-event loop, pipelined.
+ *
+ * A batch is a list of statements that is one transaction: all or nothing (libpq pipeline mode, one Sync).
+ * Statements are prepared once per connection, keyed by their text. Batches beyond queue_max are refused
+ * with -EAGAIN: the caller answers 503. A batch whose connection is lost after it was sent ends with
+ * -ECONNRESET: it may or may not have happened (R5); one not yet sent is sent on another connection or waits.
+ * Timeouts set on every connection (R13): connect 2 s, tcp_user_timeout 5 s, statement, lock and
+ * idle-in-transaction timeouts. */
+#pragma once
+
+#include <libpq-fe.h>
+#include <systemd/sd-event.h>
+
+#include "common/base/util.h"
+
+struct pg_pool;
+struct pg_batch;
+
+struct pg_config {
+        const char *conninfo; /* libpq keywords; the password comes from passfile */
+        const char *passfile; /* NULL = libpq's defaults */
+        const char *application;
+        unsigned connections; /* 1 gives strict order of batches */
+        size_t queue_max;     /* waiting batches; 0 = 10000 */
+        uint64_t statement_timeout_usec; /* 0 = 5 s */
+        void (*on_state)(void *userdata, bool up); /* first connection up / last one lost; may be NULL */
+        void *userdata;
+};
+int pg_pool_new(sd_event *e, const struct pg_config *c, struct pg_pool **ret) mustuse;
+struct pg_pool *pg_pool_free(struct pg_pool *p); /* waiting batches end with -ECANCELED */
+DEFINE_CLEANUP(struct pg_pool, pg_pool_free)
+bool pg_pool_up(const struct pg_pool *p);
+size_t pg_pool_waiting(const struct pg_pool *p);
+
+struct pg_error {
+        char sqlstate[6]; /* "23505" unique violation; "" when it was the connection */
+        char message[256];
+};
+/* r == 0: results[i] belongs to the i-th statement; borrowed until the callback returns.
+ * -EREMOTEIO: the database refused (see *error), nothing was changed.
+ * -ECONNRESET: lost after sending, unknown. -ETIMEDOUT, -ECANCELED: never sent. */
+typedef void (*pg_done_fn)(void *userdata, int r, PGresult **results, size_t n,
+                           const struct pg_error *error);
+
+struct pg_batch *pg_batch_new(void);
+struct pg_batch *pg_batch_free(struct pg_batch *b);
+DEFINE_CLEANUP(struct pg_batch, pg_batch_free)
+/* Parameters are copied. Formats in `types`, one letter each:
+ *   s char *, NULL = SQL null     t struct span (text)     b struct span (bytea, sent binary)
+ *   i int64_t                     u uint64_t               f double        B int (bool)
+ * sql must be a string literal or live as long as the pool. Results come in text format. */
+void pg_batch_add(struct pg_batch *b, const char *sql, const char *types, ...);
+size_t pg_batch_count(const struct pg_batch *b);
+size_t pg_batch_bytes(const struct pg_batch *b);
+
+/* Takes the batch in every case; on a negative result fn is never called. */
+int pg_submit(struct pg_pool *p, struct pg_batch *b, pg_done_fn fn, void *userdata) mustuse;
+/* One statement: pg_batch_new + add + submit. */
+int pg_query(struct pg_pool *p, pg_done_fn fn, void *userdata, const char *sql, const char *types, ...) mustuse;
+void pg_forget(struct pg_pool *p, void *userdata); /* callbacks with this userdata never run; the statements do */
+
+/* Reading a text-format result. */
+const char *pg_str(const PGresult *r, int row, int col); /* NULL for SQL null */
+int64_t pg_i64(const PGresult *r, int row, int col);     /* 0 for SQL null */
+bool pg_bool(const PGresult *r, int row, int col);
+int pg_bytea(const PGresult *r, int row, int col, void **ret, size_t *ret_len) mustuse;
+
+/* Numbered migrations, run blocking at start before the loop (the only blocking use of libpq): files
+ * NNNN_name.sql embedded in the daemon, applied in order in one transaction each under an advisory lock,
+ * recorded in SCHEMA.migration. A database that is newer than the daemon is refused with -EPROTO. */
+struct pg_migration {
+        int number;
+        const char *name;
+        const char *sql;
+};
+int pg_migrate(const struct pg_config *c, const char *schema, const struct pg_migration *m, size_t n,
+               char **ret_error) mustuse;

@@ -1,0 +1,69 @@
+/* How messages travel: generic pack and unpack of the structs that gen.py makes from the schemas.
+ *
+ * Frame = msgpack array [version, message id, correlation (bin 16), sent at (us since 1970), flags, body];
+ * body = msgpack array of the message's fields in schema order, append-only. Receivers ignore extra
+ * trailing fields of body and frame; fields missing at the end of body are absent (optional) or an error.
+ * wire_check runs before msgpack-c's unpack, always: bounded depth, every announced element has at least
+ * a byte left, no ext types (msgpack-c 4 trusts announced counts: 5 bytes made it map 2 GB).
+ *
+ * C types by schema type: str -> const char * (NUL-terminated, no NUL inside, valid UTF-8; NULL = absent),
+ * text -> struct span (valid UTF-8), bin -> struct span, u32 u64 i64 f64 bool, enum:x -> enum x,
+ * struct:x -> struct x (nested), list:T -> { T *NAME; size_t n_NAME; }. Optional scalars have `bool has_NAME`.
+ */
+#pragma once
+
+#include "common/base/buf.h"
+
+#define WIRE_VERSION 1
+#define WIRE_DEPTH_MAX 16
+#define WIRE_CORRELATION 16
+
+struct wire_field;
+struct wire_struct {
+        const char *name;
+        const struct wire_field *fields;
+        size_t n_fields;
+        size_t size; /* sizeof the C struct */
+};
+struct wire_msg {
+        struct wire_struct body;
+        uint16_t id;
+        const struct wire_msg *reply; /* NULL: one-way */
+        size_t frame_max;             /* largest legal frame, from the schema's limits */
+};
+
+enum wire_flags {
+        WIRE_REQUEST = 1, /* wants a reply */
+        WIRE_REPLY = 2,   /* is one */
+};
+
+struct wire_envelope {
+        uint16_t id;
+        uint8_t flags;
+        uint8_t correlation[WIRE_CORRELATION];
+        uint64_t sent_us;
+        struct span body; /* borrowed from the frame */
+};
+
+/* Appends a whole frame. -EMSGSIZE when a field breaks its limit (named in a debug log line), else 0. */
+int wire_pack(struct buf *out, const struct wire_msg *type, const void *msg, uint8_t flags,
+              const uint8_t correlation[static WIRE_CORRELATION]) mustuse;
+
+/* 0, -EBADMSG (not a well-formed frame), -EPROTO (other version). */
+int wire_open(struct span frame, struct wire_envelope *ret) mustuse;
+
+/* Decoded messages live in an arena; strings of type text and bin borrow from the frame. */
+struct wire_arena;
+struct wire_arena *wire_arena_new(void);
+struct wire_arena *wire_arena_free(struct wire_arena *a);
+DEFINE_CLEANUP(struct wire_arena, wire_arena_free)
+/* *ret points to a struct of type->body.size inside the arena. -EBADMSG when a field is missing, of the
+ * wrong type or over its limit. */
+int wire_unpack(const struct wire_msg *type, struct span body, struct wire_arena *a, void **ret) mustuse;
+
+/* Structure check only; what every unpack runs first. */
+int wire_check(struct span data, unsigned depth_max) mustuse;
+
+const struct wire_msg *wire_msg_by_id(uint16_t id); /* NULL when unknown */
+
+#include "proto/messages.h" /* generated: enums, structs, extern const struct wire_msg wire_NAME */
