@@ -23,6 +23,9 @@ struct fdlink_server_config {
         bool any_uid;  /* the directory's permissions decide */
         const struct fdlink_route *routes;
         size_t n_routes;
+        /* A connection of which a handler has seen a request ended (peer gone, link error, server freed); what was
+         * given to it can be dropped. May be NULL. */
+        void (*on_end)(void *userdata, uint64_t connection);
         void *userdata;
 };
 int fdlink_server_new(const struct fdlink_server_config *c, struct fdlink_server **ret) mustuse;
@@ -30,6 +33,8 @@ struct fdlink_server *fdlink_server_free(struct fdlink_server *s);
 DEFINE_CLEANUP(struct fdlink_server, fdlink_server_free)
 /* fd may be -1; it is duplicated to the peer and stays the caller's. */
 int fdlink_reply(struct fdlink_request *req, const void *msg, int fd);
+/* Number of the connection that asked: counts from 1 and is never used again. Still right once it ended. */
+uint64_t fdlink_request_connection(const struct fdlink_request *req);
 int fdlink_reply_error(struct fdlink_request *req, enum error_code code, const char *fmt, ...) printf_like(3, 4);
 
 /* A client connects on the first call and again after a loss. Calls pending at a loss end with -ECONNRESET. */
