@@ -7,8 +7,8 @@ struct buf {
         char *data;   /* NULL until something was added; always NUL-terminated after buf_append* */
         size_t len;   /* bytes in use */
         size_t cap;   /* bytes allocated */
-        size_t limit; /* 0 = no limit beyond memory; else appending beyond it gives -EMSGSIZE */
-        size_t off;   /* bytes already consumed from the front, < = len */
+        size_t limit; /* of unconsumed bytes; 0 = memory only; appending beyond it gives -EMSGSIZE */
+        size_t off;   /* bytes already consumed from the front, <= len */
 };
 
 #define BUF_INIT ((struct buf){ 0 })
@@ -38,9 +38,9 @@ static inline char *buf_tail(struct buf *b)
 void buf_added(struct buf *b, size_t n);
 
 /* The unconsumed part. */
-static inline const char *buf_head(const struct buf *b)
+static inline const char *buf_head(const struct buf *b) /* never NULL */
 {
-        return b->data + b->off;
+        return b->data ? b->data + b->off : "";
 }
 static inline size_t buf_pending(const struct buf *b)
 {

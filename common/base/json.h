@@ -15,11 +15,7 @@ struct json_problem {
         char message[200]; /* "name must be a string of 1 to 200 characters" */
 };
 
-static inline void json_decrefp(json_t **j)
-{
-        json_decref(*j);
-}
-#define cleanup_json CLEANUP(json_decrefp)
+#define cleanup_json CLEANUP(json_decrefp) /* the function is jansson's own */
 
 /* 0, or -EINVAL with *problem filled. */
 int json_parse(const char *data, size_t n, json_t **ret, struct json_problem *problem) mustuse;
