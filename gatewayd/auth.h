@@ -1,0 +1,43 @@
+/* Who asks: bearer tokens looked up by SHA-256 in core.auth_token (short cache), single-use tickets
+ * for browsers that cannot send headers, and the Origin rule for upgrades. Secrets are never
+ * logged. */
+#pragma once
+
+#include "common/base/util.h"
+
+struct gateway;
+struct http_request;
+struct auth;
+
+enum role { ROLE_VIEWER, ROLE_USER, ROLE_ADMIN, ROLE_MAX }; /* each may do what those before may */
+const char *role_name(enum role r);
+int role_parse(const char *s, enum role *ret) mustuse;
+
+struct principal {
+        char tenant[65];
+        char name[65];
+        enum role role;
+        char token_hash[SHA256_HEX]; /* "" for public routes */
+};
+
+int auth_new(struct gateway *g, struct auth **ret) mustuse;
+struct auth *auth_free(struct auth *a);
+DEFINE_CLEANUP(struct auth, auth_free)
+
+/* Finds out who sends the request, then calls fn once, perhaps before it returns: r 0 with *who,
+ * -EACCES no or wrong token or ticket, -EAGAIN the database cannot be asked now. allow_ticket:
+ * ?token= counts. */
+typedef void (*auth_fn)(struct http_request *req, int r, const struct principal *who);
+void auth_check(struct auth *a, struct http_request *req, bool allow_ticket, auth_fn fn);
+void auth_forget(struct auth *a, struct http_request *req); /* the callback never runs */
+
+/* POST /tickets: {"ticket","expires_in":30}; single use, 30 s, carries the asker's principal. */
+void auth_ticket_route(struct http_request *req);
+
+/* Open streams ask every 5 s whether their token still stands: fn(userdata) when it was revoked. */
+bool auth_still_valid(struct auth *a,
+                      const char *token_hash); /* from the cache; starts a refresh */
+
+/* Same-origin rule for upgrades: an absent Origin is fine (not a browser); else its host and port
+ * must be those of Host, or it must be in the setting allowed_origins. */
+bool auth_origin_ok(const struct gateway *g, const char *origin, const char *host);

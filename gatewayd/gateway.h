@@ -1,0 +1,61 @@
+/* The manager of gatewayd: owns the loop's sources, the links to the other daemons and every table.
+ */
+#pragma once
+
+#include "common/io/daemon.h"
+#include "common/io/fdlink.h"
+#include "common/io/pg.h"
+#include "common/io/rpc.h"
+#include "gatewayd/auth.h"
+#include "gatewayd/http.h"
+#include "gatewayd/ws.h"
+
+struct gateway_settings {
+        char *listen;           /* "127.0.0.1:8765", or a path */
+        char *documents_listen; /* "" = none */
+        bool listen_public;
+        char *allowed_origins; /* comma list of scheme://host[:port] */
+        char *web_dir;
+        char *demo_dir; /* "" = none; served at /demo/ */
+        bool demo;
+        char *coordinator_socket;
+        char *bus_socket;
+        char *documents_socket;
+        char *documents_descriptor_socket;
+        char *database;
+        char *database_passfile;
+        uint64_t database_connections;
+        uint64_t connections_max;
+        uint64_t connections_per_address;
+        uint64_t body_max;
+        uint64_t upload_max;
+        uint64_t head_timeout, body_timeout, idle_timeout, write_timeout; /* us */
+        uint64_t request_timeout; /* us: calls to other daemons */
+        uint64_t ping_interval;   /* us */
+};
+extern const struct setting gateway_settings_table[];
+extern const size_t n_gateway_settings;
+
+struct fanout; /* fanout.h: who is subscribed to what */
+struct static_files;
+
+struct gateway {
+        struct daemon *daemon;
+        sd_event *event;
+        const struct gateway_settings *settings;
+        char instance[UUID_MAX];            /* new at each start */
+        uint64_t started_us;                /* realtime */
+        struct pg_pool *pg;                 /* read-only role */
+        struct rpc_link *coordinator;       /* rpc_client_peer() is whom to call */
+        struct rpc_link *documents;         /* docserverd; NULL without the setting */
+        struct fdlink_client *documents_fd; /* its descriptor socket; NULL without the setting */
+        struct auth *auth;
+        struct http_server *http;
+        struct ws_server *ws;
+        struct static_files *files;
+        struct fanout *fanout;
+};
+
+int gateway_new(struct daemon *d, const struct gateway_settings *s, struct gateway **ret) mustuse;
+struct gateway *gateway_free(struct gateway *g);
+DEFINE_CLEANUP(struct gateway, gateway_free)
