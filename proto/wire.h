@@ -1,14 +1,17 @@
 /* How messages travel: generic pack and unpack of the structs that gen.py makes from the schemas.
  *
- * Frame = msgpack array [version, message id, correlation (bin 16), sent at (us since 1970), flags, body];
- * body = msgpack array of the message's fields in schema order, append-only. Receivers ignore extra
- * trailing fields of body and frame; fields missing at the end of body are absent (optional) or an error.
- * wire_check runs before msgpack-c's unpack, always: bounded depth, every announced element has at least
- * a byte left, no ext types (msgpack-c 4 trusts announced counts: 5 bytes made it map 2 GB).
+ * Frame = msgpack array [version, message id, correlation (bin 16), sent at (us since 1970), flags,
+ * body]; body = msgpack array of the message's fields in schema order, append-only. Receivers
+ * ignore extra trailing fields of body and frame; fields missing at the end of body are absent
+ * (optional) or an error. Packing goes through msgpack-c. Reading does not: msgpack-c 4 trusts
+ * announced counts (5 bytes made it map 2 GB), so a small reader of our own checks the structure
+ * (depth, every announced element has at least a byte left, no ext types) and unpacks straight into
+ * the structs, limits first, then memory.
  *
- * C types by schema type: str -> const char * (NUL-terminated, no NUL inside, valid UTF-8; NULL = absent),
- * text -> struct span (valid UTF-8), bin -> struct span, u32 u64 i64 f64 bool, enum:x -> enum x,
- * struct:x -> struct x (nested), list:T -> { T *NAME; size_t n_NAME; }. Optional scalars have `bool has_NAME`.
+ * C types by schema type: str -> const char * (NUL-terminated, no NUL inside, valid UTF-8; NULL =
+ * absent), text -> struct span (valid UTF-8), bin -> struct span (data NULL = absent), u32 u64 i64
+ * f64 bool, enum:x -> enum x, struct:x -> struct x (nested), list:T -> { T *NAME; size_t n_NAME; }.
+ * Optional scalars have `bool has_NAME`.
  */
 #pragma once
 
@@ -45,9 +48,15 @@ struct wire_envelope {
         struct span body; /* borrowed from the frame */
 };
 
-/* Appends a whole frame. -EMSGSIZE when a field breaks its limit (named in a debug log line), else 0. */
+/* Appends a whole frame. msg may be NULL for a message without fields. Leaves `out` as it was on
+ * failure: -EMSGSIZE (a field, the frame or the buffer is over its limit), -EINVAL (a required str
+ * is NULL, an enum is out of range), -EILSEQ (a str or text is not valid UTF-8). A required text or
+ * bin may be {NULL, 0}. */
 int wire_pack(struct buf *out, const struct wire_msg *type, const void *msg, uint8_t flags,
               const uint8_t correlation[static WIRE_CORRELATION]) mustuse;
+
+/* For logs after a failed wire_pack: the name of the field at fault; NULL when there is none. */
+const char *wire_pack_problem(const struct wire_msg *type, const void *msg);
 
 /* 0, -EBADMSG (not a well-formed frame), -EPROTO (other version). */
 int wire_open(struct span frame, struct wire_envelope *ret) mustuse;
@@ -57,9 +66,12 @@ struct wire_arena;
 struct wire_arena *wire_arena_new(void);
 struct wire_arena *wire_arena_free(struct wire_arena *a);
 DEFINE_CLEANUP(struct wire_arena, wire_arena_free)
-/* *ret points to a struct of type->body.size inside the arena. -EBADMSG when a field is missing, of the
- * wrong type or over its limit. */
-int wire_unpack(const struct wire_msg *type, struct span body, struct wire_arena *a, void **ret) mustuse;
+/* Forgets all messages, keeps a little memory for the next ones. */
+void wire_arena_reset(struct wire_arena *a);
+/* *ret points to a struct of type->body.size inside the arena. -EBADMSG when a field is missing, of
+ * the wrong type or over its limit. */
+int wire_unpack(const struct wire_msg *type, struct span body, struct wire_arena *a,
+                void **ret) mustuse;
 
 /* Structure check only; what every unpack runs first. */
 int wire_check(struct span data, unsigned depth_max) mustuse;
