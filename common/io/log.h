@@ -2,7 +2,8 @@
  *
  * A line on stderr reads: 2026-11-20T13:07:57.123456Z coordinatord info [SESSION=...] text
  * Fields (SESSION, SLOT, PEER, MSG, ...) are set for a scope and appear on every line inside it.
- * Never log secrets or document text; log_* never fails and never blocks for long. */
+ * Control characters are escaped. When the reader of stderr stands still, lines are dropped and counted.
+ * Never log secrets or document text; log_* never fails and never blocks for long (50 ms). */
 #pragma once
 
 #include <syslog.h>
