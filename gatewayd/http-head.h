@@ -60,6 +60,7 @@ struct http_refusal {
 ssize_t http_head_parse(const char *data, size_t n, struct http_head *ret,
                         struct http_refusal *refusal) mustuse;
 
+bool http_is_token_char(char c);
 bool http_name_eq(struct span name, const char *lower); /* case-insensitive, ASCII */
 /* First header of that name (lower case), or NULL. */
 const struct http_header *http_head_find(const struct http_head *h, const char *lower);
