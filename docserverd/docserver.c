@@ -1,0 +1,229 @@
+/* Builds docserverd's manager: settings, routes, the links, and the order in which all of it ends.
+ */
+#include "docserver.h"
+
+#include <signal.h>
+#include <sys/resource.h>
+
+#include "common/io/log.h"
+#include "proto/messages.h"
+#include "sweep.h"
+#include "uploads.h"
+
+#define JOBS_MAX 4096u
+#define SOCKET_MODE 0660 /* the folder decides who gets that far */
+
+#define SETTING(member, kind_, ...)                                                                \
+        {                                                                                          \
+                .name = #member, .kind = (kind_),                                                  \
+                .offset = offsetof(struct docserver_settings, member), __VA_ARGS__                 \
+        }
+
+const struct setting docserver_settings_table[] = {
+        SETTING(database, SETTING_STRING,
+                .help = "Connection to PostgreSQL in libpq's keywords, without a password."),
+        SETTING(database_passfile, SETTING_PATH, .fallback = "",
+                .help = "File with the password, in libpq's passfile format."),
+        SETTING(database_connections, SETTING_INT, .fallback = "4", .min = "1", .max = "64",
+                .help = "Connections to PostgreSQL."),
+        SETTING(socket, SETTING_PATH, .fallback = "/run/berth/docs.sock",
+                .help = "Socket for requests."),
+        SETTING(descriptor_socket, SETTING_PATH, .fallback = "/run/berth/docs-fd.sock",
+                .help = "Socket that hands out descriptors of documents and uploads."),
+        SETTING(blob_dir, SETTING_PATH, .fallback = "/var/lib/berth/blobs",
+                .help = "Folder for the documents' bytes."),
+        SETTING(upload_max, SETTING_SIZE, .fallback = "5G", .min = "1K", .max = "1024T",
+                .help = "Largest document."),
+        SETTING(uploads_open_max, SETTING_INT, .fallback = "256", .min = "1", .max = "100000",
+                .help = "Uploads that may be on their way at once."),
+        SETTING(upload_lifetime, SETTING_DURATION, .fallback = "1h", .min = "1s", .max = "7d",
+                .help = "An upload that is not finished by then is dropped."),
+        SETTING(orphan_age, SETTING_DURATION, .fallback = "1h", .min = "0", .max = "30d",
+                .help = "Bytes that belong to no document are removed when they are older than "
+                        "this."),
+        SETTING(sweep_interval, SETTING_DURATION, .fallback = "10min", .min = "50ms", .max = "7d",
+                .help = "Time between two searches for such bytes."),
+};
+const size_t n_docserver_settings = ARRAY_LEN(docserver_settings_table);
+
+static const struct rpc_route routes[] = {
+        { &wire_document_create, route_document_create },
+        { &wire_document_replace, route_document_replace },
+        { &wire_document_patch, route_document_patch },
+        { &wire_document_delete, route_document_delete },
+};
+
+static const struct fdlink_route descriptor_routes[] = {
+        { &wire_upload_begin, route_upload_begin },
+        { &wire_upload_drop, route_upload_drop },
+        { &wire_document_open, route_document_open },
+};
+
+/* ---- files that are not wanted any more ---- */
+
+struct drop {
+        struct job job;
+        struct blob_store *blobs;
+        struct blob_file file;
+};
+
+static int drop_run(struct job *j)
+{
+        struct drop *d = container_of(j, struct drop, job);
+        blob_file_done(d->blobs, &d->file);
+        return 0;
+}
+
+static void drop_done(struct job *j, int r)
+{
+        struct drop *d = container_of(j, struct drop, job);
+        blob_file_done(d->blobs, &d->file);
+        free(d);
+}
+
+int docserver_submit(struct docserver *d, struct job *j)
+{
+        return d->jobs ? jobs_submit(d->jobs, j) : -ECANCELED;
+}
+
+void docserver_drop_file(struct docserver *d, struct blob_file *f)
+{
+        if (f->fd < 0)
+                return;
+        struct drop *drop = xnew(struct drop);
+        drop->job = (struct job){ .run = drop_run, .done = drop_done };
+        drop->blobs = d->blobs;
+        drop->file = *f;
+        *f = BLOB_FILE_INIT;
+        if (docserver_submit(d, &drop->job) < 0)
+                drop_done(&drop->job, 0);
+}
+
+static void on_drop(void *userdata, struct blob_file *f)
+{
+        docserver_drop_file(userdata, f);
+}
+
+static void on_descriptors_end(void *userdata, uint64_t connection)
+{
+        struct docserver *d = userdata;
+        uploads_drop_connection(d->uploads, connection);
+}
+
+/* ---- start and end ---- */
+
+static void on_database(void *userdata, bool up)
+{
+        log_at(up ? LOG_INFO : LOG_WARNING, "Database is %s", up ? "reachable" : "gone");
+}
+
+/* Each open upload is a descriptor. */
+static void raise_descriptors(void)
+{
+        struct rlimit limit;
+        if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+                return;
+        limit.rlim_cur = limit.rlim_max;
+        if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+                log_errno(LOG_WARNING, errno, "Raising the limit of open files failed");
+}
+
+static int open_links(struct docserver *d)
+{
+        cleanup_free char *endpoint = xasprintf("ipc://%s", d->settings->socket);
+        struct rpc_config rpc = {
+                .event = d->event,
+                .zmq = d->daemon->zmq,
+                .endpoint = endpoint,
+                .mode = SOCKET_MODE,
+                .routes = routes,
+                .n_routes = ARRAY_LEN(routes),
+                .userdata = d,
+        };
+        int r = rpc_server_new(&rpc, &d->link);
+        if (r < 0)
+                return log_errno(LOG_ERR, r, "Listening on %s failed", d->settings->socket);
+        struct fdlink_server_config descriptors = {
+                .event = d->event,
+                .path = d->settings->descriptor_socket,
+                .mode = SOCKET_MODE,
+                .any_uid = true,
+                .routes = descriptor_routes,
+                .n_routes = ARRAY_LEN(descriptor_routes),
+                .on_end = on_descriptors_end,
+                .userdata = d,
+        };
+        r = fdlink_server_new(&descriptors, &d->descriptors);
+        if (r < 0)
+                return log_errno(LOG_ERR, r, "Listening on %s failed",
+                                 d->settings->descriptor_socket);
+        return 0;
+}
+
+static int open_store(struct docserver *d)
+{
+        cleanup_free char *error = NULL;
+        int r = blob_store_open(d->settings->blob_dir, &d->blobs, &error);
+        if (r < 0) {
+                log_error("%s", error);
+                return r;
+        }
+        struct pg_config pg = {
+                .conninfo = d->settings->database,
+                .passfile = strempty(d->settings->database_passfile)
+                                    ? NULL
+                                    : d->settings->database_passfile,
+                .application = "docserverd",
+                .connections = (unsigned) d->settings->database_connections,
+                .on_state = on_database,
+                .userdata = d,
+        };
+        r = pg_pool_new(d->event, &pg, &d->pg);
+        if (r < 0)
+                return log_errno(LOG_ERR, r, "Setting up the database connections failed");
+        r = jobs_new(d->event, JOBS_MAX, &d->jobs);
+        if (r < 0)
+                return log_errno(LOG_ERR, r, "Starting the worker thread failed");
+        return 0;
+}
+
+int docserver_new(struct daemon *daemon, const struct docserver_settings *s, struct docserver **ret)
+{
+        cleanup_docserver struct docserver *d = xnew(struct docserver);
+        d->daemon = daemon;
+        d->event = daemon->event;
+        d->settings = s;
+        raise_descriptors();
+        (void) signal(SIGIO, SIG_IGN); /* somebody broke the lease of a sealed upload */
+
+        int r = open_store(d);
+        if (r < 0)
+                return r;
+        d->claims = claims_new();
+        d->uploads = uploads_new(s->uploads_open_max, on_drop, d);
+        r = sweep_new(d, &d->sweep);
+        if (r < 0)
+                return r;
+        r = open_links(d);
+        if (r < 0)
+                return r;
+        *ret = TAKE_PTR(d);
+        return 0;
+}
+
+/* First what still calls back and answers, then what it answers on, then the tables. */
+struct docserver *docserver_free(struct docserver *d)
+{
+        if (!d)
+                return NULL;
+        jobs_free(TAKE_PTR(d->jobs));
+        pg_pool_free(TAKE_PTR(d->pg));
+        fdlink_server_free(d->descriptors);
+        rpc_link_free(d->link);
+        sweep_free(d->sweep);
+        uploads_free(d->uploads);
+        claims_free(d->claims);
+        blob_store_free(d->blobs);
+        free(d);
+        return NULL;
+}

@@ -1,0 +1,72 @@
+/* The manager of docserverd: owns the loop's sources, the links, the blob store and every table. */
+#pragma once
+
+#include "blobs.h"
+#include "claims.h"
+#include "common/io/daemon.h"
+#include "common/io/fdlink.h"
+#include "common/io/pg.h"
+#include "common/io/rpc.h"
+#include "jobs.h"
+
+struct docserver_settings {
+        char *database;
+        char *database_passfile;
+        uint64_t database_connections;
+        char *socket;
+        char *descriptor_socket;
+        char *blob_dir;
+        uint64_t upload_max;
+        uint64_t uploads_open_max;
+        uint64_t upload_lifetime; /* us */
+        uint64_t orphan_age;      /* us */
+        uint64_t sweep_interval;  /* us */
+};
+extern const struct setting docserver_settings_table[];
+extern const size_t n_docserver_settings;
+
+struct uploads;
+struct sweep;
+
+struct docserver {
+        struct daemon *daemon;
+        sd_event *event;
+        const struct docserver_settings *settings;
+        struct blob_store *blobs;
+        struct jobs *jobs;  /* NULL while the daemon ends: submitting then fails */
+        struct pg_pool *pg; /* the same */
+        struct claims *claims;
+        struct uploads *uploads;
+        struct sweep *sweep;
+        struct rpc_link *link;
+        struct fdlink_server *descriptors;
+        size_t puts; /* uploads that are being turned into documents */
+};
+
+int docserver_new(struct daemon *d, const struct docserver_settings *s,
+                  struct docserver **ret) mustuse;
+struct docserver *docserver_free(struct docserver *d);
+DEFINE_CLEANUP(struct docserver, docserver_free)
+#define cleanup_docserver CLEANUP(docserver_freep)
+
+int docserver_submit(struct docserver *d,
+                     struct job *j) mustuse; /* -EAGAIN full, -ECANCELED ending */
+/* Closes (and forgets) a file on the worker thread: freeing the blocks of a large one takes its
+ * time. */
+void docserver_drop_file(struct docserver *d, struct blob_file *f);
+
+/* Handlers, one file per message family; the tables are in docserver.c. */
+int route_upload_begin(void *userdata, struct fdlink_request *req, const void *msg);
+int route_upload_drop(void *userdata, struct fdlink_request *req, const void *msg);
+int route_document_open(void *userdata, struct fdlink_request *req, const void *msg);
+int route_document_create(void *userdata, struct rpc_peer *peer, struct rpc_request *req,
+                          const void *msg);
+int route_document_replace(void *userdata, struct rpc_peer *peer, struct rpc_request *req,
+                           const void *msg);
+int route_document_patch(void *userdata, struct rpc_peer *peer, struct rpc_request *req,
+                         const void *msg);
+int route_document_delete(void *userdata, struct rpc_peer *peer, struct rpc_request *req,
+                          const void *msg);
+
+/* Answers a request whose store call ended with r < 0. */
+void docserver_reply_failure(struct rpc_request *req, int r);

@@ -1,0 +1,340 @@
+/* Turns an upload into a document or a new version of one: seal, hash, claim, publish, store,
+ * answer.
+ *
+ * Every step is asynchronous and ends in put_end, the only place that answers. What died on the way
+ * is a blob without a row at most, which the sweep removes. */
+#include "docserver.h"
+
+#include "common/base/buf.h"
+#include "common/io/log.h"
+#include "proto/messages.h"
+#include "store.h"
+#include "uploads.h"
+
+#define HASH_SLICE (8 * MIB)
+
+struct put {
+        struct docserver *server;
+        struct rpc_request *req;
+        struct job job;
+        struct claim_wait wait;
+        bool claimed;
+
+        struct blob_file file;
+        uint64_t size;
+        bool sealed;
+        struct blob_hash *hash;
+        char checksum[SHA256_HEX];
+
+        bool replace; /* a new version of document `id`; else a new document */
+        char *id, *tenant, *filename, *content_type, *metadata, *session_id, *key, *if_match;
+        char fingerprint[SHA256_HEX];
+        struct document_tags tags;
+};
+
+static struct put *put_free(struct put *p)
+{
+        if (!p)
+                return NULL;
+        docserver_drop_file(p->server, &p->file);
+        if (p->claimed)
+                claims_unshare(p->server->claims, p->checksum);
+        p->server->puts--;
+        blob_hash_free(p->hash);
+        free(p->id);
+        free(p->tenant);
+        free(p->filename);
+        free(p->content_type);
+        free(p->metadata);
+        free(p->session_id);
+        free(p->key);
+        free(p->if_match);
+        free(p);
+        return NULL;
+}
+DEFINE_CLEANUP(struct put, put_free)
+
+static void put_end(struct put *p, int r, const char *json)
+{
+        if (r == 0) {
+                struct document_reply reply = { .document_json = span_of(json) };
+                rpc_reply(p->req, &reply);
+        } else
+                docserver_reply_failure(p->req, r);
+        (void) put_free(p);
+}
+
+static void put_refuse(struct put *p, enum error_code code, const char *message)
+{
+        rpc_reply_error(p->req, code, "%s", message);
+        (void) put_free(p);
+}
+
+/* ---- the row ---- */
+
+static void on_key_found(void *userdata, int r, const char *fingerprint, const char *json)
+{
+        struct put *p = userdata;
+        if (r < 0)
+                put_end(p, r == -ENOENT ? -EAGAIN : r, NULL);
+        else if (!streq(fingerprint, p->fingerprint))
+                put_refuse(p, ERROR_CODE_UNPROCESSABLE,
+                           "this Idempotency-Key was used with another document");
+        else if (!json)
+                put_refuse(p, ERROR_CODE_CONFLICT,
+                           "the document that this Idempotency-Key has made was deleted since");
+        else
+                put_end(p, 0, json);
+}
+
+/* Whether it was stored before the connection was lost. */
+static void on_looked(void *userdata, int r, const char *json)
+{
+        put_end(userdata, r < 0 ? -ECONNRESET : 0, json);
+}
+
+static void on_stored(void *userdata, int r, const char *json)
+{
+        struct put *p = userdata;
+        int q = r;
+        if (r == -EEXIST && p->key)
+                q = store_find_key(p->server->pg, p->tenant, p->key, on_key_found, p);
+        else if (r == -ECONNRESET && !p->replace)
+                q = store_json(p->server->pg, p->tenant, p->id, on_looked, p);
+        else {
+                put_end(p, r, json);
+                return;
+        }
+        if (q < 0)
+                put_end(p, r == -ECONNRESET ? r : q, NULL);
+}
+
+static int put_store(struct put *p)
+{
+        if (p->replace) {
+                struct store_replace replace = {
+                        .tenant = p->tenant,
+                        .id = p->id,
+                        .checksum = p->checksum,
+                        .size = p->size,
+                        .content_type = p->content_type,
+                        .if_match = p->if_match,
+                };
+                return store_replace(p->server->pg, &replace, on_stored, p);
+        }
+        struct store_document document = {
+                .id = p->id,
+                .tenant = p->tenant,
+                .filename = p->filename,
+                .content_type = p->content_type ? p->content_type : "application/octet-stream",
+                .checksum = p->checksum,
+                .size = p->size,
+                .tags = &p->tags,
+                .metadata = p->metadata ? p->metadata : "{}",
+                .session_id = p->session_id,
+                .idempotency_key = p->key,
+                .fingerprint = p->fingerprint,
+        };
+        return store_create(p->server->pg, &document, on_stored, p);
+}
+
+/* ---- the file ---- */
+
+static int publish_run(struct job *j)
+{
+        struct put *p = container_of(j, struct put, job);
+        return blob_publish(p->server->blobs, &p->file, p->checksum);
+}
+
+static void publish_done(struct job *j, int r)
+{
+        struct put *p = container_of(j, struct put, job);
+        if (r < 0 && r != -ECANCELED) {
+                log_errno(LOG_ERR, r, "Publishing blob %s failed", p->checksum);
+                r = -EAGAIN; /* a full or slow disk: nothing is stored, later it may do */
+        }
+        if (r == 0)
+                r = put_store(p);
+        if (r < 0)
+                put_end(p, r, NULL);
+}
+
+static void put_publish(struct put *p)
+{
+        p->claimed = true;
+        p->job = (struct job){ .run = publish_run, .done = publish_done };
+        int r = docserver_submit(p->server, &p->job);
+        if (r < 0)
+                put_end(p, r, NULL);
+}
+
+static void on_claimed(struct claim_wait *w)
+{
+        put_publish(container_of(w, struct put, wait));
+}
+
+/* The same key with other bytes or fields is another request. */
+static void make_fingerprint(struct put *p)
+{
+        cleanup_buf struct buf b = BUF_INIT;
+        buf_putf(&b, "%s\n%s\n%s\n%s\n", p->checksum, p->filename,
+                 p->content_type ? p->content_type : "", p->metadata ? p->metadata : "");
+        for (size_t i = 0; i < p->tags.n; i++)
+                buf_putf(&b, "%s\n", p->tags.tags[i]);
+        sha256_hex(b.data, b.len, p->fingerprint);
+}
+
+static int hash_run(struct job *j)
+{
+        struct put *p = container_of(j, struct put, job);
+        if (!p->sealed) {
+                int r = blob_seal(p->server->blobs, &p->file, p->size);
+                if (r < 0)
+                        return r;
+                p->sealed = true;
+        }
+        return blob_hash_step(p->hash, p->file.fd, HASH_SLICE, p->checksum);
+}
+
+static void hash_done(struct job *j, int r)
+{
+        struct put *p = container_of(j, struct put, job);
+        if (r == -EBUSY) {
+                put_refuse(p, ERROR_CODE_CONFLICT,
+                           "the upload's descriptor must be closed by all before it is used");
+                return;
+        }
+        if (r == -EMSGSIZE) {
+                put_refuse(p, ERROR_CODE_BAD_REQUEST,
+                           "the upload has not the size that was announced");
+                return;
+        }
+        if (r < 0) {
+                if (r != -ECANCELED)
+                        log_errno(LOG_ERR, r, "Reading an upload failed");
+                put_end(p, -EAGAIN, NULL);
+                return;
+        }
+        if (!p->replace)
+                make_fingerprint(p);
+        p->wait.granted = on_claimed;
+        if (claims_share(p->server->claims, p->checksum, &p->wait))
+                put_publish(p);
+}
+
+static void put_hash(struct put *p)
+{
+        p->hash = blob_hash_new();
+        p->job = (struct job){ .run = hash_run, .done = hash_done };
+        int r = docserver_submit(p->server, &p->job);
+        if (r < 0)
+                put_end(p, r, NULL);
+}
+
+/* ---- the requests ---- */
+
+/* The upload is used up whatever comes of it. NULL: answered. */
+static struct put *put_new(struct docserver *d, struct rpc_request *req, const char *tenant,
+                           const char *upload_id, uint64_t size)
+{
+        struct blob_file file;
+        int r = uploads_take(d->uploads, tenant, upload_id, &file);
+        if (r < 0) {
+                rpc_reply_error(req, ERROR_CODE_UNAVAILABLE,
+                                "the upload is gone; send the document again");
+                return NULL;
+        }
+        struct put *p = xnew(struct put);
+        p->server = d;
+        p->req = req;
+        p->file = file;
+        p->size = size;
+        p->tenant = xstrdup(tenant);
+        d->puts++;
+        if (size > d->settings->upload_max) {
+                put_refuse(p, ERROR_CODE_TOO_LARGE,
+                           "the document is larger than upload_max allows");
+                return NULL;
+        }
+        return p;
+}
+
+static int check_metadata(struct put *p, struct span text, struct json_problem *problem)
+{
+        cleanup_json json_t *json = NULL;
+        if (!text.data)
+                return 0;
+        int r = json_parse(text.data, text.len, &json, problem);
+        if (r < 0)
+                return r;
+        r = document_metadata_check(json, false, problem);
+        if (r < 0)
+                return r;
+        p->metadata = json_text(json);
+        return 0;
+}
+
+static int check_create(struct put *p, const struct document_create *m,
+                        struct json_problem *problem)
+{
+        const char *why = document_filename_problem(m->filename);
+        if (why) {
+                (void) snprintf(problem->message, sizeof(problem->message), "filename %s", why);
+                return -EINVAL;
+        }
+        why = m->content_type ? document_content_type_problem(m->content_type) : NULL;
+        if (why) {
+                (void) snprintf(problem->message, sizeof(problem->message), "content_type %s", why);
+                return -EINVAL;
+        }
+        for (size_t i = 0; i < m->n_tags; i++) {
+                int r = document_tags_add(&p->tags, span_of(m->tags[i]), problem);
+                if (r < 0)
+                        return r;
+        }
+        return check_metadata(p, m->metadata, problem);
+}
+
+int route_document_create(void *userdata, struct rpc_peer *peer, struct rpc_request *req,
+                          const void *msg)
+{
+        const struct document_create *m = msg;
+        struct json_problem problem = { 0 };
+        struct put *p = put_new(userdata, req, m->tenant, m->upload_id, m->size_bytes);
+        if (!p)
+                return 0;
+        if (check_create(p, m, &problem) < 0) {
+                put_refuse(p, ERROR_CODE_BAD_REQUEST, problem.message);
+                return 0;
+        }
+        char id[UUID_MAX];
+        uuid_make(id);
+        p->id = xstrdup(id);
+        p->filename = xstrdup(m->filename);
+        p->content_type = xstrdup(m->content_type);
+        p->session_id = xstrdup(m->session_id);
+        p->key = xstrdup(m->idempotency_key);
+        put_hash(p);
+        return 0;
+}
+
+int route_document_replace(void *userdata, struct rpc_peer *peer, struct rpc_request *req,
+                           const void *msg)
+{
+        const struct document_replace *m = msg;
+        struct put *p = put_new(userdata, req, m->tenant, m->upload_id, m->size_bytes);
+        if (!p)
+                return 0;
+        const char *why = m->content_type ? document_content_type_problem(m->content_type) : NULL;
+        if (why) {
+                put_refuse(p, ERROR_CODE_BAD_REQUEST,
+                           "content_type must be a media type such as text/plain");
+                return 0;
+        }
+        p->replace = true;
+        p->id = xstrdup(m->document_id);
+        p->content_type = xstrdup(m->content_type);
+        p->if_match = xstrdup(m->if_match);
+        put_hash(p);
+        return 0;
+}

@@ -1,0 +1,123 @@
+/* Changes and deletes documents that are there. */
+#include "docserver.h"
+
+#include "proto/messages.h"
+#include "store.h"
+#include "sweep.h"
+
+void docserver_reply_failure(struct rpc_request *req, int r)
+{
+        switch (r) {
+        case -ENOENT:
+                rpc_reply_error(req, ERROR_CODE_NOT_FOUND, "there is no such document");
+                break;
+        case -ESTALE:
+                rpc_reply_error(req, ERROR_CODE_PRECONDITION_FAILED,
+                                "the document has changed since; read it again");
+                break;
+        case -EOVERFLOW:
+                rpc_reply_error(req, ERROR_CODE_TOO_LARGE,
+                                "the document's metadata would grow too large");
+                break;
+        case -ECONNRESET:
+                rpc_reply_error(req, ERROR_CODE_UNAVAILABLE,
+                                "the database was lost on the way; look whether it happened before "
+                                "trying again");
+                break;
+        case -EIO:
+                rpc_reply_error(req, ERROR_CODE_INTERNAL, "the document could not be stored");
+                break;
+        default:
+                rpc_reply_error(req, ERROR_CODE_UNAVAILABLE,
+                                "documents cannot be stored right now; try again");
+                break;
+        }
+}
+
+static void on_document(void *userdata, int r, const char *json)
+{
+        struct rpc_request *req = userdata;
+        if (r < 0) {
+                docserver_reply_failure(req, r);
+                return;
+        }
+        struct document_reply reply = { .document_json = span_of(json) };
+        rpc_reply(req, &reply);
+}
+
+/* Parsed and written again: what the database gets is what our own parser has understood. */
+static int read_metadata(struct span text, char **ret, struct json_problem *problem)
+{
+        cleanup_json json_t *json = NULL;
+        if (!text.data) {
+                *ret = NULL;
+                return 0;
+        }
+        int r = json_parse(text.data, text.len, &json, problem);
+        if (r < 0)
+                return r;
+        r = document_metadata_check(json, true, problem);
+        if (r < 0)
+                return r;
+        *ret = json_text(json);
+        return 0;
+}
+
+int route_document_patch(void *userdata, struct rpc_peer *peer, struct rpc_request *req,
+                         const void *msg)
+{
+        struct docserver *d = userdata;
+        const struct document_patch *m = msg;
+        struct json_problem problem = { 0 };
+        struct document_tags tags = { 0 };
+        cleanup_free char *metadata = NULL;
+        int r = 0;
+
+        for (size_t i = 0; i < m->n_tags && r == 0; i++)
+                r = document_tags_add(&tags, span_of(m->tags[i]), &problem);
+        if (r == 0)
+                r = read_metadata(m->metadata, &metadata, &problem);
+        if (r < 0)
+                return rpc_reply_error(req, ERROR_CODE_BAD_REQUEST, "%s", problem.message);
+
+        if (!m->set_tags && !metadata)
+                r = store_json(d->pg, m->tenant, m->document_id, on_document, req);
+        else
+                r = store_patch(d->pg, m->tenant, m->document_id, m->set_tags ? &tags : NULL,
+                                metadata ? metadata : "{}", on_document, req);
+        if (r < 0)
+                docserver_reply_failure(req, r);
+        return 0;
+}
+
+struct delete_call {
+        struct docserver *server;
+        struct rpc_request *req;
+};
+
+static void on_deleted(void *userdata, int r, const struct blob_names *names)
+{
+        cleanup_free struct delete_call *c = userdata;
+        if (r < 0) {
+                docserver_reply_failure(c->req, r);
+                return;
+        }
+        rpc_reply(c->req, &(struct ok_reply){ 0 });
+        sweep_names(c->server->sweep, names);
+}
+
+int route_document_delete(void *userdata, struct rpc_peer *peer, struct rpc_request *req,
+                          const void *msg)
+{
+        struct docserver *d = userdata;
+        const struct document_delete *m = msg;
+        struct delete_call *c = xnew(struct delete_call);
+        c->server = d;
+        c->req = req;
+        int r = store_delete(d->pg, m->tenant, m->document_id, on_deleted, c);
+        if (r < 0) {
+                docserver_reply_failure(req, r);
+                free(c);
+        }
+        return 0;
+}

@@ -1,0 +1,347 @@
+/* Reads and writes the rows of documents, their versions and the idempotency keys. */
+#include "store.h"
+
+#include "common/base/buf.h"
+#include "common/io/log.h"
+
+/* A statement's way back to its asker. */
+struct call {
+        union {
+                store_json_fn json;
+                store_key_fn key;
+                store_bytes_fn bytes;
+                store_names_fn names;
+        } fn;
+        void *userdata;
+        const char *what; /* for the log */
+};
+
+static bool is_passing(const char *state)
+{
+        static const char *const classes[] = { "08", "40", "53", "55", "57" };
+        for (size_t i = 0; i < ARRAY_LEN(classes); i++)
+                if (str_starts(state, classes[i]))
+                        return true;
+        return false;
+}
+
+static int failure(const struct call *c, int r, const struct pg_error *error)
+{
+        if (r == -ECONNRESET)
+                return r;
+        if (r != -EREMOTEIO)
+                return -EAGAIN;
+        if (streq(error->sqlstate, "23505"))
+                return -EEXIST;
+        if (streq(error->sqlstate, "23514") && strstr(error->message, "document_metadata_size"))
+                return -EOVERFLOW;
+        log_at(is_passing(error->sqlstate) ? LOG_WARNING : LOG_ERR, "Database refused %s: %s %s",
+               c->what, error->sqlstate, error->message);
+        return is_passing(error->sqlstate) ? -EAGAIN : -EIO;
+}
+
+static struct call *call_new(const char *what, void *userdata)
+{
+        struct call *c = xnew(struct call);
+        c->what = what;
+        c->userdata = userdata;
+        return c;
+}
+
+static int submit(struct pg_pool *p, struct pg_batch *b, pg_done_fn done, struct call *c)
+{
+        if (!p) {
+                (void) pg_batch_free(b);
+                free(c);
+                return -ECANCELED;
+        }
+        int r = pg_submit(p, b, done, c);
+        if (r < 0)
+                free(c);
+        return r;
+}
+
+/* {"a","b"}: what arrays look like as text. The members need no escaping: tags and checksums. */
+static void array_begin(struct buf *b)
+{
+        buf_puts(b, "{");
+}
+
+static void array_add(struct buf *b, const char *member)
+{
+        buf_putf(b, "%s\"%s\"", buf_pending(b) > 1 ? "," : "", member);
+}
+
+static void tags_array(struct buf *b, const struct document_tags *tags)
+{
+        array_begin(b);
+        for (size_t i = 0; tags && i < tags->n; i++)
+                array_add(b, tags->tags[i]);
+        buf_puts(b, "}");
+}
+
+/* ---- one JSON document back, from the first statement ---- */
+
+static void on_json(void *userdata, int r, PGresult **results, size_t n,
+                    const struct pg_error *error)
+{
+        cleanup_free struct call *c = userdata;
+        if (r < 0)
+                c->fn.json(c->userdata, failure(c, r, error), NULL);
+        else if (PQntuples(results[0]) == 0)
+                c->fn.json(c->userdata, -ENOENT, NULL);
+        else
+                c->fn.json(c->userdata, 0, pg_str(results[0], 0, 0));
+}
+
+int store_create(struct pg_pool *p, const struct store_document *d, store_json_fn fn,
+                 void *userdata)
+{
+        cleanup_buf struct buf tags = BUF_INIT;
+        tags_array(&tags, d->tags);
+        struct pg_batch *b = pg_batch_new();
+        pg_batch_add(
+                b,
+                "INSERT INTO docs.document (id, tenant, filename, content_type, size_bytes, "
+                "checksum, tags, "
+                "metadata, session_id) VALUES ($1, $2, $3, $4, $5, $6, $7::text[], $8::jsonb, $9) "
+                "RETURNING docs.document_json(document)",
+                "ssssussss", d->id, d->tenant, d->filename, d->content_type, d->size, d->checksum,
+                tags.data, d->metadata, d->session_id);
+        pg_batch_add(b,
+                     "INSERT INTO docs.document_version (document_id, version, checksum, "
+                     "size_bytes, content_type) "
+                     "VALUES ($1, 1, $2, $3, $4)",
+                     "ssus", d->id, d->checksum, d->size, d->content_type);
+        if (d->idempotency_key) {
+                pg_batch_add(b,
+                             "DELETE FROM docs.idempotency WHERE tenant = $1 AND key = $2 "
+                             "AND created_at < now() - interval '24 hours'",
+                             "ss", d->tenant, d->idempotency_key);
+                pg_batch_add(b,
+                             "INSERT INTO docs.idempotency (tenant, key, fingerprint, document_id) "
+                             "VALUES ($1, $2, $3, $4)",
+                             "ssss", d->tenant, d->idempotency_key, d->fingerprint, d->id);
+        }
+        struct call *c = call_new("a new document", userdata);
+        c->fn.json = fn;
+        return submit(p, b, on_json, c);
+}
+
+int store_json(struct pg_pool *p, const char *tenant, const char *id, store_json_fn fn,
+               void *userdata)
+{
+        struct pg_batch *b = pg_batch_new();
+        pg_batch_add(
+                b,
+                "SELECT docs.document_json(d) FROM docs.document d WHERE tenant = $1 AND id = $2",
+                "ss", tenant, id);
+        struct call *c = call_new("reading a document", userdata);
+        c->fn.json = fn;
+        return submit(p, b, on_json, c);
+}
+
+int store_patch(struct pg_pool *p, const char *tenant, const char *id,
+                const struct document_tags *tags, const char *metadata, store_json_fn fn,
+                void *userdata)
+{
+        cleanup_buf struct buf list = BUF_INIT;
+        tags_array(&list, tags);
+        struct pg_batch *b = pg_batch_new();
+        pg_batch_add(
+                b,
+                "UPDATE docs.document SET tags = CASE WHEN $3::boolean THEN $4::text[] ELSE tags "
+                "END, "
+                "metadata = (metadata || $5::jsonb) - ARRAY(SELECT key FROM jsonb_each($5::jsonb) "
+                "WHERE value = 'null'::jsonb), "
+                "updated_at = greatest(clock_timestamp(), updated_at + interval '1 microsecond') "
+                "WHERE tenant = $1 AND id = $2 RETURNING docs.document_json(document)",
+                "ssBss", tenant, id, tags != NULL, list.data, metadata);
+        struct call *c = call_new("a change of a document", userdata);
+        c->fn.json = fn;
+        return submit(p, b, on_json, c);
+}
+
+static void on_replaced(void *userdata, int r, PGresult **results, size_t n,
+                        const struct pg_error *error)
+{
+        cleanup_free struct call *c = userdata;
+        if (r < 0)
+                c->fn.json(c->userdata, failure(c, r, error), NULL);
+        else if (PQntuples(results[0]) == 0)
+                c->fn.json(c->userdata, pg_bool(results[1], 0, 0) ? -ESTALE : -ENOENT, NULL);
+        else
+                c->fn.json(c->userdata, 0, pg_str(results[0], 0, 0));
+}
+
+int store_replace(struct pg_pool *p, const struct store_replace *s, store_json_fn fn,
+                  void *userdata)
+{
+        struct pg_batch *b = pg_batch_new();
+        pg_batch_add(
+                b,
+                "WITH changed AS (UPDATE docs.document SET version = version + 1, checksum = $3, "
+                "size_bytes = $4, content_type = coalesce($5::text, content_type), "
+                "updated_at = greatest(clock_timestamp(), updated_at + interval '1 microsecond') "
+                "WHERE tenant = $1 AND id = $2 AND ($6::text IS NULL OR checksum = $6::text) "
+                "RETURNING id, version, checksum, size_bytes, content_type, "
+                "docs.document_json(document) AS json), "
+                "kept AS (INSERT INTO docs.document_version (document_id, version, checksum, "
+                "size_bytes, "
+                "content_type) SELECT id, version, checksum, size_bytes, content_type FROM "
+                "changed) "
+                "SELECT json FROM changed",
+                "sssuss", s->tenant, s->id, s->checksum, s->size, s->content_type, s->if_match);
+        pg_batch_add(b, "SELECT EXISTS (SELECT FROM docs.document WHERE tenant = $1 AND id = $2)",
+                     "ss", s->tenant, s->id);
+        struct call *c = call_new("a new version", userdata);
+        c->fn.json = fn;
+        return submit(p, b, on_replaced, c);
+}
+
+/* ---- idempotency keys ---- */
+
+static void on_key(void *userdata, int r, PGresult **results, size_t n,
+                   const struct pg_error *error)
+{
+        cleanup_free struct call *c = userdata;
+        if (r < 0)
+                c->fn.key(c->userdata, failure(c, r, error), NULL, NULL);
+        else if (PQntuples(results[0]) == 0)
+                c->fn.key(c->userdata, -ENOENT, NULL, NULL);
+        else
+                c->fn.key(c->userdata, 0, pg_str(results[0], 0, 0), pg_str(results[0], 0, 1));
+}
+
+int store_find_key(struct pg_pool *p, const char *tenant, const char *key, store_key_fn fn,
+                   void *userdata)
+{
+        struct pg_batch *b = pg_batch_new();
+        pg_batch_add(b,
+                     "SELECT i.fingerprint, (SELECT docs.document_json(d) FROM docs.document d "
+                     "WHERE d.id = i.document_id AND d.tenant = i.tenant) "
+                     "FROM docs.idempotency i WHERE i.tenant = $1 AND i.key = $2",
+                     "ss", tenant, key);
+        struct call *c = call_new("reading an idempotency key", userdata);
+        c->fn.key = fn;
+        return submit(p, b, on_key, c);
+}
+
+static void on_expired(void *userdata, int r, PGresult **results, size_t n,
+                       const struct pg_error *error)
+{
+        cleanup_free struct call *c = userdata;
+        if (r < 0)
+                (void) failure(c, r, error);
+}
+
+int store_expire_keys(struct pg_pool *p)
+{
+        struct pg_batch *b = pg_batch_new();
+        pg_batch_add(b,
+                     "DELETE FROM docs.idempotency WHERE created_at < now() - interval '24 hours' "
+                     "OR created_at < "
+                     "(SELECT created_at FROM docs.idempotency ORDER BY created_at DESC OFFSET "
+                     "100000 LIMIT 1)",
+                     "");
+        return submit(p, b, on_expired, call_new("removing old idempotency keys", NULL));
+}
+
+/* ---- bytes and blobs ---- */
+
+static void on_bytes(void *userdata, int r, PGresult **results, size_t n,
+                     const struct pg_error *error)
+{
+        cleanup_free struct call *c = userdata;
+        if (r < 0) {
+                c->fn.bytes(c->userdata, failure(c, r, error), NULL);
+                return;
+        }
+        if (PQntuples(results[0]) == 0) {
+                c->fn.bytes(c->userdata, -ENOENT, NULL);
+                return;
+        }
+        struct store_bytes bytes = {
+                .filename = pg_str(results[0], 0, 0),
+                .content_type = pg_str(results[0], 0, 1),
+                .checksum = pg_str(results[0], 0, 2),
+                .size = (uint64_t) pg_i64(results[0], 0, 3),
+                .updated_at_us = (uint64_t) pg_i64(results[0], 0, 4),
+        };
+        c->fn.bytes(c->userdata, 0, &bytes);
+}
+
+int store_bytes(struct pg_pool *p, const char *tenant, const char *id, store_bytes_fn fn,
+                void *userdata)
+{
+        struct pg_batch *b = pg_batch_new();
+        pg_batch_add(b,
+                     "SELECT filename, content_type, checksum, size_bytes, "
+                     "(extract(epoch FROM updated_at) * 1000000)::bigint "
+                     "FROM docs.document WHERE tenant = $1 AND id = $2",
+                     "ss", tenant, id);
+        struct call *c = call_new("looking up a document's bytes", userdata);
+        c->fn.bytes = fn;
+        return submit(p, b, on_bytes, c);
+}
+
+static void names_of(const PGresult *result, struct blob_names *names)
+{
+        for (int i = 0; i < PQntuples(result); i++) {
+                const char *checksum = pg_str(result, i, 0);
+                if (blob_checksum_valid(checksum))
+                        blob_names_add(names, checksum);
+        }
+}
+
+/* The names come with the first statement; a second one must have hit a row. */
+static void on_names(void *userdata, int r, PGresult **results, size_t n,
+                     const struct pg_error *error)
+{
+        cleanup_free struct call *c = userdata;
+        struct blob_names names = { 0 };
+        if (r < 0) {
+                c->fn.names(c->userdata, failure(c, r, error), &names);
+                return;
+        }
+        if (n > 1 && PQntuples(results[1]) == 0) {
+                c->fn.names(c->userdata, -ENOENT, &names);
+                return;
+        }
+        names_of(results[0], &names);
+        c->fn.names(c->userdata, 0, &names);
+        blob_names_done(&names);
+}
+
+int store_delete(struct pg_pool *p, const char *tenant, const char *id, store_names_fn fn,
+                 void *userdata)
+{
+        struct pg_batch *b = pg_batch_new();
+        pg_batch_add(b,
+                     "SELECT DISTINCT v.checksum FROM docs.document_version v JOIN docs.document d "
+                     "ON d.id = v.document_id WHERE d.tenant = $1 AND d.id = $2",
+                     "ss", tenant, id);
+        pg_batch_add(b, "DELETE FROM docs.document WHERE tenant = $1 AND id = $2 RETURNING id",
+                     "ss", tenant, id);
+        struct call *c = call_new("deleting a document", userdata);
+        c->fn.names = fn;
+        return submit(p, b, on_names, c);
+}
+
+int store_unreferenced(struct pg_pool *p, const struct blob_names *names, store_names_fn fn,
+                       void *userdata)
+{
+        cleanup_buf struct buf list = BUF_INIT;
+        array_begin(&list);
+        for (size_t i = 0; i < names->n; i++)
+                array_add(&list, names->names[i]);
+        buf_puts(&list, "}");
+        struct pg_batch *b = pg_batch_new();
+        pg_batch_add(b,
+                     "SELECT c FROM unnest($1::text[]) AS c WHERE NOT EXISTS "
+                     "(SELECT FROM docs.document_version v WHERE v.checksum = c)",
+                     "s", list.data);
+        struct call *c = call_new("looking for unused blobs", userdata);
+        c->fn.names = fn;
+        return submit(p, b, on_names, c);
+}

@@ -1,0 +1,61 @@
+/* Every SQL statement of docserverd. All calls are asynchronous: a negative result means that the
+ * callback never comes; otherwise it comes once, on the loop. Strings given are copied, strings
+ * handed to callbacks are borrowed.
+ *
+ * r in callbacks: 0; -ENOENT no such document; -EEXIST the idempotency key was used; -EOVERFLOW the
+ * metadata would grow too large; -ESTALE if_match does not match; -ECONNRESET lost on the way, it
+ * may or may not have happened; -EAGAIN the database cannot take it now; -EIO it refused for
+ * another reason (logged). */
+#pragma once
+
+#include "blobs.h"
+#include "common/base/document.h"
+#include "common/io/pg.h"
+
+struct store_document {
+        const char *id, *tenant, *filename, *content_type, *checksum;
+        uint64_t size;
+        const struct document_tags *tags;
+        const char *metadata;                      /* JSON object */
+        const char *session_id;                    /* NULL = none */
+        const char *idempotency_key, *fingerprint; /* NULL = none */
+};
+struct store_bytes {
+        const char *filename, *content_type, *checksum;
+        uint64_t size, updated_at_us;
+};
+struct store_replace {
+        const char *tenant, *id, *checksum;
+        uint64_t size;
+        const char *content_type; /* NULL = stays */
+        const char *if_match;     /* NULL = any */
+};
+
+typedef void (*store_json_fn)(void *userdata, int r, const char *json);
+typedef void (*store_key_fn)(void *userdata, int r, const char *fingerprint, const char *json);
+typedef void (*store_bytes_fn)(void *userdata, int r, const struct store_bytes *bytes);
+typedef void (*store_names_fn)(void *userdata, int r, const struct blob_names *names);
+
+int store_create(struct pg_pool *p, const struct store_document *d, store_json_fn fn,
+                 void *userdata) mustuse;
+/* What the key has made. json is NULL when that document is gone. */
+int store_find_key(struct pg_pool *p, const char *tenant, const char *key, store_key_fn fn,
+                   void *userdata) mustuse;
+int store_json(struct pg_pool *p, const char *tenant, const char *id, store_json_fn fn,
+               void *userdata) mustuse;
+int store_bytes(struct pg_pool *p, const char *tenant, const char *id, store_bytes_fn fn,
+                void *userdata) mustuse;
+/* tags NULL: they stay. metadata is merged at the top level, null removes a key. */
+int store_patch(struct pg_pool *p, const char *tenant, const char *id,
+                const struct document_tags *tags, const char *metadata, store_json_fn fn,
+                void *userdata) mustuse;
+int store_replace(struct pg_pool *p, const struct store_replace *c, store_json_fn fn,
+                  void *userdata) mustuse;
+/* names: the blobs that its versions had. */
+int store_delete(struct pg_pool *p, const char *tenant, const char *id, store_names_fn fn,
+                 void *userdata) mustuse;
+/* Which of the blobs no version names. */
+int store_unreferenced(struct pg_pool *p, const struct blob_names *names, store_names_fn fn,
+                       void *userdata) mustuse;
+/* Removes idempotency keys older than a day or beyond the newest 100 000. */
+int store_expire_keys(struct pg_pool *p) mustuse;

@@ -1,0 +1,204 @@
+/* Takes out the garbage: blobs without a row, uploads that nobody finished, keys that are too old.
+ */
+#include "sweep.h"
+
+#include "common/io/log.h"
+#include "store.h"
+#include "uploads.h"
+
+#define BATCH_MAX 1000u
+#define UPLOADS_INTERVAL (60 * USEC_PER_SEC)
+
+struct sweep {
+        struct docserver *server;
+        struct loop_timer round, uploads;
+        bool walking; /* a round is on its way */
+};
+
+/* ---- one batch of blobs: own them, ask the database, unlink, give back ---- */
+
+struct batch {
+        struct job job;
+        struct sweep *sweep;
+        struct blob_names owned;
+        struct blob_names unused;
+        struct walk *walk; /* whose round goes on after this, or NULL */
+};
+
+static void walk_continue(struct walk *w);
+
+static void batch_end(struct batch *b)
+{
+        for (size_t i = 0; i < b->owned.n; i++)
+                claims_disown(b->sweep->server->claims, b->owned.names[i]);
+        struct walk *walk = b->walk;
+        blob_names_done(&b->owned);
+        blob_names_done(&b->unused);
+        free(b);
+        if (walk)
+                walk_continue(walk);
+}
+
+static int batch_run(struct job *j)
+{
+        struct batch *b = container_of(j, struct batch, job);
+        int r = 0;
+        for (size_t i = 0; i < b->unused.n; i++) {
+                int q = blob_unlink(b->sweep->server->blobs, b->unused.names[i]);
+                if (q < 0)
+                        r = q;
+        }
+        return r;
+}
+
+static void batch_done(struct job *j, int r)
+{
+        struct batch *b = container_of(j, struct batch, job);
+        if (r < 0 && r != -ECANCELED)
+                log_errno(LOG_WARNING, r, "Removing unused blobs failed");
+        else if (r == 0)
+                log_debug("Removed %zu unused blobs", b->unused.n);
+        batch_end(b);
+}
+
+static void on_unreferenced(void *userdata, int r, const struct blob_names *names)
+{
+        struct batch *b = userdata;
+        for (size_t i = 0; r == 0 && i < names->n; i++)
+                blob_names_add(&b->unused, names->names[i]);
+        if (r == 0 && b->unused.n > 0)
+                r = docserver_submit(b->sweep->server, &b->job);
+        if (r < 0 || b->unused.n == 0)
+                batch_end(b);
+}
+
+static void batch_start(struct sweep *s, const struct blob_names *names, size_t from, size_t n,
+                        struct walk *walk)
+{
+        struct batch *b = xnew(struct batch);
+        b->job = (struct job){ .run = batch_run, .done = batch_done };
+        b->sweep = s;
+        b->walk = walk;
+        for (size_t i = from; i < from + n; i++)
+                if (claims_own(s->server->claims, names->names[i]))
+                        blob_names_add(&b->owned, names->names[i]);
+        if (b->owned.n == 0 || store_unreferenced(s->server->pg, &b->owned, on_unreferenced, b) < 0)
+                batch_end(b);
+}
+
+void sweep_names(struct sweep *s, const struct blob_names *names)
+{
+        for (size_t from = 0; from < names->n; from += BATCH_MAX)
+                batch_start(s, names, from, MIN(names->n - from, (size_t) BATCH_MAX), NULL);
+}
+
+/* ---- a round over the whole store, folder by folder ---- */
+
+struct walk {
+        struct job job;
+        struct sweep *sweep;
+        struct blob_walk *blobs;
+        struct blob_names names; /* old enough, not asked about yet */
+        bool ended;              /* the last folder was read */
+};
+
+static void walk_end(struct walk *w)
+{
+        w->sweep->walking = false;
+        loop_timer_arm(&w->sweep->round, w->sweep->server->settings->sweep_interval);
+        blob_walk_free(w->blobs);
+        blob_names_done(&w->names);
+        free(w);
+}
+
+/* A folder at a time, so that other work comes in between. */
+static int walk_run(struct job *j)
+{
+        struct walk *w = container_of(j, struct walk, job);
+        int r = blob_walk_step(w->blobs, &w->names);
+        if (r == 1 && w->names.n >= BATCH_MAX)
+                return 0;
+        w->ended = r != 1;
+        return r;
+}
+
+static void walk_done(struct job *j, int r)
+{
+        struct walk *w = container_of(j, struct walk, job);
+        if (r < 0) {
+                if (r != -ECANCELED)
+                        log_errno(LOG_WARNING, r, "Looking through the blob store failed");
+                w->ended = true;
+        }
+        walk_continue(w);
+}
+
+/* Works off the names found, batch after batch, then reads on. */
+static void walk_continue(struct walk *w)
+{
+        size_t n = MIN(w->names.n, (size_t) BATCH_MAX);
+        if (n > 0) {
+                struct blob_names batch = { .names = w->names.names + (w->names.n - n),
+                                            .n = n,
+                                            .cap = n };
+                w->names.n -= n;
+                batch_start(w->sweep, &batch, 0, n, w);
+                return;
+        }
+        if (w->ended || docserver_submit(w->sweep->server, &w->job) < 0)
+                walk_end(w);
+}
+
+static void on_round(void *userdata)
+{
+        struct sweep *s = userdata;
+        struct docserver *d = s->server;
+        if (s->walking)
+                return;
+        s->walking = true;
+        if (store_expire_keys(d->pg) < 0)
+                log_debug("Old idempotency keys stay until the next round");
+        struct walk *w = xnew(struct walk);
+        w->job = (struct job){ .run = walk_run, .done = walk_done };
+        w->sweep = s;
+        w->blobs = blob_walk_new(d->blobs, now_realtime() - d->settings->orphan_age);
+        walk_continue(w);
+}
+
+/* ---- uploads ---- */
+
+static void on_uploads(void *userdata)
+{
+        struct sweep *s = userdata;
+        uint64_t lifetime = s->server->settings->upload_lifetime, now = now_monotonic();
+        uint64_t oldest = uploads_expire(s->server->uploads, now > lifetime ? now - lifetime : 0);
+        uint64_t wait = oldest == UINT64_MAX ? lifetime : oldest + lifetime - now;
+        loop_timer_arm(&s->uploads, MIN(wait + USEC_PER_MSEC, (uint64_t) UPLOADS_INTERVAL));
+}
+
+int sweep_new(struct docserver *d, struct sweep **ret)
+{
+        struct sweep *s = xnew(struct sweep);
+        s->server = d;
+        int r = loop_timer_init(&s->round, d->event, on_round, s);
+        if (r == 0)
+                r = loop_timer_init(&s->uploads, d->event, on_uploads, s);
+        if (r < 0) {
+                (void) sweep_free(s);
+                return r;
+        }
+        loop_timer_arm(&s->round, 0);
+        loop_timer_arm(&s->uploads, MIN(d->settings->upload_lifetime, (uint64_t) UPLOADS_INTERVAL));
+        *ret = s;
+        return 0;
+}
+
+struct sweep *sweep_free(struct sweep *s)
+{
+        if (!s)
+                return NULL;
+        loop_timer_done(&s->round);
+        loop_timer_done(&s->uploads);
+        free(s);
+        return NULL;
+}
