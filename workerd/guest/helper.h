@@ -1,0 +1,80 @@
+/* The helper inside a slot: process 1 of its namespace, one thread, one poll loop, one stream to
+ * the worker.
+ *
+ * It starts commands, passes their input and output with flow control, reads, writes and lists
+ * files, and reaps what is orphaned. It trusts the worker (a frame that breaks the schema is our
+ * own mistake: exit) and nothing inside the slot. It is linked statically, so that it runs in any
+ * image. */
+#pragma once
+
+#include <poll.h>
+#include <sys/types.h>
+
+#include "common/base/buf.h"
+#include "proto/wire.h"
+
+#define HELPER_VERSION 1
+#define COMMANDS_MAX 64
+#define UPLOADS_MAX 16
+#define CHUNK (64 * 1024)              /* bytes of one output, input or file message */
+#define OUTPUT_WINDOW (256 * 1024)     /* unacknowledged output per command */
+#define INPUT_WINDOW (256 * 1024)      /* input a command has not read */
+#define STREAM_QUEUE (4 * 1024 * 1024) /* above it no more work is taken in */
+#define FRAME_MAX (16 * 1024 * 1024)   /* any message of the schema fits */
+#define EXIT_GRACE_MS 100              /* for output of children that outlive a command */
+#define POLLS_MAX (2 + 3 * COMMANDS_MAX)
+
+struct command {
+        bool used;
+        uint32_t proc; /* chosen by the worker */
+        pid_t pid;
+        bool reaped;
+        int wait_status;
+        uint64_t reaped_at; /* monotonic microseconds */
+        int in, out, err;   /* -1 = closed */
+        struct buf input;
+        bool input_eof;
+        size_t unacked;
+};
+
+struct upload {
+        bool used;
+        uint32_t call;
+        int fd;
+        uint64_t size;
+        char *path, *temporary;
+};
+
+struct helper {
+        int stream, signals, listener;
+        struct buf in, out;
+        struct wire_arena *arena;
+        struct command commands[COMMANDS_MAX];
+        struct upload uploads[UPLOADS_MAX];
+};
+
+/* link.c: the stream. Each ends the process when the stream is gone. */
+void helper_send(struct helper *h, const struct wire_msg *type, const void *msg);
+void helper_flush(struct helper *h);
+void helper_receive(struct helper *h);
+__attribute__((noreturn)) void helper_die(const char *why);
+
+/* commands.c */
+void command_spawn(struct helper *h, const struct guest_spawn *m);
+void command_input(struct helper *h, const struct guest_input *m);
+void command_ack(struct helper *h, const struct guest_ack *m);
+void command_kill(struct helper *h, const struct guest_kill *m);
+void commands_reap(struct helper *h);
+size_t commands_poll(struct helper *h, struct pollfd *fds, size_t n);
+void commands_serve(struct helper *h, const struct pollfd *fds, size_t n);
+int commands_timeout(const struct helper *h); /* milliseconds for poll, -1 = none */
+
+/* start.c: the child side. Returns the pid or a negative errno; fds[3] are its standard
+ * descriptors. */
+pid_t command_start(const struct guest_spawn *m, const int fds[static 3], const char **ret_step);
+
+/* files.c */
+void file_read(struct helper *h, const struct guest_read *m);
+void file_write(struct helper *h, const struct guest_write *m);
+/* listing.c */
+void file_list(struct helper *h, const struct guest_list *m);
