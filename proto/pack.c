@@ -105,14 +105,21 @@ static int pack_fields(msgpack_packer *pk, const struct wire_struct *type, const
         return r;
 }
 
-static int pack_envelope(msgpack_packer *pk, const struct wire_msg *type, uint8_t flags,
-                         const uint8_t *correlation)
+/* What every frame of the type begins with. */
+static int pack_head(msgpack_packer *pk, const struct wire_msg *type)
 {
         int r = msgpack_pack_array(pk, 6);
         if (r >= 0)
                 r = msgpack_pack_uint32(pk, WIRE_VERSION);
         if (r >= 0)
                 r = msgpack_pack_uint32(pk, type->id);
+        return r;
+}
+
+static int pack_envelope(msgpack_packer *pk, const struct wire_msg *type, uint8_t flags,
+                         const uint8_t *correlation)
+{
+        int r = pack_head(pk, type);
         if (r >= 0)
                 r = msgpack_pack_bin(pk, WIRE_CORRELATION);
         if (r >= 0)
@@ -127,20 +134,20 @@ static int pack_envelope(msgpack_packer *pk, const struct wire_msg *type, uint8_
 static int pack_frame(struct packer *p, const struct wire_msg *type, const void *msg, uint8_t flags,
                       const uint8_t *correlation)
 {
-        size_t start = p->out->len;
+        size_t start = buf_pending(p->out); /* appending may compact the buffer */
         msgpack_packer pk;
         msgpack_packer_init(&pk, p, packer_write);
 
         int r = pack_envelope(&pk, type, flags, correlation);
         if (r >= 0)
                 r = pack_fields(&pk, &type->body, msg);
-        if (r >= 0 && p->out->len - start > type->frame_max)
+        if (r >= 0 && buf_pending(p->out) - start > type->frame_max)
                 r = -EMSGSIZE;
         if (r >= 0)
                 return 0;
-        p->out->len = start;
+        p->out->len = p->out->off + start;
         if (p->out->data)
-                p->out->data[start] = '\0';
+                p->out->data[p->out->len] = '\0';
         return p->r < 0 ? p->r : r;
 }
 
@@ -159,4 +166,16 @@ const char *wire_pack_problem(const struct wire_msg *type, const void *msg)
         if (pack_frame(&p, type, msg, 0, nobody) == 0)
                 return NULL;
         return p.field ? p.field : "the whole message";
+}
+
+size_t wire_topic(const struct wire_msg *type, uint8_t ret[static WIRE_TOPIC_MAX])
+{
+        cleanup_buf struct buf b = BUF_INIT;
+        struct packer p = { .out = &b };
+        msgpack_packer pk;
+        msgpack_packer_init(&pk, &p, packer_write);
+        if (pack_head(&pk, type) < 0 || b.len > WIRE_TOPIC_MAX)
+                return 0;
+        memcpy(ret, b.data, b.len);
+        return b.len;
 }

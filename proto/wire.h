@@ -55,6 +55,11 @@ struct wire_envelope {
 int wire_pack(struct buf *out, const struct wire_msg *type, const void *msg, uint8_t flags,
               const uint8_t correlation[static WIRE_CORRELATION]) mustuse;
 
+/* The bytes that every frame of the type begins with: what a subscriber filters the bus by. Returns
+ * their number. */
+#define WIRE_TOPIC_MAX 8
+size_t wire_topic(const struct wire_msg *type, uint8_t ret[static WIRE_TOPIC_MAX]) mustuse;
+
 /* For logs after a failed wire_pack: the name of the field at fault; NULL when there is none. */
 const char *wire_pack_problem(const struct wire_msg *type, const void *msg);
 

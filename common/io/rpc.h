@@ -57,7 +57,13 @@ void rpc_peer_set_userdata(struct rpc_peer *p, void *userdata);
 void *rpc_peer_userdata(const struct rpc_peer *p);
 void rpc_peer_end(struct rpc_peer *p, const char *why); /* forget it; it may greet again */
 
-/* r == 0: `reply` is the decoded reply of the type that the schema names for the request, borrowed.
+const char *rpc_peer_process(const struct rpc_peer *p); /* its program's name, "" before it greeted */
+
+/* rpc_call and rpc_send do not wait: -ENOTCONN when the peer is not up, -EAGAIN when its queue or the table
+ * of calls is full, -EMSGSIZE/-EINVAL/-EILSEQ when msg breaks a limit; then fn never runs. fn runs later,
+ * never inside rpc_call. The end of a peer ends its calls first, then on_peer tells of it.
+ *
+ * r == 0: `reply` is the decoded reply of the type that the schema names for the request, borrowed.
  * r == -EREMOTEIO: the peer answered with an error; `reply` is a struct error_reply.
  * else -ETIMEDOUT, -ECONNRESET, -ECANCELED and reply NULL. */
 typedef void (*rpc_reply_fn)(void *userdata, int r, const void *reply);
@@ -67,6 +73,8 @@ int rpc_call(struct rpc_peer *p, const struct wire_msg *type, const void *msg, u
 void rpc_cancel(struct rpc_link *l, void *userdata);
 int rpc_send(struct rpc_peer *p, const struct wire_msg *type, const void *msg) mustuse; /* one way */
 
+/* Both end req, whatever they return; outside a handler its memory is gone at once. A peer that does not
+ * read its replies is ended (-EAGAIN). */
 int rpc_reply(struct rpc_request *req, const void *msg); /* type = the schema's reply of the request */
 int rpc_reply_error(struct rpc_request *req, enum error_code code, const char *fmt, ...) printf_like(3, 4);
 struct rpc_peer *rpc_request_peer(struct rpc_request *req); /* NULL once the peer is gone; replying is still right */

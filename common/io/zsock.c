@@ -1,0 +1,191 @@
+/* ZeroMQ sockets in the sd-event loop: drained when their descriptor fires, looked at after each
+ * use. */
+#include "zsock.h"
+
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "log.h"
+#include "sockpath.h"
+
+#define COPY_MAX (64 * 1024) /* larger frames are handed to ZeroMQ without a copy */
+
+int zsock_set(struct zsock *z, int option, int value)
+{
+        return zmq_setsockopt(z->sock, option, &value, sizeof(value)) < 0 ? -errno : 0;
+}
+
+int zsock_open(struct zsock *z, void *zmq, int type, size_t hwm, int64_t max_frame)
+{
+        *z = (struct zsock){ .sock = zmq_socket(zmq, type) };
+        if (!z->sock)
+                return -errno;
+        int n = (int) MIN(hwm, (size_t) INT32_MAX);
+        int r = zsock_set(z, ZMQ_LINGER, 0);
+        if (r == 0)
+                r = zsock_set(z, ZMQ_SNDHWM, n);
+        if (r == 0)
+                r = zsock_set(z, ZMQ_RCVHWM, n);
+        if (r == 0 && zmq_setsockopt(z->sock, ZMQ_MAXMSGSIZE, &max_frame, sizeof(max_frame)) < 0)
+                r = -errno;
+        if (r < 0)
+                zsock_close(z);
+        return r;
+}
+
+/* Looks at the socket's events, which also lets ZeroMQ do its housekeeping. */
+static bool has_input(struct zsock *z)
+{
+        int events = 0;
+        size_t size = sizeof(events);
+        z->dirty = false;
+        return zmq_getsockopt(z->sock, ZMQ_EVENTS, &events, &size) == 0 && (events & ZMQ_POLLIN);
+}
+
+static int dispatch(struct zsock *z)
+{
+        if (z->sock)
+                z->readable(z->userdata);
+        return 0;
+}
+
+static int on_io(sd_event_source *s, int fd, uint32_t revents, void *userdata)
+{
+        return dispatch(userdata);
+}
+
+static int on_again(sd_event_source *s, void *userdata)
+{
+        return dispatch(userdata);
+}
+
+static int on_prepare(sd_event_source *s, void *userdata)
+{
+        struct zsock *z = userdata;
+        if (!z->sock || !z->dirty || !has_input(z))
+                return 0;
+        return sd_event_source_set_enabled(z->again, SD_EVENT_ONESHOT);
+}
+
+int zsock_watch(struct zsock *z, sd_event *e, void (*readable)(void *userdata), void *userdata)
+{
+        int fd;
+        size_t size = sizeof(fd);
+        if (zmq_getsockopt(z->sock, ZMQ_FD, &fd, &size) < 0)
+                return -errno;
+        z->readable = readable;
+        z->userdata = userdata;
+        int r = sd_event_add_io(e, &z->io, fd, EPOLLIN, on_io, z);
+        if (r >= 0)
+                r = sd_event_source_set_prepare(z->io, on_prepare);
+        if (r >= 0)
+                r = sd_event_add_defer(e, &z->again, on_again, z);
+        return r < 0 ? r : 0;
+}
+
+int zsock_bind(struct zsock *z, const char *endpoint, int mode)
+{
+        if (!str_starts(endpoint, "ipc://"))
+                return zmq_bind(z->sock, endpoint) < 0 ? -errno : 0;
+        const char *path = endpoint + strlen("ipc://");
+        int r = sockpath_claim(path, SOCK_STREAM);
+        if (r < 0)
+                return r;
+        mode_t old = umask(0177);
+        r = zmq_bind(z->sock, endpoint) < 0 ? -errno : 0;
+        umask(old);
+        if (r == 0 && chmod(path, (mode_t) mode) < 0)
+                r = -errno;
+        return r;
+}
+
+int zsock_connect(struct zsock *z, const char *endpoint)
+{
+        int r = zsock_set(z, ZMQ_RECONNECT_IVL, 10);
+        if (r == 0)
+                r = zsock_set(z, ZMQ_RECONNECT_IVL_MAX, 1000);
+        if (r == 0 && zmq_connect(z->sock, endpoint) < 0)
+                r = -errno;
+        return r;
+}
+
+int zsock_recv(struct zsock *z, zmq_msg_t *msg)
+{
+        for (;;) {
+                if (zmq_msg_recv(msg, z->sock, ZMQ_DONTWAIT) >= 0) {
+                        z->dirty = true; /* there may be more than the owner takes */
+                        return 0;
+                }
+                /* To say so ZeroMQ looked at all its news: the next one fires the descriptor. */
+                if (errno == EAGAIN)
+                        z->dirty = false;
+                if (errno != EINTR)
+                        return -errno;
+        }
+}
+
+static void free_frame(void *data, void *hint)
+{
+        free(data);
+}
+
+static int init_frame(zmq_msg_t *m, struct buf *b)
+{
+        size_t n = buf_pending(b);
+        if (n > COPY_MAX && b->off == 0) {
+                char *data = buf_take(b, &n);
+                if (zmq_msg_init_data(m, data, n, free_frame, NULL) == 0)
+                        return 0;
+                free(data);
+                return -ENOMEM;
+        }
+        int r = zmq_msg_init_size(m, n) < 0 ? -ENOMEM : 0;
+        if (r == 0)
+                memcpy(zmq_msg_data(m), buf_head(b), n);
+        buf_clear(b);
+        return r;
+}
+
+static int send_all(struct zsock *z, struct span to, zmq_msg_t *m)
+{
+        int r = 0;
+        while (to.len > 0 && r == 0)
+                if (zmq_send(z->sock, to.data, to.len, ZMQ_DONTWAIT | ZMQ_SNDMORE) >= 0)
+                        break;
+                else if (errno != EINTR)
+                        r = -errno;
+        while (r == 0)
+                if (zmq_msg_send(m, z->sock, ZMQ_DONTWAIT) >= 0)
+                        return 0;
+                else if (errno != EINTR)
+                        r = -errno;
+        return r;
+}
+
+int zsock_send(struct zsock *z, struct span to, struct buf *b)
+{
+        zmq_msg_t m;
+        int r = init_frame(&m, b);
+        if (r < 0)
+                return r;
+        r = send_all(z, to, &m);
+        if (r == -EAGAIN) {
+                /* Sending looks at news (a connection made, a queue drained) only now and then. */
+                (void) has_input(z);
+                r = send_all(z, to, &m);
+        }
+        z->dirty = true;
+        zmq_msg_close(&m);
+        return r;
+}
+
+void zsock_close(struct zsock *z)
+{
+        z->io = sd_event_source_disable_unref(z->io);
+        z->again = sd_event_source_disable_unref(z->again);
+        if (z->sock)
+                (void) zmq_close(z->sock);
+        z->sock = NULL;
+}
