@@ -1,0 +1,173 @@
+/* Stored events for subscribers that are behind, and the poll that replaces a silent bus. */
+#include "gatewayd/fanout-internal.h"
+
+#include "common/io/log.h"
+
+static void on_page(void *userdata, int r, PGresult **results, size_t n,
+                    const struct pg_error *error)
+{
+        struct subscriber *s = userdata;
+        PGresult *page;
+        int rows;
+
+        if (r < 0) {
+                /* The poll tries again each second while a subscriber waits. */
+                log_debug("reading stored events failed: %s",
+                          error ? error->message : strerror(-r));
+                s->state = SUBSCRIBER_WAITING;
+                s->fanout->gap = true;
+                return;
+        }
+        s->state = SUBSCRIBER_LIVE;
+        page = results[n - 1];
+        rows = PQntuples(page);
+        for (int i = 0; i < rows; i++) {
+                const char *json = pg_str(page, i, 2);
+                enum event_type type;
+                struct rendering one = { .json = span_of(json),
+                                         .seq = (uint64_t) pg_i64(page, i, 1) };
+                uint64_t position = s->topic ? one.seq : (uint64_t) pg_i64(page, i, 0);
+                int pushed = 0;
+
+                one.type = event_type_parse(pg_str(page, i, 3), &type) < 0
+                                   ? "log"
+                                   : fanout_update_type(type);
+                if (subscriber_wants(s, pg_str(page, i, 4)))
+                        pushed = sink_push(s->sink, rendering_for(&one, s));
+                rendering_done(&one);
+                if (pushed < 0)
+                        return; /* it is being closed */
+                s->position = position;
+        }
+        if (!s->topic && (unsigned) rows < s->asked) {
+                /* The cursor was read before the page, so all up to it has been seen. */
+                s->position = MAX(s->position, (uint64_t) pg_i64(results[0], 0, 0));
+        } else if (s->topic && rows == 0 && s->position < s->topic->known_seq) {
+                /* Known, but not there: the session was deleted or its events were. */
+                sink_close(s->sink, SINK_CLOSE_NORMAL, "events are gone");
+                return;
+        }
+        subscriber_catch_up(s);
+}
+
+void subscriber_catch_up(struct subscriber *s)
+{
+        static const char session_sql[] =
+                "SELECT id, seq, json, event_type, session_id FROM core.event "
+                "WHERE session_id = $1 AND seq > $2 ORDER BY seq LIMIT $3";
+        static const char all_sql[] =
+                "SELECT id, seq, json, event_type, session_id FROM core.event "
+                "WHERE tenant = $1 AND id > $2 ORDER BY id LIMIT $3";
+        static const char cursor_sql[] = "SELECT cursor FROM core.hub";
+        struct pg_batch *b;
+        size_t space;
+
+        if (s->state == SUBSCRIBER_READING || s->position >= subscriber_target(s)) {
+                if (s->state != SUBSCRIBER_READING)
+                        s->state = SUBSCRIBER_LIVE;
+                return;
+        }
+        space = sink_space(s->sink);
+        if (space == 0) {
+                s->state = SUBSCRIBER_WAITING;
+                return;
+        }
+        s->asked = (unsigned) MIN(space, FANOUT_PAGE);
+        b = pg_batch_new();
+        if (!s->topic)
+                pg_batch_add(b, cursor_sql, "");
+        pg_batch_add(b, s->topic ? session_sql : all_sql, "suu",
+                     s->topic ? s->topic->session_id : s->tenant, s->position, (uint64_t) s->asked);
+        s->state = SUBSCRIBER_READING;
+        if (pg_submit(s->fanout->gateway->pg, b, on_page, s) < 0) {
+                s->state = SUBSCRIBER_WAITING;
+                s->fanout->gap = true;
+        }
+}
+
+static void retry_waiting(struct fanout *f)
+{
+        struct subscriber *s, *tmp;
+        const char *id;
+        size_t iter = 0;
+        void *value;
+
+        list_foreach_safe (s, tmp, &f->all, link)
+                subscriber_catch_up(s);
+        while (map_next(f->topics, &iter, &id, &value))
+                list_foreach_safe (s, tmp, &((struct topic *) value)->subscribers, link)
+                        subscriber_catch_up(s);
+}
+
+static void send_updated(struct fanout *f, PGresult *rows)
+{
+        for (int i = 0; i < PQntuples(rows); i++) {
+                const struct span parts[] = { span_of("{\"type\":\"session_updated\",\"session\":"),
+                                              span_of(pg_str(rows, i, 2)), span_of("}") };
+                struct frame *frame = frame_ws_text(parts, ARRAY_LEN(parts), false);
+                struct subscriber *s, *tmp;
+
+                list_foreach_safe (s, tmp, &f->all, link)
+                        if (streq(s->tenant, pg_str(rows, i, 1)) &&
+                            subscriber_wants(s, pg_str(rows, i, 0)))
+                                (void) sink_push(s->sink, frame);
+                frame_unref(frame);
+        }
+}
+
+static void on_poll(void *userdata, int r, PGresult **results, size_t n,
+                    const struct pg_error *error)
+{
+        struct fanout *f = userdata;
+
+        f->polling = false;
+        if (r < 0) {
+                log_debug("polling for missed events failed: %s",
+                          error ? error->message : strerror(-r));
+                return; /* gap stays set: tried again in a second */
+        }
+        f->gap = false;
+        f->cursor = MAX(f->cursor, (uint64_t) pg_i64(results[0], 0, 0));
+        for (int i = 0; i < PQntuples(results[1]); i++) {
+                struct topic *t = map_get(f->topics, pg_str(results[1], i, 0));
+                if (t)
+                        t->known_seq = MAX(t->known_seq, (uint64_t) pg_i64(results[1], i, 1));
+        }
+        send_updated(f, results[2]);
+        retry_waiting(f);
+}
+
+/* The sessions watched, as a PostgreSQL array literal; ids hold no character that needs quoting. */
+static char *watched(struct fanout *f)
+{
+        cleanup_buf struct buf b = BUF_INIT;
+        const char *id;
+        size_t iter = 0;
+        void *value;
+
+        buf_puts(&b, "{");
+        while (map_next(f->topics, &iter, &id, &value))
+                buf_putf(&b, "%s\"%s\"", b.len > 1 ? "," : "", id);
+        buf_puts(&b, "}");
+        return buf_take(&b, NULL);
+}
+
+void fanout_poll(struct fanout *f)
+{
+        static const char seqs_sql[] =
+                "SELECT session_id, last_seq FROM core.session WHERE session_id = ANY($1::text[])";
+        static const char updated_sql[] =
+                "SELECT session_id, tenant, core.session_json(s) FROM core.session s "
+                "WHERE modified_at > now() - interval '5 seconds' ORDER BY modified_at LIMIT 200";
+        cleanup_free char *ids = NULL;
+        struct pg_batch *b;
+
+        if (f->polling)
+                return;
+        ids = watched(f);
+        b = pg_batch_new();
+        pg_batch_add(b, "SELECT cursor FROM core.hub", "");
+        pg_batch_add(b, seqs_sql, "s", ids);
+        pg_batch_add(b, updated_sql, "");
+        f->polling = pg_submit(f->gateway->pg, b, on_poll, f) == 0;
+}

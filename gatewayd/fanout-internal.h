@@ -1,0 +1,69 @@
+/* What fanout.c (subscribers, bus) and fanout-catchup.c (stored events, poll) share. */
+#pragma once
+
+#include "common/base/list.h"
+#include "common/base/map.h"
+#include "gatewayd/fanout.h"
+
+#define FANOUT_PAGE 100u                           /* stored events per read */
+#define FANOUT_FILTER_MAX 1000u                    /* sessions a /ws client may name */
+#define FANOUT_CHECK_USEC (5 * USEC_PER_SEC)       /* revoked tokens */
+#define FANOUT_SILENCE_USEC (2500 * USEC_PER_MSEC) /* no tick: poll */
+
+/* A session somebody watches. Lives while it has subscribers. */
+struct topic {
+        char *session_id;
+        struct list subscribers;
+        uint64_t known_seq; /* newest seq heard of */
+};
+
+enum subscriber_state {
+        SUBSCRIBER_LIVE,    /* position == newest known */
+        SUBSCRIBER_READING, /* a read of stored events is under way */
+        SUBSCRIBER_WAITING, /* more to read, but no room in the queue or no database */
+};
+
+struct subscriber {
+        struct fanout *fanout;
+        struct sink *sink;
+        struct list link;    /* topic->subscribers or fanout->all */
+        struct topic *topic; /* NULL: /ws */
+        struct map *filter;  /* /ws: sessions wanted; NULL = every one */
+        enum subscriber_state state;
+        uint64_t position; /* seq or cursor sent last */
+        unsigned asked;    /* size of the page being read */
+        bool deltas;
+        char tenant[65];
+        char token_hash[SHA256_HEX];
+};
+
+struct fanout {
+        struct gateway *gateway;
+        struct bus *bus;
+        struct map *topics; /* session id -> struct topic */
+        struct list all;    /* /ws subscribers */
+        size_t n_subscribers;
+        uint64_t cursor;  /* newest global id heard of */
+        uint64_t tick_at; /* monotonic, last tick */
+        bool gap;         /* an id was skipped: session streams may have missed events */
+        bool polling;
+        uint64_t checked_at;
+        struct loop_timer timer;
+};
+
+/* One event in every shape a subscriber may want, each built at most once. */
+struct rendering {
+        struct span json;
+        const char *type; /* of the session stream */
+        uint64_t seq;
+        struct frame *ws_update, *sse_update, *ws_event;
+};
+struct frame *rendering_for(struct rendering *r, const struct subscriber *s); /* borrowed */
+void rendering_done(struct rendering *r);
+
+/* Newest seq or cursor that this subscriber should reach. */
+uint64_t subscriber_target(const struct subscriber *s);
+bool subscriber_wants(const struct subscriber *s, const char *session_id);
+/* Starts or goes on reading stored events when the subscriber is behind; sets its state. */
+void subscriber_catch_up(struct subscriber *s);
+void fanout_poll(struct fanout *f);

@@ -1,0 +1,112 @@
+/* Questions of the route files to the coordinator and the database, and pages of lists. */
+#include "gatewayd/query.h"
+
+#include "common/io/log.h"
+
+void coordinator_call(struct http_request *req, const struct wire_msg *type, const void *msg,
+                      rpc_reply_fn fn)
+{
+        struct gateway *g = req->gateway;
+        struct rpc_peer *peer = rpc_client_peer(g->coordinator);
+        int r;
+
+        if (!rpc_peer_up(peer))
+                return http_reply_busy(req, "the coordinator");
+        r = rpc_call(peer, type, msg, g->settings->request_timeout, fn, req);
+        if (r == -EMSGSIZE)
+                http_reply_error(req, ERROR_CODE_TOO_LARGE, NULL,
+                                 "a field of the request is too long");
+        else if (r < 0)
+                http_reply_busy(req, "the coordinator");
+}
+
+void database_asked(struct http_request *req, int r)
+{
+        if (r < 0)
+                http_reply_busy(req, "the database");
+}
+
+void database_failed(struct http_request *req, int r, const struct pg_error *error)
+{
+        if (r == -EREMOTEIO)
+                log_error("%s %s: the database refused: %s %s", http_method_name(req->method),
+                          req->path, error->sqlstate, error->message);
+        http_reply_busy(req, "the database");
+}
+
+void no_session(struct http_request *req)
+{
+        http_reply_error(req, ERROR_CODE_NOT_FOUND, NULL, "there is no session with this id");
+}
+
+void list_reply(struct http_request *req, const PGresult *rows, const char *name, uint64_t limit)
+{
+        cleanup_buf struct buf b = BUF_INIT;
+        int n = PQntuples(rows);
+
+        buf_putf(&b, "{\"%s\":[", name);
+        for (int i = 0; i < n; i++) {
+                if (i > 0)
+                        buf_puts(&b, ",");
+                buf_puts(&b, pg_str(rows, i, 0));
+        }
+        buf_puts(&b, "],\"next_cursor\":");
+        if ((uint64_t) n < limit) {
+                buf_puts(&b, "null}");
+        } else {
+                /* base64 of key NUL id: opaque to clients. */
+                const char *key = pg_str(rows, n - 1, 1), *id = pg_str(rows, n - 1, 2);
+                size_t len = strlen(key) + 1 + strlen(id);
+                cleanup_free char *joined = xmalloc(len + 1), *text = xmalloc(base64_size(len));
+                memcpy(joined, key, strlen(key) + 1);
+                memcpy(joined + strlen(key) + 1, id, strlen(id) + 1);
+                base64_encode(joined, len, text);
+                for (char *c = text; *c; c++) /* fit for a query string */
+                        *c = *c == '+' ? '-' : *c == '/' ? '_' : *c;
+                buf_putf(&b, "\"%s\"}", text);
+        }
+        http_reply_json_take(req, 200, &b);
+}
+
+int cursor_read(struct http_request *req, char **ret_key, char **ret_id)
+{
+        const char *cursor = http_query(req, "cursor");
+        cleanup_free char *text = NULL;
+        cleanup_free void *data = NULL;
+        size_t len, key_len;
+
+        if (!cursor)
+                return 0;
+        text = strlen(cursor) <= 2000 ? xstrdup(cursor) : NULL;
+        for (char *c = text; c && *c; c++)
+                *c = *c == '-' ? '+' : *c == '_' ? '/' : *c;
+        if (!text || base64_decode(text, strlen(text), &data, &len) < 0)
+                goto bad;
+        key_len = strnlen(data, len);
+        if (key_len + 1 >= len || memchr((char *) data + key_len + 1, 0, len - key_len - 1) ||
+            !utf8_valid(data, key_len) ||
+            !utf8_valid((char *) data + key_len + 1, len - key_len - 1))
+                goto bad;
+        *ret_key = xstrdup(data);
+        *ret_id = xstrndup((char *) data + key_len + 1, len - key_len - 1);
+        return 0;
+bad:
+        http_reply_error(req, ERROR_CODE_BAD_REQUEST, "cursor",
+                         "cursor must be the next_cursor of an earlier answer");
+        return -EINVAL;
+}
+
+char *like_pattern(const char *text, bool anywhere)
+{
+        cleanup_buf struct buf b = BUF_INIT;
+
+        if (anywhere)
+                buf_puts(&b, "%");
+        for (; *text; text++) {
+                if (*text == '%' || *text == '_' || *text == '\\')
+                        buf_puts(&b, "\\");
+                buf_put(&b, text, 1);
+        }
+        buf_puts(&b, "%");
+        return buf_take(&b, NULL);
+}

@@ -1,0 +1,289 @@
+/* Stored events, the bytes that belong to them, and the streams that follow them live. */
+#include "gatewayd/content.h"
+#include "gatewayd/fanout.h"
+#include "gatewayd/query.h"
+#include "gatewayd/route.h"
+#include "gatewayd/sse.h"
+#include "gatewayd/ws.h"
+
+/* What a page is about while the database is asked. Freed by its callback. */
+struct page {
+        struct http_request *req;
+        uint64_t limit;
+        uint64_t after;
+        bool deltas;
+};
+
+static struct page *page_new(struct http_request *req)
+{
+        struct page *p = xnew(struct page);
+
+        p->req = req;
+        return p;
+}
+
+static void events_reply(struct page *p, const PGresult *rows, uint64_t newest)
+{
+        cleanup_buf struct buf b = BUF_INIT;
+        int n = PQntuples(rows);
+
+        buf_puts(&b, "{\"events\":[");
+        for (int i = 0; i < n; i++)
+                buf_putf(&b, "%s%s", i ? "," : "", pg_str(rows, i, 0));
+        buf_putf(&b, "],\"newest\":%" PRIu64 ",\"next_cursor\":", newest);
+        if ((uint64_t) n == p->limit)
+                buf_putf(&b, "\"%" PRId64 "\"}", pg_i64(rows, n - 1, 1));
+        else
+                buf_puts(&b, "null}");
+        http_reply_json_take(p->req, 200, &b);
+}
+
+static void on_events(void *userdata, int r, PGresult **results, size_t n,
+                      const struct pg_error *error)
+{
+        cleanup_free struct page *p = userdata;
+
+        if (r < 0)
+                database_failed(p->req, r, error);
+        else if (PQntuples(results[0]) == 0)
+                no_session(p->req);
+        else
+                events_reply(p, results[1], (uint64_t) pg_i64(results[0], 0, 0));
+}
+
+/* types=message,post_tool -> {message,post_tool}. -EINVAL after a reply. */
+static int types_filter(struct http_request *req, char **ret)
+{
+        cleanup_free char *words = xstrdup(http_query(req, "types"));
+        cleanup_buf struct buf b = BUF_INIT;
+        char *save = NULL;
+
+        if (!words)
+                return 0;
+        for (char *w = strtok_r(words, ",", &save); w; w = strtok_r(NULL, ",", &save)) {
+                enum event_type t;
+                if (event_type_parse(w, &t) < 0) {
+                        http_reply_error(req, ERROR_CODE_BAD_REQUEST, "types",
+                                         "types must be a comma list of event types, such as "
+                                         "message,post_tool");
+                        return -EINVAL;
+                }
+                buf_putf(&b, "%s%s", b.len ? "," : "{", w);
+        }
+        buf_puts(&b, b.len ? "}" : "{}");
+        *ret = buf_take(&b, NULL);
+        return 0;
+}
+
+static void submit(struct page *p, struct pg_batch *b, pg_done_fn fn)
+{
+        struct http_request *req = p->req;
+        int r = pg_submit(req->gateway->pg, b, fn, p);
+
+        if (r < 0)
+                free(p);
+        database_asked(req, r);
+}
+
+static void session_events(struct http_request *req)
+{
+        static const char *const known[] = { "after_seq", "limit", "types", "cursor", NULL };
+        cleanup_free char *types = NULL;
+        uint64_t limit, after, cursor;
+        struct pg_batch *b;
+        struct page *p;
+
+        if (http_query_only(req, known) < 0 ||
+            http_query_u64(req, "limit", 1, 1000, 100, &limit) < 0 ||
+            http_query_u64(req, "after_seq", 0, INT64_MAX, 0, &after) < 0 ||
+            http_query_u64(req, "cursor", 0, INT64_MAX, 0, &cursor) < 0 ||
+            types_filter(req, &types) < 0)
+                return;
+        if (!session_id_ok(req->params[0]))
+                return no_session(req);
+        p = page_new(req);
+        p->limit = limit;
+        b = pg_batch_new();
+        pg_batch_add(b, "SELECT last_seq FROM core.session WHERE session_id = $1 AND tenant = $2",
+                     "ss", req->params[0], req->principal.tenant);
+        pg_batch_add(b,
+                     "SELECT json, seq FROM core.event WHERE session_id = $1 AND tenant = $2 AND "
+                     "seq > $3 AND "
+                     "($4::text[] IS NULL OR event_type = ANY($4::text[])) ORDER BY seq LIMIT $5",
+                     "ssusu", req->params[0], req->principal.tenant, MAX(after, cursor), types,
+                     limit);
+        submit(p, b, on_events);
+}
+
+static void all_events(struct http_request *req)
+{
+        static const char *const known[] = { "after", "limit", "types", "cursor", NULL };
+        cleanup_free char *types = NULL;
+        uint64_t limit, after, cursor;
+        struct pg_batch *b;
+        struct page *p;
+
+        if (http_query_only(req, known) < 0 ||
+            http_query_u64(req, "limit", 1, 1000, 100, &limit) < 0 ||
+            http_query_u64(req, "after", 0, INT64_MAX, 0, &after) < 0 ||
+            http_query_u64(req, "cursor", 0, INT64_MAX, 0, &cursor) < 0 ||
+            types_filter(req, &types) < 0)
+                return;
+        p = page_new(req);
+        p->limit = limit;
+        b = pg_batch_new();
+        pg_batch_add(b, "SELECT cursor FROM core.hub", "");
+        pg_batch_add(b,
+                     "SELECT json, id FROM core.event WHERE tenant = $1 AND id > $2 AND "
+                     "($3::text[] IS NULL OR event_type = ANY($3::text[])) ORDER BY id LIMIT $4",
+                     "susu", req->principal.tenant, MAX(after, cursor), types, limit);
+        submit(p, b, on_events);
+}
+
+/* ---- attachments ---- */
+
+static void on_attachment(void *userdata, int r, PGresult **results, size_t n,
+                          const struct pg_error *error)
+{
+        struct http_request *req = userdata;
+        cleanup_free void *data = NULL;
+        size_t len;
+
+        if (r < 0)
+                return database_failed(req, r, error);
+        if (PQntuples(results[0]) == 0 || pg_bytea(results[0], 0, 1, &data, &len) < 0)
+                return http_reply_error(req, ERROR_CODE_NOT_FOUND, NULL,
+                                        "there is no such attachment");
+        /* Named by its content: it never changes. */
+        http_reply_header(req, "Cache-Control", "private, max-age=31536000, immutable");
+        http_reply_header(req, "X-Content-Type-Options", "nosniff");
+        http_reply_bytes(req, 200, pg_str(results[0], 0, 0), (struct span){ data, len });
+}
+
+static void attachment(struct http_request *req)
+{
+        if (!session_id_ok(req->params[0]) || strlen(req->params[1]) != SHA256_HEX - 1)
+                return http_reply_error(req, ERROR_CODE_NOT_FOUND, NULL,
+                                        "there is no such attachment");
+        database_query(req, on_attachment,
+                       "SELECT a.media_type, a.data FROM core.attachment a JOIN core.session s "
+                       "USING (session_id) "
+                       "WHERE a.session_id = $1 AND s.tenant = $2 AND a.digest = $3",
+                       "sss", req->params[0], req->principal.tenant, req->params[1]);
+}
+
+/* ---- streams ---- */
+
+static void on_stream_session(void *userdata, int r, PGresult **results, size_t n,
+                              const struct pg_error *error)
+{
+        cleanup_free struct page *p = userdata;
+        struct http_request *req = p->req;
+        uint64_t last;
+
+        if (r < 0)
+                return database_failed(req, r, error);
+        if (PQntuples(results[0]) == 0)
+                return no_session(req);
+        last = (uint64_t) pg_i64(results[0], 0, 0);
+        if (p->after > last)
+                return http_reply_error(req, ERROR_CODE_BAD_REQUEST, "after_seq",
+                                        "after_seq is beyond the newest event (%" PRIu64
+                                        "): start again without it",
+                                        last);
+        fanout_session_stream(req->gateway->fanout, req, req->params[0], last, p->after, p->deltas);
+}
+
+static void session_stream(struct http_request *req)
+{
+        static const char *const known[] = { "after_seq", "deltas", NULL };
+        const char *deltas = http_query(req, "deltas");
+        uint64_t after, id;
+        struct pg_batch *b;
+        struct page *p;
+        bool want = true;
+        int r;
+
+        if (http_query_only(req, known) < 0 ||
+            http_query_u64(req, "after_seq", 0, INT64_MAX, 0, &after) < 0)
+                return;
+        if (!ws_requested(req) && !http_accepts(req, "text/event-stream"))
+                return http_reply_problem(
+                        req, 406, "not_acceptable", NULL,
+                        "ask for a WebSocket, or for text/event-stream in Accept");
+        r = ws_requested(req) ? -ENOENT : sse_last_event_id(req, &id);
+        if (r == -EINVAL)
+                return;
+        if (r == 0)
+                after = id;
+        if (deltas && parse_bool(deltas, &want) < 0)
+                return http_reply_error(req, ERROR_CODE_BAD_REQUEST, "deltas",
+                                        "deltas must be true or false");
+        if (!session_id_ok(req->params[0]))
+                return no_session(req);
+        p = page_new(req);
+        p->after = after;
+        p->deltas = want;
+        b = pg_batch_new();
+        pg_batch_add(b, "SELECT last_seq FROM core.session WHERE session_id = $1 AND tenant = $2",
+                     "ss", req->params[0], req->principal.tenant);
+        submit(p, b, on_stream_session);
+}
+
+static void on_init(void *userdata, int r, PGresult **results, size_t n,
+                    const struct pg_error *error)
+{
+        cleanup_free struct page *p = userdata;
+        struct http_request *req = p->req;
+        cleanup_buf struct buf b = BUF_INIT;
+        uint64_t cursor;
+
+        if (r < 0)
+                return database_failed(req, r, error);
+        cursor = (uint64_t) pg_i64(results[0], 0, 0);
+        if (p->after != UINT64_MAX && p->after > cursor)
+                return http_reply_error(req, ERROR_CODE_BAD_REQUEST, "after",
+                                        "after is beyond the newest event (%" PRIu64
+                                        "): start again without it",
+                                        cursor);
+        buf_puts(&b, "[");
+        for (int i = 0; i < PQntuples(results[1]); i++)
+                buf_putf(&b, "%s%s", i ? "," : "", pg_str(results[1], i, 0));
+        buf_puts(&b, "]");
+        fanout_all_sessions(req->gateway->fanout, req, (struct span){ b.data, b.len }, cursor,
+                            p->after == UINT64_MAX ? cursor : p->after);
+}
+
+static void all_sessions(struct http_request *req)
+{
+        static const char *const known[] = { "after", NULL };
+        struct pg_batch *b;
+        struct page *p;
+        uint64_t after;
+
+        if (http_query_only(req, known) < 0 ||
+            http_query_u64(req, "after", 0, INT64_MAX, UINT64_MAX, &after) < 0)
+                return;
+        if (!ws_requested(req))
+                return http_reply_problem(req, 426, "upgrade_required", NULL, "/ws is a WebSocket");
+        p = page_new(req);
+        p->after = after;
+        b = pg_batch_new();
+        /* The cursor first: what happens between the two is sent as events, too. */
+        pg_batch_add(b, "SELECT cursor FROM core.hub", "");
+        pg_batch_add(b,
+                     "SELECT core.session_json(s) FROM core.session s WHERE tenant = $1 "
+                     "ORDER BY created_at DESC, session_id DESC LIMIT 10000",
+                     "s", req->principal.tenant);
+        submit(p, b, on_init);
+}
+
+static const struct route table[] = {
+        { HTTP_GET, "/events", all_events },
+        { HTTP_GET, "/events/{id}", session_events },
+        { HTTP_GET, "/sessions/{id}/attachments/{digest}", attachment, .auth = ROUTE_TICKET },
+        { HTTP_GET, "/sessions/{id}/stream", session_stream, .auth = ROUTE_TICKET,
+          .upgrade = true },
+        { HTTP_GET, "/ws", all_sessions, .auth = ROUTE_TICKET, .upgrade = true },
+};
+const struct route_table event_routes = { table, ARRAY_LEN(table) };
