@@ -1,0 +1,341 @@
+/* Listeners, and who may hold how many connections: limits by count and by address, oldest idle ones give way. */
+#include "gatewayd/http-private.h"
+
+#include <arpa/inet.h>
+#include <netdb.h>
+#include <netinet/tcp.h>
+#include <sys/epoll.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+#include <fcntl.h>
+
+#include "common/io/log.h"
+#include "gatewayd/gateway.h"
+
+#define ACCEPTS_PER_TURN 64
+#define RESUME_USEC (100 * USEC_PER_MSEC)
+
+const char *http_date(struct http_server *s)
+{
+        uint64_t now = now_realtime() / USEC_PER_SEC;
+
+        if (now != s->date_second) {
+                time_t t = (time_t) now;
+                struct tm tm;
+                (void) gmtime_r(&t, &tm);
+                (void) strftime(s->date, sizeof(s->date), "%a, %d %b %Y %H:%M:%S GMT", &tm);
+                s->date_second = now;
+        }
+        return s->date;
+}
+
+/* ---- limits ---- */
+
+static struct http_peer *peer_get(struct http_server *s, const char *address)
+{
+        struct http_peer *p = map_get(s->peers, address);
+
+        if (!p) {
+                p = xnew(struct http_peer);
+                p->address = xstrdup(address);
+                list_init(&p->waiting);
+                (void) map_set(s->peers, address, p);
+        }
+        return p;
+}
+
+void http_slot_release(struct http_server *s, void *slot)
+{
+        struct http_slot *sl = slot;
+        struct http_peer *p = sl->peer;
+
+        s->n--;
+        s->stats.connections = s->n;
+        if (p && --p->count == 0) {
+                (void) map_remove(s->peers, p->address);
+                free(p->address);
+                free(p);
+        }
+        free(sl);
+}
+
+void http_peer_note_waiting(struct http_conn *c, bool waiting)
+{
+        list_remove(&c->by_age);
+        list_remove(&c->by_peer);
+        if (!waiting)
+                return;
+        list_push_back(&c->server->waiting, &c->by_age);
+        if (c->slot->peer)
+                list_push_back(&c->slot->peer->waiting, &c->by_peer);
+}
+
+/* Makes room for one more from this address. False: all of its connections are at work. */
+static bool make_room(struct http_server *s, const char *address)
+{
+        const struct gateway_settings *settings = s->gateway->settings;
+        struct http_peer *p = address ? map_get(s->peers, address) : NULL;
+
+        if (p && p->count >= settings->connections_per_address) {
+                struct http_conn *oldest = list_first(&p->waiting, struct http_conn, by_peer);
+                if (!oldest)
+                        return false;
+                http_conn_end(oldest);
+        }
+        if (s->n >= settings->connections_max) {
+                struct http_conn *oldest = list_first(&s->waiting, struct http_conn, by_age);
+                if (!oldest)
+                        return false;
+                http_conn_end(oldest);
+        }
+        return true;
+}
+
+static void turn_away(struct http_server *s, int fd)
+{
+        static const char text[] = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n"
+                                   "Content-Type: application/json\r\nContent-Length: 76\r\n\r\n"
+                                   "{\"error\":{\"code\":\"unavailable\",\"message\":\"There are too many connections.\"}}";
+
+        s->stats.refused++;
+        (void) send(fd, text, sizeof(text) - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+        (void) fd_close(fd);
+}
+
+/* ---- accepting ---- */
+
+static void welcome(struct http_listener *l, int fd, const struct sockaddr_storage *sa)
+{
+        struct http_server *s = l->server;
+        char address[INET6_ADDRSTRLEN] = "", label[64] = "unix";
+        int one = 1;
+
+        if (sa->ss_family == AF_INET) {
+                const struct sockaddr_in *in = (const struct sockaddr_in *) sa;
+                (void) inet_ntop(AF_INET, &in->sin_addr, address, sizeof(address));
+                (void) snprintf(label, sizeof(label), "%s:%u", address, ntohs(in->sin_port));
+        } else if (sa->ss_family == AF_INET6) {
+                const struct sockaddr_in6 *in = (const struct sockaddr_in6 *) sa;
+                (void) inet_ntop(AF_INET6, &in->sin6_addr, address, sizeof(address));
+                (void) snprintf(label, sizeof(label), "[%s]:%u", address, ntohs(in->sin6_port));
+        }
+        if (address[0])
+                (void) setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+        if (!make_room(s, address[0] ? address : NULL)) {
+                turn_away(s, fd);
+                return;
+        }
+        struct http_slot *slot = xnew(struct http_slot);
+        slot->server = s;
+        if (address[0]) {
+                slot->peer = peer_get(s, address);
+                slot->peer->count++;
+        }
+        s->n++;
+        s->stats.accepted++;
+        s->stats.connections = s->n;
+        http_conn_new(s, fd, slot, label, l->listener);
+}
+
+static void pause_listeners(struct http_server *s, bool pause)
+{
+        struct http_listener *l;
+
+        list_foreach (l, &s->listeners, link)
+                (void) sd_event_source_set_enabled(l->io, pause ? SD_EVENT_OFF : SD_EVENT_ON);
+        if (pause)
+                loop_timer_arm(&s->resume, RESUME_USEC);
+}
+
+static void on_resume(void *userdata)
+{
+        struct http_server *s = userdata;
+
+        if (s->reserve_fd < 0)
+                s->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        pause_listeners(s, false);
+}
+
+/* No descriptor is left: the reserve lets us tell one client, then we wait a little. */
+static void out_of_descriptors(struct http_listener *l)
+{
+        struct http_server *s = l->server;
+
+        if (s->reserve_fd >= 0) {
+                s->reserve_fd = fd_close(s->reserve_fd);
+                int fd = accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+                if (fd >= 0)
+                        turn_away(s, fd);
+                s->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        }
+        log_warning("no file descriptor left for a new connection; %zu are open", s->n);
+        pause_listeners(s, true);
+}
+
+static int on_accept(sd_event_source *source, int listen_fd, uint32_t revents, void *userdata)
+{
+        struct http_listener *l = userdata;
+
+        for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
+                struct sockaddr_storage sa = { 0 };
+                socklen_t len = sizeof(sa);
+                int fd = accept4(listen_fd, (struct sockaddr *) &sa, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+                if (fd >= 0) {
+                        welcome(l, fd, &sa);
+                        continue;
+                }
+                if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+                        out_of_descriptors(l);
+                else if (errno != EAGAIN && errno != ECONNABORTED && errno != EINTR) {
+                        (void) log_errno(LOG_WARNING, errno, "cannot accept a connection");
+                        pause_listeners(l->server, true);
+                }
+                break;
+        }
+        return 0;
+}
+
+/* ---- opening ---- */
+
+static int open_unix(const char *path)
+{
+        struct sockaddr_un sa = { .sun_family = AF_UNIX };
+
+        if (strlen(path) >= sizeof(sa.sun_path))
+                return -ENAMETOOLONG;
+        memcpy(sa.sun_path, path, strlen(path) + 1);
+        cleanup_close int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        if (fd < 0)
+                return -errno;
+        /* A socket file that nobody answers is a leftover; one that is answered is another gatewayd. */
+        if (connect(fd, (struct sockaddr *) &sa, sizeof(sa)) == 0 || errno == EAGAIN)
+                return -EADDRINUSE;
+        if (errno == ECONNREFUSED && unlink(path) < 0)
+                return -errno;
+        fd = fd_close(fd);
+        fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        if (fd < 0)
+                return -errno;
+        mode_t mask = umask(0117);
+        int r = bind(fd, (struct sockaddr *) &sa, sizeof(sa)) < 0 ? -errno : 0;
+        (void) umask(mask);
+        return r < 0 ? r : TAKE_FD(fd);
+}
+
+static bool is_loopback(const struct sockaddr *sa)
+{
+        if (sa->sa_family == AF_INET)
+                return (ntohl(((const struct sockaddr_in *) sa)->sin_addr.s_addr) >> 24) == 127;
+        return sa->sa_family == AF_INET6 &&
+               IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *) sa)->sin6_addr);
+}
+
+static int open_inet(const char *address, bool public_ok)
+{
+        const char *colon = strrchr(address, ':');
+        struct addrinfo hints = { .ai_family = AF_UNSPEC,
+                                  .ai_socktype = SOCK_STREAM,
+                                  .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE };
+        struct addrinfo *ai = NULL;
+        char host[64];
+        int one = 1;
+
+        if (!colon || colon == address || (size_t) (colon - address) >= sizeof(host))
+                return -EINVAL;
+        (void) snprintf(host, sizeof(host), "%.*s", (int) (colon - address), address);
+        size_t n = strlen(host);
+        if (host[0] == '[' && host[n - 1] == ']') {
+                host[n - 1] = '\0';
+                memmove(host, host + 1, n - 1);
+        }
+        if (getaddrinfo(streq(host, "localhost") ? "127.0.0.1" : host, colon + 1, &hints, &ai) != 0)
+                return -EINVAL;
+        int r = 0;
+        cleanup_close int fd = -1;
+        if (!public_ok && !is_loopback(ai->ai_addr))
+                r = -EADDRNOTAVAIL;
+        else if ((fd = socket(ai->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)) < 0 ||
+                 setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) < 0 ||
+                 bind(fd, ai->ai_addr, ai->ai_addrlen) < 0)
+                r = -errno;
+        freeaddrinfo(ai);
+        return r < 0 ? r : TAKE_FD(fd);
+}
+
+static void listener_free(struct http_listener *l)
+{
+        list_remove(&l->link);
+        l->io = sd_event_source_disable_unref(l->io);
+        if (l->fd >= 0 && l->path)
+                (void) unlink(l->path);
+        l->fd = fd_close(l->fd);
+        free(l->path);
+        free(l);
+}
+
+int http_server_listen(struct http_server *s, const char *address, unsigned listener, bool public_ok)
+{
+        cleanup_close int fd = address[0] == '/' ? open_unix(address) : open_inet(address, public_ok);
+
+        if (fd < 0)
+                return fd;
+        if (listen(fd, 4096) < 0)
+                return -errno;
+        struct http_listener *l = xnew(struct http_listener);
+        l->server = s;
+        l->listener = listener;
+        l->fd = TAKE_FD(fd);
+        list_push_back(&s->listeners, &l->link);
+        int r = sd_event_add_io(s->gateway->event, &l->io, l->fd, EPOLLIN, on_accept, l);
+        if (r < 0) {
+                listener_free(l);
+                return r;
+        }
+        if (address[0] == '/')
+                l->path = xstrdup(address);
+        return 0;
+}
+
+int http_server_new(struct gateway *g, struct http_server **ret)
+{
+        struct http_server *s = xnew(struct http_server);
+
+        s->gateway = g;
+        list_init(&s->listeners);
+        list_init(&s->conns);
+        list_init(&s->waiting);
+        s->peers = map_new();
+        s->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        int r = loop_timer_init(&s->resume, g->event, on_resume, s);
+        if (r < 0) {
+                (void) http_server_free(s);
+                return r;
+        }
+        *ret = s;
+        return 0;
+}
+
+struct http_server *http_server_free(struct http_server *s)
+{
+        struct http_listener *l;
+        struct http_conn *c;
+
+        if (!s)
+                return NULL;
+        while ((l = list_first(&s->listeners, struct http_listener, link)))
+                listener_free(l);
+        while ((c = list_first(&s->conns, struct http_conn, all)))
+                http_conn_end(c);
+        loop_timer_done(&s->resume);
+        (void) fd_close(s->reserve_fd);
+        (void) map_free(s->peers);
+        free(s);
+        return NULL;
+}
+
+void http_server_stats(const struct http_server *s, struct http_server_stats *ret)
+{
+        *ret = s->stats;
+}

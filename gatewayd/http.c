@@ -1,0 +1,299 @@
+/* Answers: every final call of a request ends here and hands finished bytes to the connection. */
+#include "gatewayd/http-private.h"
+
+#include <unistd.h>
+
+#include "common/base/json.h"
+#include "common/io/log.h"
+#include "gatewayd/gateway.h"
+
+#define SKIP_BODY_MAX 65536u /* an unread rest of a body up to this size is read and thrown away */
+
+static const struct {
+        int status;
+        const char *text;
+} status_texts[] = {
+        { 101, "Switching Protocols" },
+        { 200, "OK" },
+        { 201, "Created" },
+        { 202, "Accepted" },
+        { 204, "No Content" },
+        { 206, "Partial Content" },
+        { 301, "Moved Permanently" },
+        { 302, "Found" },
+        { 304, "Not Modified" },
+        { 400, "Bad Request" },
+        { 401, "Unauthorized" },
+        { 403, "Forbidden" },
+        { 404, "Not Found" },
+        { 405, "Method Not Allowed" },
+        { 406, "Not Acceptable" },
+        { 408, "Request Timeout" },
+        { 409, "Conflict" },
+        { 412, "Precondition Failed" },
+        { 413, "Content Too Large" },
+        { 414, "URI Too Long" },
+        { 415, "Unsupported Media Type" },
+        { 416, "Range Not Satisfiable" },
+        { 417, "Expectation Failed" },
+        { 422, "Unprocessable Content" },
+        { 426, "Upgrade Required" },
+        { 429, "Too Many Requests" },
+        { 431, "Request Header Fields Too Large" },
+        { 500, "Internal Server Error" },
+        { 503, "Service Unavailable" },
+        { 504, "Gateway Timeout" },
+};
+
+const char *http_status_text(int status)
+{
+        for (size_t i = 0; i < ARRAY_LEN(status_texts); i++)
+                if (status_texts[i].status == status)
+                        return status_texts[i].text;
+        return "Status";
+}
+
+int http_status_of(enum error_code code)
+{
+        static const int statuses[ERROR_CODE_MAX] = {
+                [ERROR_CODE_INTERNAL] = 500,
+                [ERROR_CODE_BAD_REQUEST] = 400,
+                [ERROR_CODE_UNAUTHORIZED] = 401,
+                [ERROR_CODE_FORBIDDEN] = 403,
+                [ERROR_CODE_NOT_FOUND] = 404,
+                [ERROR_CODE_CONFLICT] = 409,
+                [ERROR_CODE_TOO_LARGE] = 413,
+                [ERROR_CODE_UNSUPPORTED_MEDIA_TYPE] = 415,
+                [ERROR_CODE_UNPROCESSABLE] = 422,
+                [ERROR_CODE_RATE_LIMITED] = 429,
+                [ERROR_CODE_UNAVAILABLE] = 503,
+                [ERROR_CODE_TIMEOUT] = 503,
+                [ERROR_CODE_STALE_EPOCH] = 409,
+                [ERROR_CODE_PRECONDITION_FAILED] = 412,
+        };
+
+        return (unsigned) code < ERROR_CODE_MAX && statuses[code] ? statuses[code] : 500;
+}
+
+void http_reply_header(struct http_request *req, const char *name, const char *fmt, ...)
+{
+        struct http_request_private *p = req->priv;
+        char value[2048];
+        va_list ap;
+
+        va_start(ap, fmt);
+        (void) vsnprintf(value, sizeof(value), fmt, ap);
+        va_end(ap);
+        for (char *s = value; *s; s++)
+                if ((unsigned char) *s < 0x20 || *s == 0x7f)
+                        *s = '_';
+        if (p->headers.len > 4096)
+                return;
+        buf_putf(&p->headers, "%s: %s\r\n", name, value);
+        p->has_cache_control |= streq(name, "Cache-Control");
+}
+
+void http_render_head(struct http_request *req, struct buf *out, int status, const char *content_type,
+                      uint64_t length, bool close)
+{
+        struct http_request_private *p = req->priv;
+
+        buf_putf(out, "HTTP/1.1 %d %s\r\nDate: %s\r\nX-Request-Id: %s\r\nX-Content-Type-Options: nosniff\r\n", status,
+                 http_status_text(status), http_date(req->gateway->http), p->id);
+        if (!p->has_cache_control)
+                buf_puts(out, "Cache-Control: no-store\r\n");
+        if (content_type)
+                buf_putf(out, "Content-Type: %s\r\n", content_type);
+        if (length != UINT64_MAX)
+                buf_putf(out, "Content-Length: %" PRIu64 "\r\n", length);
+        if (close)
+                buf_puts(out, "Connection: close\r\n");
+        else if (p->head->minor == 0)
+                buf_puts(out, "Connection: keep-alive\r\n");
+        if (p->headers.len > 0)
+                buf_put(out, buf_head(&p->headers), buf_pending(&p->headers));
+        buf_puts(out, "\r\n");
+}
+
+/* May the connection serve another request after this one, whose body may not have been read to its end? */
+static bool must_close(const struct http_conn *c, const struct http_request *req)
+{
+        if (c->close || !req->priv->head->keep_alive)
+                return true;
+        if (c->body_done)
+                return false;
+        return c->body_chunked || c->want_continue || c->body_left > SKIP_BODY_MAX;
+}
+
+/* Takes body (may be NULL) and fd (may be -1) in every case; ends the request. */
+static void finish(struct http_request *req, int status, const char *content_type, struct buf *body, int fd,
+                   uint64_t offset, uint64_t length)
+{
+        struct http_request_private *p = req->priv;
+        struct http_conn *c = p->conn;
+        cleanup_close int file = fd;
+        cleanup_buf struct buf content = { 0 };
+
+        if (body) {
+                content = *body;
+                *body = BUF_INIT;
+        }
+        if (!c) {
+                http_request_free(req);
+                return;
+        }
+        log_debug("%s %s %s: %d", p->id, http_method_name(req->method), req->path, status);
+        c->close = must_close(c, req);
+        bool bodyless = status == 204 || status == 304;
+        http_render_head(req, &c->out, status, content_type, bodyless ? UINT64_MAX : length, c->close);
+        if (!bodyless && !p->has_head_method) {
+                if (file >= 0) {
+                        c->file = TAKE_FD(file);
+                        c->file_offset = offset;
+                        c->file_left = length;
+                } else if (buf_pending(&content) > 0)
+                        buf_put(&c->out, buf_head(&content), buf_pending(&content));
+        }
+        c->req = NULL;
+        c->paused = false;
+        c->state = CONN_SENDING;
+        http_request_free(req);
+        http_conn_send(c);
+}
+
+void http_reply_json(struct http_request *req, int status, struct span json)
+{
+        http_reply_bytes(req, status, "application/json", json);
+}
+
+void http_reply_json_take(struct http_request *req, int status, struct buf *json)
+{
+        uint64_t n = buf_pending(json);
+
+        finish(req, status, "application/json", json, -1, 0, n);
+}
+
+void http_reply_bytes(struct http_request *req, int status, const char *content_type, struct span body)
+{
+        struct buf b = BUF_INIT;
+
+        if (body.len > 0)
+                buf_put(&b, body.data, body.len);
+        finish(req, status, content_type, &b, -1, 0, body.len);
+}
+
+void http_reply_empty(struct http_request *req, int status)
+{
+        finish(req, status, NULL, NULL, -1, 0, 0);
+}
+
+void http_reply_fd(struct http_request *req, int status, const char *content_type, int fd, uint64_t offset,
+                   uint64_t len)
+{
+        finish(req, status, content_type, NULL, fd, offset, len);
+}
+
+static void reply_problem(struct http_request *req, int status, const char *code, const char *field,
+                          const char *fmt, va_list ap)
+{
+        cleanup_buf struct buf b = { 0 };
+        char message[512];
+
+        (void) vsnprintf(message, sizeof(message), fmt, ap);
+        /* A message may quote input: cut it where it stops being UTF-8. */
+        size_t n = strlen(message);
+        while (n > 0 && !utf8_valid(message, n))
+                n--;
+        buf_puts(&b, "{\"error\":{\"code\":");
+        buf_put_json_string(&b, code, strlen(code));
+        buf_puts(&b, ",\"message\":");
+        buf_put_json_string(&b, message, n);
+        if (field && utf8_valid(field, strlen(field))) {
+                buf_puts(&b, ",\"field\":");
+                buf_put_json_string(&b, field, strlen(field));
+        }
+        buf_puts(&b, "}}");
+        if (status == 503 || status == 429)
+                http_reply_header(req, "Retry-After", "1");
+        if (status == 401)
+                http_reply_header(req, "WWW-Authenticate", "Bearer realm=\"berth\"");
+        http_reply_json_take(req, status, &b);
+}
+
+void http_reply_error(struct http_request *req, enum error_code code, const char *field, const char *fmt, ...)
+{
+        va_list ap;
+
+        va_start(ap, fmt);
+        reply_problem(req, http_status_of(code), error_code_name(code), field, fmt, ap);
+        va_end(ap);
+}
+
+void http_reply_problem(struct http_request *req, int status, const char *code, const char *field, const char *fmt,
+                        ...)
+{
+        va_list ap;
+
+        va_start(ap, fmt);
+        reply_problem(req, status, code, field, fmt, ap);
+        va_end(ap);
+}
+
+void http_reply_busy(struct http_request *req, const char *what)
+{
+        http_reply_error(req, ERROR_CODE_UNAVAILABLE, NULL, "The %s cannot be reached right now; try again.", what);
+}
+
+void http_reply_rpc_error(struct http_request *req, int r, const void *reply)
+{
+        const struct error_reply *e = reply;
+
+        if (r == -EREMOTEIO && e)
+                http_reply_error(req, e->code, e->field, "%s", e->message ? e->message : "The request failed.");
+        else if (r == -EMSGSIZE)
+                http_reply_error(req, ERROR_CODE_TOO_LARGE, NULL, "A part of the request is too large.");
+        else
+                http_reply_busy(req, "service behind this call");
+}
+
+void http_reply_body_error(struct http_request *req, int r)
+{
+        if (r == -EMSGSIZE)
+                http_reply_error(req, ERROR_CODE_TOO_LARGE, NULL, "The body is larger than is allowed here.");
+        else if (r == -ETIMEDOUT)
+                http_reply_problem(req, 408, "request_timeout", NULL, "The body arrived too slowly.");
+        else if (r == -ECONNRESET)
+                http_drop(req);
+        else
+                http_reply_error(req, ERROR_CODE_BAD_REQUEST, NULL, "The chunks of the body are broken.");
+}
+
+void http_drop(struct http_request *req)
+{
+        struct http_conn *c = req->priv->conn;
+
+        if (c)
+                c->req = NULL;
+        http_request_free(req);
+        if (c)
+                http_conn_end(c);
+}
+
+int http_take_over(struct http_request *req, struct http_takeover *ret)
+{
+        struct http_conn *c = req->priv->conn;
+
+        if (!c)
+                return -ECONNRESET;
+        *ret = (struct http_takeover){ .fd = TAKE_FD(c->fd), .slot = TAKE_PTR(c->slot) };
+        (void) snprintf(ret->peer, sizeof(ret->peer), "%s", c->peer);
+        ret->n_early = buf_pending(&c->in);
+        if (ret->n_early > 0) {
+                ret->early = xmalloc(ret->n_early);
+                memcpy(ret->early, buf_head(&c->in), ret->n_early);
+        }
+        c->req = NULL;
+        http_conn_end(c);
+        http_request_free(req);
+        return 0;
+}

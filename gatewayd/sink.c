@@ -1,0 +1,419 @@
+/* Queues of frames to clients: bounded, joined into one write per client and turn, ended when too slow. */
+#include "gatewayd/sink-private.h"
+
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include "gatewayd/gateway.h"
+
+#define IOV_MAX_PER_WRITE 64
+#define CONTROL_EXTRA 32u /* control frames beyond the bound: pongs, the lagged frame, close */
+#define CLOSING_USEC (5 * USEC_PER_SEC)
+#define GOODBYE_USEC (2 * USEC_PER_SEC)
+#define READ_SIZE 65536u
+#define READS_PER_TURN 4
+
+enum sink_kind sink_kind(const struct sink *s)
+{
+        return s->class->kind;
+}
+
+void *sink_userdata(const struct sink *s)
+{
+        return s->userdata;
+}
+
+void sink_set_userdata(struct sink *s, void *userdata)
+{
+        s->userdata = userdata;
+}
+
+size_t sink_frames(const struct sink *s)
+{
+        return s->count;
+}
+
+size_t sink_bytes(const struct sink *s)
+{
+        return s->bytes;
+}
+
+size_t sink_space(const struct sink *s)
+{
+        if (s->state != SINK_OPEN || s->bytes >= SINK_BYTES_MAX / 2 || s->count >= SINK_FRAMES_MAX / 2)
+                return 0;
+        return SINK_FRAMES_MAX / 2 - s->count;
+}
+
+static void want_events(struct sink *s)
+{
+        uint32_t events = (s->paused ? 0 : EPOLLIN) | (s->count > 0 ? EPOLLOUT : 0);
+
+        if (events == s->events || !s->io)
+                return;
+        s->events = events;
+        (void) sd_event_source_set_io_events(s->io, events);
+}
+
+void sink_pause(struct sink *s, bool pause)
+{
+        s->paused = pause;
+        want_events(s);
+}
+
+static void drop_queue(struct sink *s)
+{
+        for (uint32_t i = 0; i < s->count; i++)
+                (void) frame_unref(s->ring[(s->first + i) % s->ring_size]);
+        free(s->ring);
+        s->ring = NULL;
+        s->ring_size = s->first = s->count = 0;
+        s->offset = s->bytes = 0;
+}
+
+static void set_state(struct sink *s, enum sink_state to)
+{
+        s->state = to;
+        list_remove(&s->all);
+        if (to == SINK_CLOSING || to == SINK_CLOSED_OUT) {
+                s->deadline_us = now_monotonic() + (to == SINK_CLOSING ? CLOSING_USEC : GOODBYE_USEC);
+                list_push_back(&s->set->closing, &s->all);
+        }
+}
+
+void sink_end(struct sink *s)
+{
+        if (s->state == SINK_DEAD)
+                return;
+        set_state(s, SINK_DEAD);
+        list_remove(&s->dirty);
+        s->io = sd_event_source_disable_unref(s->io);
+        s->fd = fd_close(s->fd);
+        if (s->slot)
+                http_slot_release(s->set->gateway->http, TAKE_PTR(s->slot));
+        drop_queue(s);
+        s->set->n[s->class->kind]--;
+        list_push_back(&s->set->doomed, &s->doomed);
+        loop_task_queue(&s->set->reap);
+}
+
+static void reap(void *userdata)
+{
+        struct sink_set *set = userdata;
+        struct sink *s;
+
+        while ((s = list_first(&set->doomed, struct sink, doomed))) {
+                list_remove(&s->doomed);
+                s->ops->gone(s);
+                s->class->destroy(s);
+        }
+}
+
+static void grow(struct sink *s)
+{
+        uint32_t size = s->ring_size ? s->ring_size * 2 : 4;
+        struct frame **ring = xnewn(struct frame *, size);
+
+        for (uint32_t i = 0; i < s->count; i++)
+                ring[i] = s->ring[(s->first + i) % s->ring_size];
+        free(s->ring);
+        s->ring = ring;
+        s->ring_size = size;
+        s->first = 0;
+}
+
+static void queue_frame(struct sink *s, struct frame *f)
+{
+        if (s->count == s->ring_size)
+                grow(s);
+        s->ring[(s->first + s->count++) % s->ring_size] = f;
+        s->bytes += f->len;
+        if (s->bytes >= SINK_BYTES_MAX / 2 || s->count >= SINK_FRAMES_MAX / 2)
+                s->over_half = true;
+        if (s->dirty.next == NULL || s->dirty.next == &s->dirty)
+                list_push_back(&s->set->dirty, &s->dirty);
+        loop_task_queue(&s->set->flush);
+}
+
+void sink_push_control(struct sink *s, struct frame *f)
+{
+        if (s->state == SINK_DEAD || s->state == SINK_CLOSED_OUT) {
+                (void) frame_unref(f);
+                return;
+        }
+        if (s->count >= SINK_FRAMES_MAX + CONTROL_EXTRA) { /* floods us and does not read */
+                (void) frame_unref(f);
+                sink_end(s);
+                return;
+        }
+        queue_frame(s, f);
+}
+
+void sink_close_with(struct sink *s, struct frame *last)
+{
+        if (s->state != SINK_OPEN) {
+                (void) frame_unref(last);
+                return;
+        }
+        if (last)
+                sink_push_control(s, last);
+        if (s->state == SINK_DEAD)
+                return;
+        set_state(s, SINK_CLOSING);
+        /* Even with nothing to send, the end comes from the flush at the end of the turn. */
+        if (s->dirty.next == NULL || s->dirty.next == &s->dirty)
+                list_push_back(&s->set->dirty, &s->dirty);
+        loop_task_queue(&s->set->flush);
+}
+
+void sink_close(struct sink *s, uint16_t code, const char *reason)
+{
+        if (s->state == SINK_OPEN)
+                sink_close_with(s, s->class->closing ? s->class->closing(code, reason) : NULL);
+}
+
+void sink_peer_closed(struct sink *s)
+{
+        if (s->state == SINK_CLOSED_OUT || s->count == 0)
+                sink_end(s);
+        else
+                set_state(s, SINK_CLOSING);
+}
+
+int sink_push(struct sink *s, struct frame *f)
+{
+        if (s->state != SINK_OPEN)
+                return -EPIPE;
+        bool half = s->bytes >= SINK_BYTES_MAX / 2 || s->count >= SINK_FRAMES_MAX / 2;
+        if (f->live && half)
+                return 0;
+        if (s->count > 0 && (s->count >= SINK_FRAMES_MAX || s->bytes + f->len > SINK_BYTES_MAX)) {
+                struct frame *last = s->ops->lagged ? s->ops->lagged(s) : NULL;
+                if (last)
+                        sink_push_control(s, last);
+                sink_close(s, SINK_CLOSE_LAGGED, "too slow, resume");
+                return -EMSGSIZE;
+        }
+        queue_frame(s, frame_ref(f));
+        return 0;
+}
+
+/* ---- writing ---- */
+
+static void consume(struct sink *s, size_t n)
+{
+        s->bytes -= n;
+        n += s->offset;
+        while (s->count > 0 && n >= s->ring[s->first]->len) {
+                n -= s->ring[s->first]->len;
+                (void) frame_unref(s->ring[s->first]);
+                s->first = (s->first + 1) % s->ring_size;
+                s->count--;
+        }
+        s->offset = n;
+}
+
+static void drained(struct sink *s)
+{
+        drop_queue(s);
+        if (s->state == SINK_CLOSING) {
+                (void) shutdown(s->fd, SHUT_WR);
+                set_state(s, SINK_CLOSED_OUT);
+                if (s->class->eof_is_dead)
+                        sink_end(s);
+        }
+}
+
+static void write_out(struct sink *s)
+{
+        for (;;) {
+                struct iovec iov[IOV_MAX_PER_WRITE];
+                size_t n = MIN((size_t) s->count, (size_t) IOV_MAX_PER_WRITE), total = 0;
+                for (size_t i = 0; i < n; i++) {
+                        struct frame *f = s->ring[(s->first + i) % s->ring_size];
+                        size_t skip = i == 0 ? s->offset : 0;
+                        iov[i] = (struct iovec){ f->data + skip, f->len - skip };
+                        total += f->len - skip;
+                }
+                if (n == 0)
+                        break;
+                struct msghdr msg = { .msg_iov = iov, .msg_iovlen = n };
+                ssize_t r = sendmsg(s->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+                if (r < 0 && errno != EAGAIN && errno != EINTR) {
+                        sink_end(s);
+                        return;
+                }
+                if (r > 0)
+                        consume(s, (size_t) r);
+                if (r < (ssize_t) total)
+                        break;
+        }
+        if (s->count == 0)
+                drained(s);
+        want_events(s);
+        if (s->state == SINK_OPEN && s->over_half && s->bytes < SINK_BYTES_MAX / 2 &&
+            s->count < SINK_FRAMES_MAX / 2) {
+                s->over_half = false;
+                if (s->ops->room)
+                        s->ops->room(s);
+        }
+}
+
+static void flush(void *userdata)
+{
+        struct sink_set *set = userdata;
+        struct list now;
+        struct sink *s;
+
+        /* What is pushed while this runs (room) is for the next turn. */
+        list_init(&now);
+        while ((s = list_first(&set->dirty, struct sink, dirty))) {
+                list_remove(&s->dirty);
+                list_push_back(&now, &s->dirty);
+        }
+        while ((s = list_first(&now, struct sink, dirty))) {
+                list_remove(&s->dirty);
+                write_out(s);
+        }
+}
+
+/* ---- the loop's side ---- */
+
+static void on_input(struct sink *s)
+{
+        static char scratch[READ_SIZE];
+
+        for (int i = 0; i < READS_PER_TURN && s->state != SINK_DEAD && !s->paused; i++) {
+                ssize_t n = recv(s->fd, scratch, sizeof(scratch), MSG_DONTWAIT);
+                if (n < 0) {
+                        if (errno != EAGAIN && errno != EINTR)
+                                sink_end(s);
+                        return;
+                }
+                if (n == 0) {
+                        sink_end(s);
+                        return;
+                }
+                s->heard_us = now_monotonic();
+                s->class->input(s, scratch, (size_t) n);
+                if ((size_t) n < sizeof(scratch))
+                        return;
+        }
+}
+
+static int on_io(sd_event_source *source, int fd, uint32_t revents, void *userdata)
+{
+        struct sink *s = userdata;
+
+        if (revents & (EPOLLIN | EPOLLHUP | EPOLLERR)) {
+                if (s->paused && (revents & (EPOLLHUP | EPOLLERR))) {
+                        sink_end(s);
+                        return 0;
+                }
+                on_input(s);
+        }
+        if (s->state != SINK_DEAD && (revents & EPOLLOUT))
+                write_out(s);
+        return 0;
+}
+
+static void beat(struct sink_set *set, enum sink_kind kind, uint64_t now)
+{
+        struct sink *s;
+
+        while ((s = list_first(&set->open[kind], struct sink, all)) && s->beat_us <= now) {
+                uint64_t interval = s->class->heartbeat_usec(s);
+                if (s->class->mute_is_dead && now > s->heard_us + 2 * interval + interval / 2) {
+                        sink_end(s);
+                        continue;
+                }
+                s->beat_us = now + interval;
+                list_remove(&s->all);
+                list_push_back(&set->open[kind], &s->all);
+                struct frame *f = s->class->heartbeat(s);
+                if (f)
+                        sink_push_control(s, f);
+        }
+}
+
+static void on_tick(void *userdata)
+{
+        struct sink_set *set = userdata;
+        uint64_t now = now_monotonic();
+        struct sink *s, *tmp;
+
+        loop_timer_arm(&set->tick, USEC_PER_SEC / 2);
+        beat(set, SINK_WS, now);
+        beat(set, SINK_SSE, now);
+        list_foreach_safe (s, tmp, &set->closing, all)
+                if (s->deadline_us <= now)
+                        sink_end(s);
+}
+
+int sink_init(struct sink *s, struct sink_set *set, const struct sink_class *class, int fd, void *slot,
+              const struct sink_ops *ops, void *userdata)
+{
+        uint64_t now = now_monotonic();
+
+        s->class = class;
+        s->set = set;
+        s->ops = ops;
+        s->userdata = userdata;
+        s->fd = fd;
+        s->slot = slot;
+        s->heard_us = now;
+        s->beat_us = now + class->heartbeat_usec(s);
+        s->events = EPOLLIN;
+        int r = sd_event_add_io(set->gateway->event, &s->io, fd, EPOLLIN, on_io, s);
+        if (r < 0) {
+                s->fd = fd_close(s->fd);
+                http_slot_release(set->gateway->http, TAKE_PTR(s->slot));
+                return r;
+        }
+        set->n[class->kind]++;
+        list_push_back(&set->open[class->kind], &s->all);
+        return 0;
+}
+
+int sink_set_new(struct gateway *g, struct sink_set **ret)
+{
+        struct sink_set *set = xnew(struct sink_set);
+
+        set->gateway = g;
+        list_init(&set->open[SINK_WS]);
+        list_init(&set->open[SINK_SSE]);
+        list_init(&set->closing);
+        list_init(&set->dirty);
+        list_init(&set->doomed);
+        int r = loop_task_init(&set->flush, g->event, flush, set);
+        if (r >= 0)
+                r = loop_task_init(&set->reap, g->event, reap, set);
+        if (r >= 0)
+                r = loop_timer_init(&set->tick, g->event, on_tick, set);
+        if (r < 0) {
+                (void) sink_set_free(set);
+                return r;
+        }
+        loop_timer_arm(&set->tick, USEC_PER_SEC / 2);
+        *ret = set;
+        return 0;
+}
+
+struct sink_set *sink_set_free(struct sink_set *set)
+{
+        struct sink *s;
+
+        if (!set)
+                return NULL;
+        while ((s = list_first(&set->open[SINK_WS], struct sink, all)) ||
+               (s = list_first(&set->open[SINK_SSE], struct sink, all)) ||
+               (s = list_first(&set->closing, struct sink, all)))
+                sink_end(s);
+        reap(set);
+        loop_task_done(&set->flush);
+        loop_task_done(&set->reap);
+        loop_timer_done(&set->tick);
+        free(set);
+        return NULL;
+}
