@@ -4,7 +4,9 @@
 #include <ftw.h>
 #include <signal.h>
 #include <setjmp.h>
+#include <stddef.h>
 #include <stdarg.h>
+#include <stdint.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>

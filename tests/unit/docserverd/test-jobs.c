@@ -2,7 +2,9 @@
  * bounded. */
 #include <pthread.h>
 #include <setjmp.h>
+#include <stddef.h>
 #include <stdarg.h>
+#include <stdint.h>
 
 #include <cmocka.h>
 

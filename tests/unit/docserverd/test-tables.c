@@ -1,6 +1,8 @@
 /* The tables of docserverd without files or database: claims on checksums and open uploads. */
 #include <setjmp.h>
+#include <stddef.h>
 #include <stdarg.h>
+#include <stdint.h>
 
 #include <cmocka.h>
 
