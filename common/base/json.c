@@ -276,7 +276,7 @@ int json_read(const json_t *object, const struct json_field *fields, size_t n, v
                         return problem_set(problem, f->name, "%s is required", f->name);
                 if (value && !store(f, value, out))
                         return refuse(f, problem);
-                if (f->offset_set != SIZE_MAX)
+                if (f->offset_set != 0)
                         *(bool *) ((char *) out + f->offset_set) = value != NULL;
         }
         return 0;

@@ -38,15 +38,14 @@ struct json_field {
         const char *name;
         enum json_kind kind;
         size_t offset;    /* of the member in the output struct */
-        size_t offset_set; /* of a bool "was given", or SIZE_MAX */
+        size_t offset_set; /* of a bool "was given", which is not the first member; 0 = none */
         int64_t min, max; /* both 0 = no limit */
         bool required;
         bool nullable;    /* null counts as absent */
 };
 #define JSON_FIELD(type, member, kind_, ...)                                                       \
         {                                                                                          \
-                .name = #member, .kind = (kind_), .offset = offsetof(type, member),                \
-                .offset_set = SIZE_MAX, __VA_ARGS__                                                \
+                .name = #member, .kind = (kind_), .offset = offsetof(type, member), ##__VA_ARGS__  \
         }
 int json_read(const json_t *object, const struct json_field *fields, size_t n, void *out,
               struct json_problem *problem) mustuse;
