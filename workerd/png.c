@@ -1,0 +1,203 @@
+/* The PNG writer: rows without filter, a palette when at most 256 colours are used, one zlib
+ * stream. */
+#include "png.h"
+
+#include <libdeflate.h>
+
+#define SIDE_MAX 16384
+#define COLOURS_MAX 256
+#define HASH_SLOTS 1024
+#define LEVEL 1 /* screens are flat: higher levels cost time and save little */
+
+struct png_writer {
+        struct libdeflate_compressor *compressor;
+        uint8_t *rows; /* filter byte and samples of each row */
+        size_t rows_size;
+        uint32_t palette[COLOURS_MAX];
+        unsigned n_palette;
+        uint32_t key[HASH_SLOTS]; /* colour + 1, 0 = free */
+        uint8_t index[HASH_SLOTS];
+};
+
+struct png_writer *png_writer_new(void)
+{
+        struct png_writer *w = xnew(struct png_writer);
+        w->compressor = libdeflate_alloc_compressor(LEVEL);
+        if (!w->compressor)
+                abort();
+        return w;
+}
+
+struct png_writer *png_writer_free(struct png_writer *w)
+{
+        if (!w)
+                return NULL;
+        libdeflate_free_compressor(w->compressor);
+        free(w->rows);
+        free(w);
+        return NULL;
+}
+
+static void set32(void *at, uint32_t v)
+{
+        uint8_t b[4] = { (uint8_t) (v >> 24), (uint8_t) (v >> 16), (uint8_t) (v >> 8),
+                         (uint8_t) v };
+        memcpy(at, b, sizeof(b));
+}
+
+/* Reserves a chunk's length and type; returns where it begins. */
+static int chunk_begin(struct buf *out, const char type[static 4], size_t room)
+{
+        static const char length[4];
+        int r = buf_reserve(out, room + 12);
+        if (r < 0)
+                return r;
+        buf_put(out, length, 4);
+        buf_put(out, type, 4);
+        return 0;
+}
+
+static void chunk_end(struct buf *out, size_t begin)
+{
+        char *at = out->data + begin;
+        size_t length = out->len - begin - 8;
+        uint8_t crc[4];
+        set32(at, (uint32_t) length);
+        set32(crc, libdeflate_crc32(0, at + 4, length + 4));
+        buf_put(out, crc, 4);
+}
+
+static unsigned slot_of(uint32_t colour)
+{
+        return (colour * 2654435761U) >> 22;
+}
+
+/* The colour's place in the palette; -1 when that is full. */
+static int look_up(struct png_writer *w, uint32_t colour)
+{
+        unsigned s = slot_of(colour);
+        for (; w->key[s] != 0; s = (s + 1) % HASH_SLOTS)
+                if (w->key[s] == colour + 1)
+                        return w->index[s];
+        if (w->n_palette == COLOURS_MAX)
+                return -1;
+        w->key[s] = colour + 1;
+        w->index[s] = (uint8_t) w->n_palette;
+        w->palette[w->n_palette] = colour;
+        return (int) w->n_palette++;
+}
+
+/* One byte per pixel; false when there are too many colours. */
+static bool fill_indexed(struct png_writer *w, const uint32_t *pixels, unsigned width,
+                         unsigned height, size_t stride)
+{
+        uint8_t *to = w->rows;
+        uint32_t last = UINT32_MAX;
+        int at = -1;
+        w->n_palette = 0;
+        memset(w->key, 0, sizeof(w->key));
+        for (unsigned y = 0; y < height; y++) {
+                const uint32_t *row = pixels + y * stride;
+                *to++ = 0;
+                for (unsigned x = 0; x < width; x++) {
+                        uint32_t colour = row[x] & 0xffffff;
+                        if (colour != last) {
+                                at = look_up(w, colour);
+                                if (at < 0)
+                                        return false;
+                                last = colour;
+                        }
+                        *to++ = (uint8_t) at;
+                }
+        }
+        return true;
+}
+
+static void fill_rgb(struct png_writer *w, const uint32_t *pixels, unsigned width, unsigned height,
+                     size_t stride)
+{
+        uint8_t *to = w->rows;
+        for (unsigned y = 0; y < height; y++) {
+                const uint32_t *row = pixels + y * stride;
+                *to++ = 0;
+                for (unsigned x = 0; x < width; x++) {
+                        /* Four bytes at a time; the last one is overwritten by the next pixel. */
+                        uint32_t c = __builtin_bswap32(row[x]) >> 8;
+                        memcpy(to, &c, 4);
+                        to += 3;
+                }
+        }
+}
+
+static int put_header(struct buf *out, unsigned width, unsigned height, bool indexed)
+{
+        static const uint8_t magic[8] = { 0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n' };
+        uint8_t head[13] = { [8] = 8, [9] = indexed ? 3 : 2 };
+        set32(head, width);
+        set32(head + 4, height);
+        int r = buf_append(out, magic, sizeof(magic));
+        if (r < 0)
+                return r;
+        size_t begin = out->len;
+        r = chunk_begin(out, "IHDR", sizeof(head));
+        if (r < 0)
+                return r;
+        buf_put(out, head, sizeof(head));
+        chunk_end(out, begin);
+        return 0;
+}
+
+static int put_palette(struct png_writer *w, struct buf *out)
+{
+        size_t begin = out->len;
+        int r = chunk_begin(out, "PLTE", 3UL * w->n_palette);
+        if (r < 0)
+                return r;
+        for (unsigned i = 0; i < w->n_palette; i++) {
+                uint8_t c[4];
+                set32(c, w->palette[i]);
+                buf_put(out, c + 1, 3);
+        }
+        chunk_end(out, begin);
+        return 0;
+}
+
+static int put_data(struct png_writer *w, struct buf *out, size_t n)
+{
+        size_t begin = out->len, bound = libdeflate_zlib_compress_bound(w->compressor, n);
+        int r = chunk_begin(out, "IDAT", bound);
+        if (r < 0)
+                return r;
+        size_t got = libdeflate_zlib_compress(w->compressor, w->rows, n, buf_tail(out), bound);
+        if (got == 0)
+                return -EMSGSIZE;
+        buf_added(out, got);
+        chunk_end(out, begin);
+        begin = out->len;
+        r = chunk_begin(out, "IEND", 0);
+        if (r == 0)
+                chunk_end(out, begin);
+        return r;
+}
+
+int png_write(struct png_writer *w, const uint32_t *pixels, unsigned width, unsigned height,
+              size_t stride, struct buf *out)
+{
+        if (width == 0 || height == 0 || width > SIDE_MAX || height > SIDE_MAX)
+                return -EINVAL;
+        size_t need = ((size_t) width * 3 + 1) * height + 4;
+        if (need > w->rows_size) {
+                free(w->rows);
+                w->rows = malloc(need);
+                w->rows_size = w->rows ? need : 0;
+                if (!w->rows)
+                        return -ENOMEM;
+        }
+        bool indexed = fill_indexed(w, pixels, width, height, stride);
+        if (!indexed)
+                fill_rgb(w, pixels, width, height, stride);
+        int r = put_header(out, width, height, indexed);
+        if (r == 0 && indexed)
+                r = put_palette(w, out);
+        return r < 0 ? r : put_data(w, out, ((size_t) width * (indexed ? 1 : 3) + 1) * height);
+}

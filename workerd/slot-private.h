@@ -1,0 +1,67 @@
+/* What the files of a slot share: its life is in slot.c, what a kind adds in slot-desktop.c,
+ * slot-headless.c. */
+#pragma once
+
+#include "common/base/buf.h"
+#include "common/io/daemon.h"
+#include "common/io/log.h"
+#include "slot-sandbox.h"
+#include "slot.h"
+
+enum slot_phase {
+        SLOT_PHASE_STARTING,
+        SLOT_PHASE_READY,
+        SLOT_PHASE_ENDING, /* killed, waiting until all is gone */
+        SLOT_PHASE_DOWN,   /* nothing runs */
+        SLOT_PHASE_MAX
+};
+enum slot_want { SLOT_WANT_NOTHING, SLOT_WANT_START, SLOT_WANT_DESTROY };
+
+struct slot_ops {
+        enum sandbox_profile profile;
+        const char *display;
+        int (*prepare)(struct slot *s);   /* before the sandbox starts; may set s->listener */
+        void (*guest_up)(struct slot *s); /* ends in slot_set_ready or slot_fail */
+        void (*end)(struct slot *s);      /* drops what prepare and guest_up made; the guest is gone
+                                             already */
+};
+extern const struct slot_ops slot_desktop_ops, slot_headless_ops;
+
+struct slot_desktop {
+        struct screen *screen;
+        struct guest_command *server, *session; /* X server; window manager and panel */
+        unsigned restarts;                      /* of the session */
+        bool session_up;
+        struct buf log; /* last words of the server */
+};
+
+struct slot {
+        struct slot_config config; /* strings owned */
+        const struct slot_ops *ops;
+        enum slot_phase phase;
+        enum slot_want want;
+        bool destroying, freed;
+        uint64_t epoch;
+        int folder, trash, lock; /* STATE_DIR/ID, its trash/, its lock file */
+        int listener;            /* of the display until it was handed over */
+        struct sandbox sandbox;
+        sd_event_source *child, *info, *errors, *inner, *sweep;
+        struct loop_timer deadline;
+        struct loop_task settle; /* leaves SLOT_PHASE_ENDING when all is gone */
+        char said[1024];         /* what bubblewrap and the helper said, the end of it */
+        struct guest *guest;
+        struct slot_desktop desktop;
+        void (*done)(void *userdata, int r);
+        void *done_userdata;
+};
+
+void slot_set_ready(struct slot *s);
+/* Takes the slot down and reports why; the caller must not touch what belongs to the run any more.
+ */
+void slot_fail(struct slot *s, const char *fmt, ...) printf_like(2, 3);
+
+/* Fills a path below the slot's folder that does not depend on the length of STATE_DIR. */
+#define SLOT_PATH_MAX 64
+void slot_inner_path(const struct slot *s, const char *name, char ret[static SLOT_PATH_MAX]);
+void slot_write_processes(const struct slot *s);
+int slot_folder_open(const char *state_dir, const char *id, int *ret_folder, int *ret_lock) mustuse;

@@ -1,0 +1,199 @@
+/* Builds bubblewrap's arguments, starts it with exactly the descriptors it needs, and kills what it
+ * holds. */
+#include "slot-sandbox.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/pidfd.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "common/base/buf.h"
+
+/* Where the child finds what; bubblewrap passes 3 and 4 on to the helper. */
+enum { FD_STREAM = 3, FD_LISTENER = 4, FD_ARGS = 5, FD_FILTER = 6, FD_INFO = 7, FD_MAX = 8 };
+
+#define HELPER_INSIDE "/run/slot/guest"
+
+/* Appends NUL-terminated arguments up to a NULL. */
+static void add(struct buf *b, const char *first, ...)
+{
+        va_list ap;
+        va_start(ap, first);
+        for (const char *s = first; s; s = va_arg(ap, const char *))
+                buf_put(b, s, strlen(s) + 1);
+        va_end(ap);
+}
+
+static void add_tmpfs(struct buf *b, const char *path, const char *mode, uint64_t bytes)
+{
+        cleanup_free char *size = xasprintf("%" PRIu64, bytes);
+        add(b, "--perms", mode, "--size", size, "--tmpfs", path, NULL);
+}
+
+static void add_arguments(struct buf *b, const struct sandbox_config *c)
+{
+        add(b, "--unshare-all", "--unshare-user", "--die-with-parent", "--new-session",
+            "--as-pid-1", "--hostname", "slot", "--uid", "1000", "--gid", "1000", "--cap-drop",
+            "ALL", NULL);
+        if (c->profile == SANDBOX_TOOL)
+                add(b, "--disable-userns", NULL);
+        add(b, "--ro-bind", c->image_dir, "/", "--proc", "/proc", "--dev", "/dev", NULL);
+        add_tmpfs(b, "/dev/shm", "1777", c->limits.tmp_bytes / 2);
+        add(b, "--remount-ro", "/dev", NULL);
+        add_tmpfs(b, "/tmp", "1777", c->limits.tmp_bytes);
+        add_tmpfs(b, "/var/tmp", "1777", c->limits.tmp_bytes / 8);
+        add_tmpfs(b, "/run", "0755", c->limits.tmp_bytes / 8);
+        add(b, "--ro-bind", c->helper, HELPER_INSIDE, "--bind", c->home_dir, "/home/agent",
+            "--chdir", "/home/agent", "--clearenv", "--setenv", "PATH",
+            "/usr/local/bin:/usr/bin:/bin", "--setenv", "HOME", "/home/agent", "--setenv", "LANG",
+            "C.UTF-8", NULL);
+        if (c->display)
+                add(b, "--setenv", "DISPLAY", c->display, NULL);
+        add(b, "--seccomp", "6", "--info-fd", "7", NULL);
+}
+
+static int make_arguments(const struct sandbox_config *c, int *ret_fd)
+{
+        cleanup_buf struct buf b = BUF_INIT;
+        add_arguments(&b, c);
+        cleanup_close int fd = memfd_create("arguments", MFD_CLOEXEC);
+        if (fd < 0)
+                return -errno;
+        if (write(fd, b.data, b.len) != (ssize_t) b.len || lseek(fd, 0, SEEK_SET) < 0)
+                return -EIO;
+        *ret_fd = TAKE_FD(fd);
+        return 0;
+}
+
+/* Only async-signal-safe calls: the worker has threads of ZeroMQ. */
+static void child(const char *bwrap, const int fds[static FD_MAX], char *const *argv,
+                  const struct slot_limits *limits)
+{
+        int moved[FD_MAX];
+        sigset_t none;
+        sigemptyset(&none);
+        (void) sigprocmask(SIG_SETMASK, &none, NULL);
+        (void) signal(SIGPIPE, SIG_DFL);
+        for (int i = 0; i < FD_MAX; i++) {
+                moved[i] = fds[i] < 0 ? -1 : fcntl(fds[i], F_DUPFD, 64);
+                if (fds[i] >= 0 && moved[i] < 0)
+                        _exit(126);
+        }
+        for (int i = 0; i < FD_MAX; i++) {
+                if (moved[i] < 0)
+                        (void) close(i);
+                else if (dup2(moved[i], i) < 0)
+                        _exit(126);
+        }
+        if (close_range(FD_MAX, ~0U, 0) < 0 || setpgid(0, 0) < 0)
+                _exit(126);
+        (void) setrlimit(RLIMIT_NOFILE, &(struct rlimit){ limits->open_files, limits->open_files });
+        (void) setrlimit(RLIMIT_FSIZE, &(struct rlimit){ limits->file_bytes, limits->file_bytes });
+        (void) setrlimit(RLIMIT_CORE, &(struct rlimit){ 0, 0 });
+        char *env[] = { NULL };
+        execve(bwrap, argv, env);
+        static const char failed[] = "bwrap: cannot be run\n";
+        (void) !write(2, failed, sizeof(failed) - 1);
+        _exit(126);
+}
+
+int sandbox_start(const struct sandbox_config *c, struct sandbox *ret)
+{
+        int info[2], errors[2];
+        cleanup_close int args = -1, filter = -1, null = -1;
+        int r = make_arguments(c, &args);
+        if (r == 0)
+                r = sandbox_filter(c->profile, &filter);
+        if (r < 0)
+                return r;
+        null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        if (null < 0 || pipe2(info, O_CLOEXEC | O_NONBLOCK) < 0)
+                return -errno;
+        cleanup_close int info_read = info[0], info_write = info[1];
+        if (pipe2(errors, O_CLOEXEC | O_NONBLOCK) < 0)
+                return -errno;
+        cleanup_close int errors_read = errors[0], errors_write = errors[1];
+
+        char processes[24];
+        (void) snprintf(processes, sizeof(processes), "%" PRIu64, c->limits.processes);
+        char *argv[] = { (char *) "bwrap",
+                         (char *) "--args",
+                         (char *) "5",
+                         (char *) "--",
+                         (char *) HELPER_INSIDE,
+                         (char *) "3",
+                         (char *) (c->listener >= 0 ? "4" : "-"),
+                         processes,
+                         NULL };
+        const int fds[FD_MAX] = { null,        errors_write, errors_write, c->stream,
+                                  c->listener, args,         filter,       info_write };
+        pid_t pid = fork();
+        if (pid < 0)
+                return -errno;
+        if (pid == 0)
+                child(c->bwrap, fds, argv, &c->limits);
+        *ret = (struct sandbox){ .pid = pid,
+                                 .info = TAKE_FD(info_read),
+                                 .errors = TAKE_FD(errors_read),
+                                 .inner_fd = -1 };
+        return 0;
+}
+
+uint64_t process_start_time(pid_t pid)
+{
+        char path[64], text[1024];
+        (void) snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+        cleanup_close int fd = open(path, O_RDONLY | O_CLOEXEC);
+        ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+        if (n <= 0)
+                return 0;
+        text[n] = '\0';
+        char *at = strrchr(text, ')');
+        for (int field = 2; at && field < 22; field++)
+                at = strchr(at + 1, ' ');
+        return at ? strtoull(at + 1, NULL, 10) : 0;
+}
+
+int sandbox_read_info(struct sandbox *b)
+{
+        char text[512];
+        if (b->info < 0)
+                return b->inner > 0 ? 0 : -ENODATA;
+        ssize_t n = read(b->info, text, sizeof(text) - 1);
+        if (n < 0)
+                return errno == EINTR ? -EAGAIN : -errno;
+        b->info = fd_close(b->info);
+        text[n] = '\0';
+        const char *at = strstr(text, "\"child-pid\":");
+        if (!at)
+                return -ENODATA;
+        b->inner = (pid_t) strtol(at + strlen("\"child-pid\":"), NULL, 10);
+        b->inner_fd = b->inner > 0 ? pidfd_open(b->inner, 0) : -1;
+        if (b->inner_fd < 0) {
+                b->inner = 0;
+                return -ESRCH;
+        }
+        return 0;
+}
+
+void sandbox_kill(struct sandbox *b, bool hard)
+{
+        if (b->inner == 0 && b->info >= 0)
+                (void) !sandbox_read_info(b);
+        if (b->inner_fd >= 0)
+                (void) pidfd_send_signal(b->inner_fd, SIGKILL, NULL, 0);
+        /* Without process 1 known, bubblewrap's own death takes its child along (die-with-parent).
+         */
+        if (b->pid > 0 && (hard || (b->inner == 0 && b->info < 0)))
+                (void) kill(b->pid, SIGKILL);
+}
+
+void sandbox_done(struct sandbox *b)
+{
+        fd_close(b->info);
+        fd_close(b->errors);
+        fd_close(b->inner_fd);
+        *b = SANDBOX_NONE;
+}

@@ -1,0 +1,45 @@
+/* Starts and ends one bubblewrap sandbox with the guest helper as its process 1. Used by slot.c
+ * only. */
+#pragma once
+
+#include <sys/types.h>
+
+#include "slot.h"
+
+enum sandbox_profile {
+        SANDBOX_TOOL,    /* commands only: no new namespaces */
+        SANDBOX_BROWSER, /* a desktop: browsers build their own sandbox with user namespaces */
+};
+
+struct sandbox_config {
+        const char *bwrap, *image_dir, *home_dir, *helper;
+        enum sandbox_profile profile;
+        const char *display; /* DISPLAY in the slot, NULL = none */
+        int stream;          /* the helper's end of the stream; stays the caller's */
+        int listener;        /* listening socket for the display, -1 = none; stays the caller's */
+        struct slot_limits limits; /* all set */
+};
+
+struct sandbox {
+        pid_t pid;    /* bubblewrap itself, our child */
+        int info;     /* gives the pid of process 1 of the slot; -1 once read */
+        int errors;   /* what bubblewrap and the helper say */
+        pid_t inner;  /* process 1 as the host sees it, 0 = not known yet */
+        int inner_fd; /* its pidfd */
+};
+#define SANDBOX_NONE ((struct sandbox){ .info = -1, .errors = -1, .inner_fd = -1 })
+
+int sandbox_start(const struct sandbox_config *c, struct sandbox *ret) mustuse;
+/* Reads `info`: 0 when inner is known, -EAGAIN when not yet, else what is wrong. */
+int sandbox_read_info(struct sandbox *b) mustuse;
+/* Kills process 1, and with it all of the slot; bubblewrap itself when process 1 is not known and
+ * `hard`. */
+void sandbox_kill(struct sandbox *b, bool hard);
+void sandbox_done(struct sandbox *b); /* closes descriptors; after the child was reaped */
+
+/* The compiled filter as a sealed memfd. */
+int sandbox_filter(enum sandbox_profile profile, int *ret_fd) mustuse;
+
+/* Start time of a process in clock ticks since boot: with the pid it names a process for good. 0 =
+ * gone. */
+uint64_t process_start_time(pid_t pid);

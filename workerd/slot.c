@@ -1,0 +1,543 @@
+/* The life of a slot: start, ready, end, and what of it may follow what. */
+#include "slot-private.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/pidfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/base/states.h"
+#include "slot-tree.h"
+
+#define SWEEP_STEP 500 /* directory entries removed per turn of the loop */
+
+static const char *phase_name(int phase)
+{
+        static const char *const names[] = { "starting", "ready", "ending", "down" };
+        return phase >= 0 && phase < SLOT_PHASE_MAX ? names[phase] : "?";
+}
+
+#define TO(phase) (1U << SLOT_PHASE_##phase)
+static const uint32_t allowed[SLOT_PHASE_MAX] = {
+        [SLOT_PHASE_STARTING] = TO(READY) | TO(ENDING),
+        [SLOT_PHASE_READY] = TO(ENDING),
+        [SLOT_PHASE_ENDING] = TO(DOWN),
+        [SLOT_PHASE_DOWN] = TO(STARTING) | TO(ENDING),
+};
+static const struct state_table phases = {
+        .what = "slot", .name = phase_name, .allowed = allowed, .max = SLOT_PHASE_MAX
+};
+
+static void set_phase(struct slot *s, enum slot_phase to, const char *why)
+{
+        if (state_check(&phases, (int) s->phase, (int) to) < 0) {
+                log_error("slot %s: %s -> %s is not allowed (%s)", s->config.id,
+                          phase_name((int) s->phase), phase_name((int) to), why);
+                abort();
+        }
+        log_debug("slot %s: %s -> %s: %s", s->config.id, phase_name((int) s->phase),
+                  phase_name((int) to), why);
+        s->phase = to;
+}
+
+static void drop_sources(struct slot *s)
+{
+        s->child = sd_event_source_disable_unref(s->child);
+        s->info = sd_event_source_disable_unref(s->info);
+        s->errors = sd_event_source_disable_unref(s->errors);
+        s->inner = sd_event_source_disable_unref(s->inner);
+}
+
+static int start(struct slot *s);
+static void finish_destroy(struct slot *s, int r);
+
+/* --- end -------------------------------------------------------------------------------------- */
+
+static bool inner_alive(const struct slot *s)
+{
+        struct pollfd p = { .fd = s->sandbox.inner_fd, .events = POLLIN };
+        return s->sandbox.inner_fd >= 0 && poll(&p, 1, 0) == 0;
+}
+
+static void begin_end(struct slot *s, const char *why)
+{
+        if (s->phase == SLOT_PHASE_ENDING)
+                return;
+        set_phase(s, SLOT_PHASE_ENDING, why);
+        s->epoch = 0;
+        s->guest = guest_free(s->guest);
+        s->ops->end(s);
+        s->listener = fd_close(s->listener);
+        sandbox_kill(&s->sandbox, false);
+        loop_timer_arm(&s->deadline, s->config.stop_usec);
+        loop_task_queue(&s->settle);
+}
+
+void slot_fail(struct slot *s, const char *fmt, ...)
+{
+        char why[600];
+        va_list ap;
+        if (s->phase == SLOT_PHASE_ENDING || s->phase == SLOT_PHASE_DOWN)
+                return;
+        va_start(ap, fmt);
+        (void) vsnprintf(why, sizeof(why), fmt, ap);
+        va_end(ap);
+        begin_end(s, why);
+        if (!s->destroying && s->want == SLOT_WANT_NOTHING)
+                s->config.on_failed(s->config.userdata, why);
+}
+
+static int on_sweep(sd_event_source *source, void *userdata)
+{
+        struct slot *s = userdata;
+        int r = tree_remove_some(s->trash, SWEEP_STEP);
+        if (r > 0)
+                return 0; /* stays on: again in the next turn */
+        s->sweep = sd_event_source_disable_unref(s->sweep);
+        if (r < 0)
+                log_errno(LOG_WARNING, r, "slot %s: cannot remove an old home", s->config.id);
+        if (s->want == SLOT_WANT_DESTROY && s->phase == SLOT_PHASE_DOWN)
+                finish_destroy(s, 0);
+        return 0;
+}
+
+static void sweep_later(struct slot *s)
+{
+        if (s->sweep || sd_event_add_defer(s->config.event, &s->sweep, on_sweep, s) < 0)
+                return;
+        (void) sd_event_source_set_priority(s->sweep, SD_EVENT_PRIORITY_IDLE);
+        (void) sd_event_source_set_enabled(s->sweep, SD_EVENT_ON);
+}
+
+static void all_gone(struct slot *s)
+{
+        drop_sources(s);
+        sandbox_done(&s->sandbox);
+        loop_timer_disarm(&s->deadline);
+        (void) unlinkat(s->folder, "processes", 0);
+        (void) unlinkat(s->folder, "display/rfb", 0);
+        int r = tree_lift(s->folder, "home", s->trash);
+        if (r < 0 && r != -ENOENT)
+                log_errno(LOG_WARNING, r, "slot %s: cannot set the old home aside", s->config.id);
+        set_phase(s, SLOT_PHASE_DOWN, "all gone");
+        sweep_later(s);
+        if (s->want != SLOT_WANT_START)
+                return;
+        s->want = SLOT_WANT_NOTHING;
+        r = start(s);
+        if (r < 0)
+                s->config.on_failed(s->config.userdata, "the slot cannot be started again");
+}
+
+static int on_inner(sd_event_source *source, int fd, uint32_t revents, void *userdata)
+{
+        struct slot *s = userdata;
+        s->inner = sd_event_source_disable_unref(s->inner);
+        loop_task_queue(&s->settle);
+        return 0;
+}
+
+static void settle(void *userdata)
+{
+        struct slot *s = userdata;
+        if (s->phase != SLOT_PHASE_ENDING || s->child)
+                return;
+        if (inner_alive(s)) {
+                /* bubblewrap died first; its child is ours now (subreaper). */
+                sandbox_kill(&s->sandbox, false);
+                if (!s->inner)
+                        (void) sd_event_add_io(s->config.event, &s->inner, s->sandbox.inner_fd,
+                                               EPOLLIN, on_inner, s);
+                return;
+        }
+        if (s->sandbox.inner > 0)
+                (void) waitpid(s->sandbox.inner, NULL, WNOHANG);
+        all_gone(s);
+}
+
+static int on_errors(sd_event_source *source, int fd, uint32_t revents, void *userdata)
+{
+        struct slot *s = userdata;
+        size_t have = strlen(s->said), room = sizeof(s->said) - 1 - have;
+        char spill[256];
+        ssize_t n = read(fd, room ? s->said + have : spill, room ? room : sizeof(spill));
+        if (n > 0 && room)
+                s->said[have + (size_t) n] = '\0';
+        if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+                s->errors = sd_event_source_disable_unref(s->errors);
+        return 0;
+}
+
+static int on_child(sd_event_source *source, const siginfo_t *si, void *userdata)
+{
+        struct slot *s = userdata;
+        s->child = sd_event_source_disable_unref(s->child);
+        s->sandbox.pid = 0;
+        if (s->errors)
+                (void) on_errors(s->errors, s->sandbox.errors, EPOLLIN, s);
+        if (si->si_code == CLD_EXITED)
+                slot_fail(s, "the slot ended with status %d: %s", si->si_status,
+                          s->said[0] ? strstrip(s->said) : "it said nothing");
+        else
+                slot_fail(s, "the slot was ended by signal %d", si->si_status);
+        loop_task_queue(&s->settle);
+        return 0;
+}
+
+static void on_deadline(void *userdata)
+{
+        struct slot *s = userdata;
+        if (s->phase == SLOT_PHASE_STARTING) {
+                slot_fail(s, "the slot was not ready in %" PRIu64 " s: %s",
+                          s->config.start_usec / USEC_PER_SEC,
+                          s->said[0] ? strstrip(s->said) : "it said nothing");
+                return;
+        }
+        if (s->phase != SLOT_PHASE_ENDING)
+                return;
+        log_error("slot %s: processes outlive the deadline", s->config.id);
+        sandbox_kill(&s->sandbox, true);
+        if (s->want == SLOT_WANT_DESTROY) {
+                finish_destroy(s, -ETIME);
+                return;
+        }
+        loop_timer_arm(&s->deadline, s->config.stop_usec);
+}
+
+/* --- start ------------------------------------------------------------------------------------ */
+
+static int on_info(sd_event_source *source, int fd, uint32_t revents, void *userdata)
+{
+        struct slot *s = userdata;
+        int r = sandbox_read_info(&s->sandbox);
+        if (r == -EAGAIN)
+                return 0;
+        s->info = sd_event_source_disable_unref(s->info);
+        if (r == 0)
+                slot_write_processes(s);
+        return 0; /* else bubblewrap is about to end and says why */
+}
+
+static void on_guest_up(void *userdata)
+{
+        struct slot *s = userdata;
+        s->ops->guest_up(s);
+}
+
+static void on_guest_end(void *userdata, const char *why)
+{
+        struct slot *s = userdata;
+        /* The exit of bubblewrap tells more; it follows at once unless the helper broke the
+         * protocol. */
+        if (s->said[0])
+                slot_fail(s, "%s: %s", why, strstrip(s->said));
+        else
+                slot_fail(s, "%s", why);
+}
+
+void slot_set_ready(struct slot *s)
+{
+        if (s->phase != SLOT_PHASE_STARTING)
+                return;
+        loop_timer_disarm(&s->deadline);
+        set_phase(s, SLOT_PHASE_READY, "up");
+        s->config.on_ready(s->config.userdata);
+}
+
+static int start_sandbox(struct slot *s, int stream, const char *home)
+{
+        struct sandbox_config c = {
+                .bwrap = s->config.bwrap,
+                .image_dir = s->config.image_dir,
+                .home_dir = home,
+                .helper = s->config.helper,
+                .profile = s->ops->profile,
+                .display = s->ops->display,
+                .stream = stream,
+                .listener = s->listener,
+                .limits = s->config.limits,
+        };
+        int r = sandbox_start(&c, &s->sandbox);
+        if (r < 0)
+                return r;
+        slot_write_processes(s);
+        r = sd_event_add_child(s->config.event, &s->child, s->sandbox.pid, WEXITED, on_child, s);
+        if (r >= 0)
+                r = sd_event_add_io(s->config.event, &s->info, s->sandbox.info, EPOLLIN, on_info,
+                                    s);
+        if (r >= 0)
+                r = sd_event_add_io(s->config.event, &s->errors, s->sandbox.errors, EPOLLIN,
+                                    on_errors, s);
+        return r < 0 ? r : 0;
+}
+
+static int start(struct slot *s)
+{
+        int pair[2];
+        set_phase(s, SLOT_PHASE_STARTING, "start");
+        s->said[0] = '\0';
+        loop_timer_arm(&s->deadline, s->config.start_usec);
+        if (mkdirat(s->folder, "home", 0700) < 0 ||
+            socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) {
+                int r = -errno;
+                begin_end(s, "no home or no stream");
+                return r;
+        }
+        cleanup_close int theirs = pair[1];
+        struct guest_config c = { .event = s->config.event,
+                                  .fd = pair[0],
+                                  .epoch = &s->epoch,
+                                  .on_up = on_guest_up,
+                                  .on_end = on_guest_end,
+                                  .userdata = s };
+        cleanup_free char *home = xasprintf("%s/%s/home", s->config.state_dir, s->config.id);
+        int r = guest_new(&c, &s->guest);
+        if (r == 0)
+                r = s->ops->prepare(s);
+        if (r == 0)
+                r = start_sandbox(s, theirs, home);
+        if (r < 0)
+                begin_end(s, "a part cannot be started");
+        return r;
+}
+
+/* --- outside ---------------------------------------------------------------------------------- */
+
+static const struct slot_ops *ops_of(enum slot_kind kind)
+{
+        return kind == SLOT_KIND_DESKTOP    ? &slot_desktop_ops
+               : kind == SLOT_KIND_HEADLESS ? &slot_headless_ops
+                                            : NULL;
+}
+
+static void slot_release(void *p)
+{
+        struct slot *s = p;
+        drop_sources(s);
+        sd_event_source_disable_unref(s->sweep);
+        loop_timer_done(&s->deadline);
+        loop_task_done(&s->settle);
+        sandbox_done(&s->sandbox);
+        fd_close(s->listener);
+        fd_close(s->folder);
+        fd_close(s->trash);
+        fd_close(s->lock);
+        buf_done(&s->desktop.log);
+        free((char *) s->config.id);
+        free((char *) s->config.image_dir);
+        free((char *) s->config.state_dir);
+        free((char *) s->config.helper);
+        free((char *) s->config.bwrap);
+        free(s);
+}
+
+static void copy_config(struct slot *s, const struct slot_config *c)
+{
+        struct slot_limits *l = &s->config.limits;
+        s->config = *c;
+        s->config.id = xstrdup(c->id);
+        s->config.image_dir = xstrdup(c->image_dir);
+        s->config.state_dir = xstrdup(c->state_dir);
+        s->config.helper = xstrdup(c->helper);
+        s->config.bwrap = xstrdup(c->bwrap ? c->bwrap : "/usr/bin/bwrap");
+        s->config.width = c->width ? c->width : 1280;
+        s->config.height = c->height ? c->height : 800;
+        s->config.start_usec = c->start_usec ? c->start_usec : 20 * USEC_PER_SEC;
+        s->config.stop_usec = c->stop_usec ? c->stop_usec : 5 * USEC_PER_SEC;
+        l->processes = l->processes ? l->processes : 512;
+        l->open_files = l->open_files ? l->open_files : 4096;
+        l->file_bytes = l->file_bytes ? l->file_bytes : 2 * GIB;
+        l->tmp_bytes = l->tmp_bytes ? l->tmp_bytes : 512 * MIB;
+}
+
+static int open_folder(struct slot *s)
+{
+        int r = slot_folder_open(s->config.state_dir, s->config.id, &s->folder, &s->lock);
+        if (r < 0)
+                return r;
+        const char *const parts[] = { "display", "trash" };
+        for (size_t i = 0; i < ARRAY_LEN(parts); i++)
+                if (mkdirat(s->folder, parts[i], 0700) < 0 && errno != EEXIST)
+                        return -errno;
+        s->trash = openat(s->folder, "trash", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (s->trash < 0)
+                return -errno;
+        (void) unlinkat(s->folder, "display/rfb", 0);
+        r = tree_lift(s->folder, "home", s->trash);
+        return r == -ENOENT ? 0 : r;
+}
+
+int slot_new(const struct slot_config *c, struct slot **ret)
+{
+        if (geteuid() == 0)
+                return -EPERM;
+        if (!ops_of(c->kind))
+                return -EOPNOTSUPP;
+        if (strempty(c->id) ||
+            c->id[strspn(c->id,
+                         "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")])
+                return -EINVAL;
+        struct slot *s = xnew(struct slot);
+        s->folder = s->trash = s->lock = s->listener = -1;
+        s->sandbox = SANDBOX_NONE;
+        s->phase = SLOT_PHASE_DOWN;
+        s->ops = ops_of(c->kind);
+        copy_config(s, c);
+        const char *const needed[] = { s->config.image_dir, s->config.helper, s->config.bwrap };
+        int r = 0;
+        for (size_t i = 0; i < ARRAY_LEN(needed) && r == 0; i++)
+                r = access(needed[i], X_OK) < 0 ? -errno : 0;
+        if (r == 0)
+                r = loop_timer_init(&s->deadline, c->event, on_deadline, s);
+        if (r == 0)
+                r = loop_task_init(&s->settle, c->event, settle, s);
+        if (r == 0)
+                r = open_folder(s);
+        if (r == 0)
+                r = start(s);
+        if (r < 0) {
+                slot_free(s);
+                return r;
+        }
+        *ret = s;
+        return 0;
+}
+
+int slot_reset_as(struct slot *s, enum slot_kind kind, unsigned width, unsigned height)
+{
+        const struct slot_ops *ops = ops_of(kind);
+        if (!ops)
+                return -EOPNOTSUPP;
+        if (s->destroying)
+                return -EBUSY;
+        s->want = SLOT_WANT_START;
+        begin_end(s, "reset");
+        s->ops = ops;
+        s->config.kind = kind;
+        s->config.width = width ? width : s->config.width;
+        s->config.height = height ? height : s->config.height;
+        return 0;
+}
+
+int slot_reset(struct slot *s)
+{
+        return slot_reset_as(s, s->config.kind, 0, 0);
+}
+
+static void finish_destroy(struct slot *s, int r)
+{
+        cleanup_free char *id = xstrdup(s->config.id);
+        void (*done)(void *, int) = s->done;
+        void *userdata = s->done_userdata;
+        if (s->freed)
+                return;
+        s->freed = true;
+        drop_sources(s);
+        s->sweep = sd_event_source_disable_unref(s->sweep);
+        loop_timer_disarm(&s->deadline);
+        if (r == 0) {
+                cleanup_close int state =
+                        open(s->config.state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+                r = state < 0 ? -errno
+                              : tree_remove(state, id); /* a few entries: the sweep is over */
+        }
+        loop_defer_free(s->config.event, s, slot_release);
+        if (done)
+                done(userdata, r);
+}
+
+void slot_destroy(struct slot *s, void (*done)(void *userdata, int r), void *userdata)
+{
+        s->destroying = true;
+        s->want = SLOT_WANT_DESTROY;
+        s->done = done;
+        s->done_userdata = userdata;
+        if (s->phase == SLOT_PHASE_DOWN)
+                sweep_later(s);
+        else
+                begin_end(s, "destroy");
+}
+
+/* Blocks until `pidfd` has ended or the time is over. */
+static bool wait_gone(int pidfd, uint64_t until)
+{
+        for (;;) {
+                uint64_t now = now_monotonic();
+                struct pollfd p = { .fd = pidfd, .events = POLLIN };
+                int ms = now >= until ? 0 : (int) ((until - now) / USEC_PER_MSEC + 1);
+                int r = poll(&p, 1, ms);
+                if (r > 0)
+                        return true;
+                if (r == 0 && now_monotonic() >= until)
+                        return false;
+        }
+}
+
+struct slot *slot_free(struct slot *s)
+{
+        if (!s || s->freed)
+                return NULL;
+        s->destroying = s->freed = true;
+        uint64_t until = now_monotonic() + s->config.stop_usec;
+        if (s->phase == SLOT_PHASE_STARTING || s->phase == SLOT_PHASE_READY)
+                begin_end(s, "free");
+        drop_sources(s);
+        bool gone = true;
+        if (s->sandbox.pid > 0) {
+                cleanup_close int outer = pidfd_open(s->sandbox.pid, 0);
+                if (s->sandbox.inner == 0 && s->sandbox.info >= 0) {
+                        struct pollfd p = { .fd = s->sandbox.info, .events = POLLIN };
+                        (void) poll(&p, 1, 1000);
+                }
+                sandbox_kill(&s->sandbox, false);
+                gone = outer < 0 || wait_gone(outer, until);
+                if (!gone)
+                        sandbox_kill(&s->sandbox, true);
+                (void) waitpid(s->sandbox.pid, NULL, gone ? 0 : WNOHANG);
+        }
+        if (s->sandbox.inner_fd >= 0) {
+                sandbox_kill(&s->sandbox, false);
+                gone = wait_gone(s->sandbox.inner_fd, until) && gone;
+                (void) waitpid(s->sandbox.inner, NULL, WNOHANG);
+        }
+        cleanup_close int state = open(s->config.state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (gone && state >= 0 && s->lock >= 0 && tree_remove(state, s->config.id) < 0)
+                log_warning("slot %s: its folder stays until the next start", s->config.id);
+        loop_defer_free(s->config.event, s, slot_release);
+        return NULL;
+}
+
+void slot_set_epoch(struct slot *s, uint64_t epoch)
+{
+        s->epoch = epoch;
+}
+
+uint64_t slot_epoch(const struct slot *s)
+{
+        return s->epoch;
+}
+
+bool slot_ready(const struct slot *s)
+{
+        return s->phase == SLOT_PHASE_READY;
+}
+
+enum slot_kind slot_kind(const struct slot *s)
+{
+        return s->config.kind;
+}
+
+struct guest *slot_guest(struct slot *s)
+{
+        return s->phase == SLOT_PHASE_READY ? s->guest : NULL;
+}
+
+struct screen *slot_screen(struct slot *s)
+{
+        return s->phase == SLOT_PHASE_READY ? s->desktop.screen : NULL;
+}
