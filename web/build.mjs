@@ -1,0 +1,107 @@
+// Builds the page into dist/: bundles, hashes, writes index.html, precompresses, checks the size of the first load.
+import { build, context } from 'esbuild';
+import { createHash } from 'node:crypto';
+import { mkdir, readFile, readdir, rm, writeFile } from 'node:fs/promises';
+import { gzipSync } from 'node:zlib';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = path.dirname(fileURLToPath(import.meta.url));
+const dist = path.join(root, 'dist');
+const FIRST_LOAD_LIMIT = 150 * 1024;
+const COMPRESS = new Set(['.html', '.js', '.css', '.svg', '.json', '.txt']);
+
+const options = {
+  absWorkingDir: root,
+  entryPoints: { main: 'src/main.tsx', theme: 'src/theme-boot.ts' },
+  outdir: 'dist/assets',
+  entryNames: '[name]-[hash]',
+  chunkNames: '[name]-[hash]',
+  assetNames: '[name]-[hash]',
+  bundle: true,
+  splitting: true,
+  format: 'esm',
+  target: ['es2022', 'chrome120', 'firefox120', 'safari17.4'],
+  jsx: 'automatic',
+  jsxImportSource: 'preact',
+  minify: true,
+  sourcemap: false,
+  metafile: true,
+  legalComments: 'external',
+  publicPath: '/assets',
+  loader: { '.woff2': 'file', '.svg': 'file' },
+  logLevel: 'warning',
+};
+
+/** Static imports of a chunk, itself included: what must arrive before it runs. */
+function closure(outputs, start) {
+  const seen = new Set();
+  const walk = (name) => {
+    if (seen.has(name) || !outputs[name]) return;
+    seen.add(name);
+    for (const i of outputs[name].imports) if (i.kind === 'import-statement') walk(i.path);
+  };
+  walk(start);
+  return [...seen];
+}
+
+async function finish(meta) {
+  const outputs = meta.outputs;
+  const find = (entry) => Object.keys(outputs).find((o) => outputs[o].entryPoint === entry);
+  const main = find('src/main.tsx');
+  const theme = find('src/theme-boot.ts');
+  const css = outputs[main].cssBundle;
+  const chunks = closure(outputs, main);
+  const url = (o) => '/' + path.posix.relative('dist', o);
+
+  const icon = await readFile(path.join(root, 'public/favicon.svg'));
+  const favicon = `favicon-${createHash('sha256').update(icon).digest('hex').slice(0, 8)}.svg`;
+  await writeFile(path.join(dist, 'assets', favicon), icon);
+
+  // The theme is set before the first paint by a tiny blocking script: no flash, and no inline script for the CSP.
+  const font = Object.keys(outputs).find((o) => /geist-latin-wght-normal/.test(o));
+  const head = [
+    `<script src="${url(theme)}"></script>`,
+    `<link rel="preload" href="${url(font)}" as="font" type="font/woff2" crossorigin>`,
+    `<link rel="stylesheet" href="${url(css)}">`,
+    ...chunks.filter((c) => c !== main).map((c) => `<link rel="modulepreload" href="${url(c)}">`),
+    `<script type="module" src="${url(main)}"></script>`,
+  ].join('\n');
+  const html = (await readFile(path.join(root, 'index.html'), 'utf8')).replace('%FAVICON%', favicon).replace('%HEAD%', head);
+  await writeFile(path.join(dist, 'index.html'), html);
+
+  let first = gzipSync(html, { level: 9 }).length;
+  for (const name of await readdir(path.join(dist, 'assets'))) {
+    const file = path.join(dist, 'assets', name);
+    if (!COMPRESS.has(path.extname(name))) continue;
+    const bytes = await readFile(file);
+    const packed = gzipSync(bytes, { level: 9 });
+    if (packed.length < bytes.length) await writeFile(file + '.gz', packed);
+  }
+  await writeFile(path.join(dist, 'index.html.gz'), gzipSync(html, { level: 9 }));
+  for (const o of [...chunks, theme, css]) first += gzipSync(await readFile(path.join(root, o)), { level: 9 }).length;
+  const script = first;
+  first += outputs[font].bytes;
+  const mono = Object.keys(outputs).find((o) => /geist-mono-latin-wght-normal/.test(o));
+  first += outputs[mono].bytes;
+  const kib = (n) => (n / 1024).toFixed(1) + ' KiB';
+  console.log(`first load ${kib(first)} (code and styles ${kib(script)} gzip, fonts ${kib(first - script)}), limit ${kib(FIRST_LOAD_LIMIT)}`);
+  if (first > FIRST_LOAD_LIMIT) {
+    console.error('The first load is over its limit: move code behind a dynamic import.');
+    process.exitCode = 1;
+  }
+}
+
+await rm(dist, { recursive: true, force: true });
+await mkdir(path.join(dist, 'assets'), { recursive: true });
+if (process.argv.includes('--watch')) {
+  const ctx = await context({
+    ...options,
+    minify: false,
+    plugins: [{ name: 'finish', setup: (b) => b.onEnd((r) => (r.metafile && r.errors.length === 0 ? finish(r.metafile) : undefined)) }],
+  });
+  await ctx.watch();
+} else {
+  const result = await build(options);
+  await finish(result.metafile);
+}

@@ -1,0 +1,38 @@
+/** Markdown to safe HTML: marked renders, DOMPurify removes everything that could act. Loaded with the first view that needs it. */
+import { Marked, type Tokens } from 'marked';
+import DOMPurify from 'dompurify';
+
+const marked = new Marked({ gfm: true, breaks: false, async: false });
+
+const escape = (s: string) => s.replace(/[&<>"]/g, (c) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' })[c]!);
+
+marked.use({
+  renderer: {
+    // Pictures from elsewhere would tell that site who reads: they become links.
+    image({ href, text }: Tokens.Image): string {
+      return `<a href="${escape(href)}">${escape(text || href)}</a>`;
+    },
+    // Raw HTML in a message is shown as what it is: text.
+    html({ text }: Tokens.HTML | Tokens.Tag): string {
+      return escape(text);
+    },
+  },
+});
+
+const purify = DOMPurify(window);
+purify.addHook('afterSanitizeAttributes', (node) => {
+  if (node.tagName === 'A') {
+    node.setAttribute('target', '_blank');
+    node.setAttribute('rel', 'noopener noreferrer nofollow');
+  }
+  if (node.tagName === 'TABLE') node.setAttribute('tabindex', '0');
+});
+
+export function renderMarkdown(text: string): string {
+  return purify.sanitize(marked.parse(text) as string, {
+    ALLOWED_TAGS: ['p', 'br', 'hr', 'h1', 'h2', 'h3', 'h4', 'h5', 'h6', 'ul', 'ol', 'li', 'blockquote', 'pre', 'code', 'em', 'strong', 'del', 'a',
+      'table', 'thead', 'tbody', 'tr', 'th', 'td', 'input'],
+    ALLOWED_ATTR: ['href', 'start', 'type', 'checked', 'disabled', 'align'],
+    ALLOWED_URI_REGEXP: /^(?:https?:|mailto:|#|\/)/i,
+  });
+}

@@ -1,0 +1,129 @@
+/** All sessions, live through /ws: init, event, session_updated, session_deleted; resumes after the last cursor it saw. */
+import { computed, signal } from '@preact/signals';
+import { postJson, request } from '../lib/api';
+import { LiveSocket, type Link } from '../lib/socket';
+import { describe } from '../model/describe';
+import type { BerthEvent, Session, SessionStatus } from '../types';
+
+export const sessions = signal<ReadonlyMap<string, Session>>(new Map());
+export const loaded = signal(false);
+export const link = signal<Link>('connecting');
+/** The last thing each session did, in a few words, for its card. */
+export const activity = signal<ReadonlyMap<string, string>>(new Map());
+/** Counts the screenshots of each session, so that thumbnails know when to look again. */
+export const frames = signal<ReadonlyMap<string, number>>(new Map());
+
+export const sorted = computed(() => [...sessions.value.values()].sort((a, b) => (a.modified_at < b.modified_at ? 1 : -1)));
+
+let socket: LiveSocket | null = null;
+let cursor: string | null = null;
+
+function put(s: Session): void {
+  const m = new Map(sessions.value);
+  m.set(s.session_id, s);
+  sessions.value = m;
+}
+
+export function patchSession(id: string, part: Partial<Session>): void {
+  const old = sessions.value.get(id);
+  if (old) put({ ...old, ...part });
+}
+
+function drop(id: string): void {
+  if (!sessions.value.has(id)) return;
+  const m = new Map(sessions.value);
+  m.delete(id);
+  sessions.value = m;
+}
+
+function onEvent(e: BerthEvent): void {
+  if (cursor !== null && Number(e.id) <= Number(cursor)) return;
+  cursor = String(e.id);
+  const id = e.session_id;
+  if (e.event_type === 'pre_tool') {
+    const input = e.tool_input !== null && typeof e.tool_input === 'object' ? (e.tool_input as Record<string, unknown>) : {};
+    activity.value = new Map(activity.value).set(id, describe(String(e.tool_name ?? ''), input, true).title);
+  }
+  if (e.event_type === 'screenshot') frames.value = new Map(frames.value).set(id, (frames.value.get(id) ?? 0) + 1);
+  const part: Partial<Session> = { last_seq: e.seq };
+  if (e.timestamp > (sessions.value.get(id)?.modified_at ?? '')) part.modified_at = e.timestamp;
+  if (e.event_type === 'status' && typeof e.to === 'string') part.status = e.to as SessionStatus;
+  if (e.event_type === 'usage' && e.total) part.usage = { ...sessions.value.get(id)?.usage, ...(e.total as object) };
+  patchSession(id, part);
+}
+
+function onMessage(data: unknown): void {
+  const m = data as { type?: string; sessions?: Session[]; cursor?: string | number; event?: BerthEvent; session?: Session; session_id?: string };
+  switch (m.type) {
+    case 'init':
+      sessions.value = new Map((m.sessions ?? []).map((s) => [s.session_id, s]));
+      if (cursor === null && m.cursor !== undefined && m.cursor !== null) cursor = String(m.cursor);
+      loaded.value = true;
+      break;
+    case 'event':
+      if (m.event) onEvent(m.event);
+      break;
+    case 'session_updated':
+      if (m.session) put(m.session);
+      break;
+    case 'session_deleted':
+      if (m.session_id) drop(m.session_id);
+      break;
+    default:
+      break;
+  }
+}
+
+export function startFeed(): () => void {
+  socket = new LiveSocket({
+    path: () => (cursor === null ? '/ws' : `/ws?after=${encodeURIComponent(cursor)}`),
+    message: onMessage,
+    state: (l) => {
+      link.value = l;
+    },
+  });
+  return () => {
+    socket?.close();
+    socket = null;
+    cursor = null;
+    loaded.value = false;
+    sessions.value = new Map();
+  };
+}
+
+export const reconnect = (): void => socket?.retryNow();
+
+export interface NewSession {
+  session_name?: string;
+  kind?: string;
+  model?: string;
+  message?: string;
+  files?: { document_id: string; path: string }[];
+}
+
+export async function createSession(body: NewSession): Promise<Session> {
+  const s = await postJson<Session>('/sessions', body, { headers: { 'Idempotency-Key': crypto.randomUUID() } });
+  put(s);
+  return s;
+}
+
+export async function stopSession(id: string): Promise<void> {
+  await postJson(`/sessions/${encodeURIComponent(id)}/stop`, undefined);
+}
+
+export async function renameSession(id: string, name: string): Promise<void> {
+  const before = sessions.value.get(id);
+  patchSession(id, { session_name: name });
+  try {
+    const r = await request(`/sessions/${encodeURIComponent(id)}/metadata`, { method: 'PATCH', json: { session_name: name } });
+    put((await r.json()) as Session);
+  } catch (e) {
+    if (before) put(before);
+    throw e;
+  }
+}
+
+export async function deleteSession(id: string): Promise<void> {
+  await request(`/sessions/${encodeURIComponent(id)}`, { method: 'DELETE' });
+  drop(id);
+}

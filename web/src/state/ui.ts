@@ -1,0 +1,29 @@
+/** What is open and how the list is filtered: state of the page itself. */
+import { computed, signal } from '@preact/signals';
+import { isLive, type Session } from '../types';
+import { sorted } from './feed';
+
+export const drawerOpen = signal(false);
+export const newSessionOpen = signal(false);
+
+export type Group = 'all' | 'live' | 'ended' | 'failed';
+export const GROUPS: readonly Group[] = ['all', 'live', 'ended', 'failed'];
+export const search = signal('');
+export const group = signal<Group>('all');
+
+const inGroup = (s: Session, g: Group): boolean =>
+  g === 'all' || (g === 'live' ? isLive(s.status) : g === 'failed' ? s.status === 'failed' : s.status === 'finished' || s.status === 'stopped');
+
+const matches = (s: Session, q: string): boolean =>
+  q === '' || [s.session_name, s.session_id, s.agent_name, s.project_dir, s.model].some((v) => v?.toLowerCase().includes(q));
+
+export const groupCounts = computed(() => {
+  const n: Record<Group, number> = { all: 0, live: 0, ended: 0, failed: 0 };
+  for (const s of sorted.value) for (const g of GROUPS) if (inGroup(s, g)) n[g] += 1;
+  return n;
+});
+
+export const visible = computed(() => {
+  const q = search.value.trim().toLowerCase();
+  return sorted.value.filter((s) => inGroup(s, group.value) && matches(s, q));
+});

@@ -1,0 +1,119 @@
+/** Shapes of the API, as the page uses them (api.md). Fields may be added by the server at any time. */
+
+export type SessionStatus =
+  | 'queued' | 'starting' | 'running' | 'idle' | 'waiting' | 'paused' | 'finished' | 'stopped' | 'failed';
+
+export interface Usage {
+  input_tokens?: number;
+  output_tokens?: number;
+  cache_read_tokens?: number;
+  cache_write_tokens?: number;
+  cost_usd?: number;
+  turns?: number;
+  seconds?: number;
+}
+
+export interface Slot {
+  kind?: string;
+  image?: string;
+  width?: number;
+  height?: number;
+  state?: string;
+  controller?: string | null;
+}
+
+export interface Session {
+  session_id: string;
+  session_name?: string | null;
+  status: SessionStatus;
+  created_at: string;
+  modified_at: string;
+  project_dir?: string | null;
+  agent_name?: string | null;
+  kind?: string;
+  model?: string | null;
+  metadata?: Record<string, unknown>;
+  last_seq?: number;
+  parent_session_id?: string | null;
+  worker_id?: string | null;
+  slot?: Slot | null;
+  usage?: Usage | null;
+  budget?: Record<string, number> | null;
+  error?: string | { code?: string; message?: string } | null;
+  vnc_url?: string | null;
+  stream_url?: string | null;
+}
+
+export interface ImageBlock {
+  type: 'image';
+  media_type?: string;
+  digest?: string;
+  url?: string;
+  width?: number;
+  height?: number;
+  source?: { type?: string; media_type?: string; data?: string };
+}
+
+export type Block =
+  | { type: 'text'; text: string }
+  | { type: 'thinking'; thinking: string }
+  | { type: 'tool_use'; id: string; name: string; input: Record<string, unknown> }
+  | { type: 'tool_result'; tool_use_id: string; content?: string | Block[]; is_error?: boolean }
+  | ImageBlock;
+
+/** One event, or the same event as an update of a session's stream (then with `type`). */
+export interface BerthEvent {
+  id: number | string;
+  session_id: string;
+  seq: number;
+  event_type: string;
+  timestamp: string;
+  type?: string;
+  [field: string]: unknown;
+}
+
+export interface Delta {
+  type: 'delta';
+  session_id: string;
+  turn: number;
+  block: number;
+  kind: 'text' | 'thinking' | 'tool_input';
+  text: string;
+}
+
+export interface Doc {
+  id: string;
+  filename: string;
+  content_type: string;
+  size_bytes: number;
+  created_at: string;
+  updated_at: string;
+  tags: string[];
+  metadata?: Record<string, unknown> & { description?: string };
+  url?: string;
+  checksum?: string;
+  version?: number;
+}
+
+export interface TagCount { name: string; count: number }
+
+export interface DaemonStatus { name: string; version?: string; ok?: boolean; [field: string]: unknown }
+
+export interface Status { daemons?: DaemonStatus[]; demo?: boolean; model?: string | null; [field: string]: unknown }
+
+export interface Ready { ready?: boolean; database?: unknown; coordinator?: unknown; workers?: unknown }
+
+export interface Scenario {
+  title: string;
+  label: string;
+  session_name: string;
+  kind: string;
+  message: string;
+  files: { url: string; path: string; filename: string; tags: string[] | string }[];
+}
+
+export const LIVE: readonly SessionStatus[] = ['queued', 'starting', 'running', 'idle', 'waiting', 'paused'];
+export const WORKING: readonly SessionStatus[] = ['queued', 'starting', 'running'];
+
+export const isLive = (s: SessionStatus): boolean => LIVE.includes(s);
+export const isWorking = (s: SessionStatus): boolean => WORKING.includes(s);

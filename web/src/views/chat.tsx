@@ -1,0 +1,108 @@
+/** The conversation: items, what streams right now, the composer; keeps to the end unless a person scrolls up. */
+import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
+import type { SessionStream } from '../state/stream';
+import { texts } from '../texts';
+import { isWorking, type Session } from '../types';
+import { Blank, Skeleton, Spinner } from '../ui/controls';
+import { Icon } from '../ui/icons';
+import { Composer } from './composer';
+import { ItemView, Live, Said } from './items';
+
+function Waiting({ s, busy }: { s: Session | undefined; busy: boolean }) {
+  const t = texts.chat;
+  if (!s || !isWorking(s.status) || busy) return null;
+  return (
+    <div class="working" role="status">
+      <span class="dots" aria-hidden="true"><i /><i /><i /></span>
+      {s.status === 'queued' ? t.waitingSlot : s.status === 'starting' ? t.startingSlot : t.working}
+    </div>
+  );
+}
+
+function Loading() {
+  return (
+    <div class="flow-in" aria-hidden="true">
+      <Skeleton width="55%" height={38} />
+      <Skeleton width="92%" /><Skeleton width="86%" /><Skeleton width="40%" />
+      <Skeleton width="100%" height={90} />
+      <Skeleton width="70%" />
+    </div>
+  );
+}
+
+/** A link that was lost is told only when it stays away for a moment. */
+function useLost(stream: SessionStream): boolean {
+  const waiting = stream.link.value === 'waiting';
+  const [lost, setLost] = useState(false);
+  useEffect(() => {
+    if (stream.link.value === 'open') setLost(false);
+    if (!waiting) return undefined;
+    const t = setTimeout(() => setLost(true), 700);
+    return () => clearTimeout(t);
+  }, [stream.link.value]);
+  return lost;
+}
+
+const NEAR = 60;
+
+export function Chat({ stream, session }: { stream: SessionStream; session: Session | undefined }) {
+  const flow = useRef<HTMLDivElement>(null);
+  const inner = useRef<HTMLDivElement>(null);
+  const stick = useRef(true);
+  const [away, setAway] = useState(false);
+  const [seen, setSeen] = useState(0);
+  const lost = useLost(stream);
+  const items = stream.items.value;
+  const live = stream.live.value;
+  const sending = stream.sending.value;
+
+  const toEnd = () => {
+    flow.current!.scrollTop = flow.current!.scrollHeight;
+  };
+  useLayoutEffect(() => {
+    if (stick.current) toEnd();
+  });
+  useEffect(() => {
+    // Pictures and folded parts change heights after the update: stay at the end then, too.
+    const o = new ResizeObserver(() => stick.current && toEnd());
+    o.observe(inner.current!);
+    o.observe(flow.current!);
+    return () => o.disconnect();
+  }, []);
+  const scrolled = () => {
+    const f = flow.current!;
+    const near = f.scrollHeight - f.scrollTop - f.clientHeight < NEAR;
+    if (near !== stick.current) {
+      stick.current = near;
+      setAway(!near);
+      setSeen(items.length);
+    }
+  };
+
+  const busy = live.length > 0 || items.some((i, n) => n > items.length - 12 && i.kind === 'tool' && i.state === 'running');
+  const empty = items.length === 0 && sending.length === 0 && live.length === 0;
+  const fresh = away ? Math.max(0, items.length - seen) : 0;
+  return (
+    <section class="chat" aria-label={texts.session.chat}>
+      {lost && <div class="lost" role="status"><Spinner />{texts.chat.lost}</div>}
+      <div class="flow scroll" ref={flow} onScroll={scrolled} tabIndex={0} role="log" aria-label={texts.chat.startHint} aria-live="off">
+        {!stream.caughtUp.value && empty ? <Loading /> : null}
+        <div class="flow-in" ref={inner}>
+          {items.map((item, i) => <ItemView key={item.key} item={item} all={items} far={i < items.length - 40} />)}
+          {live.map((b) => <Live key={b.key} block={b} />)}
+          {sending.map((s) => <Said key={s.key} item={s} stream={stream} />)}
+          <Waiting s={session} busy={busy} />
+        </div>
+        {stream.caughtUp.value && empty && session && !isWorking(session.status) && <Blank icon="message" title={texts.chat.empty} text={texts.chat.emptyHint} />}
+      </div>
+      <div class="composer">
+        {away && (
+          <button type="button" class="btn small to-end" onClick={() => { stick.current = true; setAway(false); toEnd(); }}>
+            <Icon name="down" size={14} />{fresh > 0 ? texts.chat.newBelow(fresh) : texts.chat.latest}
+          </button>
+        )}
+        <Composer stream={stream} session={session} onSent={() => { stick.current = true; setAway(false); }} />
+      </div>
+    </section>
+  );
+}

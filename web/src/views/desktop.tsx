@@ -1,0 +1,152 @@
+/** The desktop of a session: live by noVNC (loaded when needed), view-only; before and after that, what there is to tell. */
+import { useEffect, useRef, useState } from 'preact/hooks';
+import { socketUrl, withTicket } from '../lib/api';
+import { Backoff } from '../lib/backoff';
+import { frameUrl, imageUrl } from '../lib/images';
+import { sessions } from '../state/feed';
+import type { SessionStream } from '../state/stream';
+import { texts } from '../texts';
+import { isLive, type Session } from '../types';
+import { IconButton, Spinner } from '../ui/controls';
+import { Icon } from '../ui/icons';
+
+type Phase = 'connecting' | 'live' | 'lost';
+
+/** Whether there is a screen to connect to right now. */
+function hasScreen(s: Session | undefined): boolean {
+  if (!s || !isLive(s.status) || s.status === 'queued') return false;
+  return Boolean(s.vnc_url || s.slot || s.worker_id || s.status === 'running');
+}
+
+/** Keeps one RFB connection while `on`; comes back by itself. */
+function useScreen(id: string, on: boolean, target: { current: HTMLDivElement | null }): Phase {
+  const [phase, setPhase] = useState<Phase>('connecting');
+  useEffect(() => {
+    if (!on) return undefined;
+    let stopped = false;
+    let timer = 0;
+    let rfb: { disconnect(): void } | null = null;
+    const backoff = new Backoff();
+    setPhase('connecting');
+    const again = () => {
+      if (stopped) return;
+      timer = window.setTimeout(() => void open(), backoff.next());
+    };
+    const open = async () => {
+      try {
+        const [{ default: RFB }, path] = await Promise.all([import('@novnc/novnc'), withTicket(`/sessions/${encodeURIComponent(id)}/vnc`)]);
+        if (stopped || !target.current) return;
+        const r = new RFB(target.current, socketUrl(path), { shared: true, wsProtocols: ['binary'] });
+        r.viewOnly = true;
+        r.scaleViewport = true;
+        r.focusOnClick = false;
+        r.background = 'transparent';
+        rfb = r;
+        r.addEventListener('connect', () => {
+          backoff.reset();
+          setPhase('live');
+        });
+        r.addEventListener('disconnect', () => {
+          rfb = null;
+          if (stopped) return;
+          setPhase((p) => (p === 'live' ? 'lost' : p));
+          again();
+        });
+      } catch {
+        again();
+      }
+    };
+    void open();
+    return () => {
+      stopped = true;
+      clearTimeout(timer);
+      rfb?.disconnect();
+    };
+  }, [id, on]);
+  return phase;
+}
+
+/** The last picture of a session that has none live: from its events, else from the gateway. */
+function useLast(stream: SessionStream, on: boolean): string | null | undefined {
+  const [src, setSrc] = useState<string | null | undefined>(undefined);
+  const url = stream.lastImage.value?.url;
+  const ready = stream.caughtUp.value;
+  useEffect(() => {
+    if (!on || !ready) return undefined;
+    let go = true;
+    let mine: string | null = null;
+    frameUrl(stream.id)
+      .then((u) => {
+        mine = u;
+        return u;
+      })
+      .catch(() => (url ? imageUrl(url) : null))
+      .then((u) => go && setSrc(u), () => go && setSrc(null));
+    return () => {
+      go = false;
+      if (mine) URL.revokeObjectURL(mine);
+    };
+  }, [on, ready, url]);
+  return src;
+}
+
+function Over(props: { icon?: 'monitorOff' | 'clock'; title: string; text?: string; veil?: boolean }) {
+  return (
+    <div class={`desk-over ${props.veil ? 'veil' : ''}`} role="status">
+      {props.icon ? <Icon name={props.icon} size={30} /> : <Spinner />}
+      <h3>{props.title}</h3>
+      {props.text && <p>{props.text}</p>}
+    </div>
+  );
+}
+
+export function Desktop({ session: given, stream }: { session: Session | undefined; stream: SessionStream }) {
+  const t = texts.desktop;
+  const s = given ?? sessions.value.get(stream.id);
+  const root = useRef<HTMLElement>(null);
+  const target = useRef<HTMLDivElement>(null);
+  const [full, setFull] = useState(false);
+  const [folded, setFolded] = useState(false);
+  const on = hasScreen(s);
+  const ended = s !== undefined && !isLive(s.status);
+  const phase = useScreen(stream.id, on, target);
+  const last = useLast(stream, ended);
+  useEffect(() => {
+    const changed = () => setFull(document.fullscreenElement === root.current);
+    document.addEventListener('fullscreenchange', changed);
+    return () => document.removeEventListener('fullscreenchange', changed);
+  }, []);
+
+  const w = s?.slot?.width ?? stream.lastImage.value?.width ?? 1024;
+  const height = s?.slot?.height ?? stream.lastImage.value?.height ?? 768;
+  const live = on && phase === 'live';
+  const word = live ? t.live : ended ? t.ended : t.title;
+  return (
+    <section class={`desk ${folded ? 'folded' : ''}`} aria-label={t.title} ref={root}>
+      <div class="desk-head">
+        <span class="desk-live" data-live={String(live)}><i aria-hidden="true" />{word}</span>
+        {live && <span class="metric"><Icon name="eye" size={14} />{t.viewOnly}</span>}
+        <span class="grow" />
+        {s?.slot?.width && <span class="num dim">{t.size(w, height)}</span>}
+        <span class="fold"><IconButton icon={folded ? 'chevronDown' : 'minimize'} label={folded ? t.show : t.hide} onClick={() => setFolded(!folded)} /></span>
+        <IconButton
+          icon={full ? 'minimize' : 'maximize'} label={full ? t.exitFull : t.full}
+          onClick={() => void (full ? document.exitFullscreen() : root.current?.requestFullscreen().catch(() => undefined))}
+        />
+      </div>
+      <div class="desk-stage">
+        <div class={`desk-frame ${ended ? 'past' : ''}`} style={{ '--ratio': String(w / height) }}>
+          {on && <div class="desk-rfb" ref={target} role="img" aria-label={t.alt} />}
+          {on && phase === 'connecting' && <Over title={t.connecting} />}
+          {on && phase === 'lost' && <Over title={t.reconnecting} veil />}
+          {!on && !ended && s && (s.status === 'queued' ? <Over icon="clock" title={t.noSlot} text={t.queued} /> : <Over title={texts.chat.startingSlot} text={t.starting} />)}
+          {!s && <Over title={texts.common.loading} />}
+          {ended && last && <img src={last} alt={t.lastAlt} />}
+          {ended && last && <span class="desk-tag" title={t.endedHint}><Icon name="camera" size={14} />{t.last}</span>}
+          {ended && last === undefined && <Over title={texts.common.loading} />}
+          {ended && last === null && <Over icon="monitorOff" title={t.nothing} text={t.nothingHint} />}
+        </div>
+      </div>
+    </section>
+  );
+}

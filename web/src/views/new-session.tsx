@@ -1,0 +1,129 @@
+/** The dialog that starts a session. */
+import { useRef, useState } from 'preact/hooks';
+import { bytes } from '../lib/format';
+import { go, paths } from '../lib/router';
+import { uploadFile } from '../state/documents';
+import { createSession, type NewSession as Body } from '../state/feed';
+import { status } from '../state/system';
+import { toastError } from '../state/toasts';
+import { texts } from '../texts';
+import { Dialog, IconButton, Spinner } from '../ui/controls';
+import { Icon, type IconName } from '../ui/icons';
+
+interface Attached { key: number; file: File; path: string }
+const KINDS: ['desktop' | 'headless', IconName][] = [['desktop', 'monitor'], ['headless', 'terminal']];
+
+export function NewSession({ onClose }: { onClose: () => void }) {
+  const t = texts.create;
+  const [kind, setKind] = useState<'desktop' | 'headless'>('desktop');
+  const [name, setName] = useState('');
+  const [model, setModel] = useState('');
+  const [message, setMessage] = useState('');
+  const [files, setFiles] = useState<Attached[]>([]);
+  const [over, setOver] = useState(false);
+  const [step, setStep] = useState<string | null>(null);
+  const picker = useRef<HTMLInputElement>(null);
+  const next = useRef(1);
+
+  const add = (list: Iterable<File>) => setFiles((old) => [...old, ...[...list].map((file) => ({ key: next.current++, file, path: file.name }))]);
+
+  const submit = async () => {
+    if (step !== null) return;
+    setStep(t.submitting);
+    try {
+      const placed = [];
+      for (const [i, f] of files.entries()) {
+        setStep(t.uploading(i + 1, files.length));
+        const doc = await uploadFile(f.file, f.file.name, []);
+        placed.push({ document_id: doc.id, path: f.path.trim().replace(/^\/+/, '') || f.file.name });
+      }
+      setStep(t.submitting);
+      const body: Body = { kind };
+      if (name.trim()) body.session_name = name.trim();
+      if (model.trim()) body.model = model.trim();
+      if (message.trim()) body.message = message.trim();
+      if (placed.length > 0) body.files = placed;
+      const s = await createSession(body);
+      onClose();
+      go(paths.session(s.session_id));
+    } catch (e) {
+      toastError(e);
+      setStep(null);
+    }
+  };
+
+  return (
+    <Dialog
+      title={t.title} onClose={onClose} onSubmit={() => void submit()}
+      foot={
+        <>
+          <span class="grow"><kbd>Ctrl</kbd> <kbd>Enter</kbd> {t.send}</span>
+          <button type="button" class="btn" onClick={onClose}>{texts.common.cancel}</button>
+          <button type="submit" class="btn primary" disabled={step !== null}>{step !== null && <Spinner />}{step ?? t.submit}</button>
+        </>
+      }
+    >
+      <div class="field">
+        <label class="label" for="ns-message">{t.message}</label>
+        <textarea
+          id="ns-message" class="input" rows={4} autofocus placeholder={t.messagePlaceholder} value={message} onInput={(e) => setMessage(e.currentTarget.value)}
+          onKeyDown={(e) => {
+            if (e.key === 'Enter' && (e.ctrlKey || e.metaKey)) void submit();
+          }}
+        />
+      </div>
+      <div class="field">
+        <span class="label" id="ns-kind">{t.kind}</span>
+        <div class="kinds" role="radiogroup" aria-labelledby="ns-kind">
+          {KINDS.map(([k, icon]) => (
+            <label key={k}>
+              <input type="radio" class="sr" name="kind" value={k} checked={kind === k} onChange={() => setKind(k)} />
+              <Icon name={icon} size={18} /><b>{t[k]}</b><span>{t[`${k}Hint`]}</span>
+            </label>
+          ))}
+        </div>
+      </div>
+      <div
+        class="field"
+        onDragOver={(e) => {
+          e.preventDefault();
+          setOver(true);
+        }}
+        onDragLeave={() => setOver(false)}
+        onDrop={(e) => {
+          e.preventDefault();
+          setOver(false);
+          add(e.dataTransfer?.files ?? []);
+        }}
+      >
+        <span class="label">{t.files}<span class="dim">{texts.common.optional}</span></span>
+        {files.length > 0 && (
+          <ul class="files">
+            {files.map((f) => (
+              <li key={f.key}>
+                <Icon name="file" size={14} />
+                <span class="cut" title={f.file.name}>{f.file.name} <span class="dim">{bytes(f.file.size)}</span></span>
+                <input class="input" aria-label={t.path} value={f.path} onInput={(e) => { const path = e.currentTarget.value; setFiles((old) => old.map((o) => (o.key === f.key ? { ...o, path } : o))); }} />
+                <IconButton icon="x" small label={t.removeFile(f.file.name)} onClick={() => setFiles((old) => old.filter((o) => o.key !== f.key))} />
+              </li>
+            ))}
+          </ul>
+        )}
+        <button type="button" class={`drop-line ${over ? 'over' : ''}`} onClick={() => picker.current?.click()}>
+          <Icon name="clip" size={14} />{over ? t.drop : t.addFiles}<span class="dim">{!over && t.filesHint}</span>
+        </button>
+        <input ref={picker} type="file" multiple hidden onChange={(e) => { add(e.currentTarget.files ?? []); e.currentTarget.value = ''; }} />
+      </div>
+      <div class="pair">
+        <div class="field">
+          <label class="label" for="ns-name">{t.name}<span class="dim">{texts.common.optional}</span></label>
+          <input id="ns-name" class="input" maxLength={200} placeholder={t.namePlaceholder} value={name} onInput={(e) => setName(e.currentTarget.value)} />
+        </div>
+        <div class="field">
+          <label class="label" for="ns-model">{t.model}<span class="dim">{texts.common.optional}</span></label>
+          <input id="ns-model" class="input" maxLength={200} spellcheck={false} placeholder={status.value?.model ? t.modelDefault(status.value.model) : t.modelPlaceholder} value={model} onInput={(e) => setModel(e.currentTarget.value)} />
+        </div>
+      </div>
+    </Dialog>
+  );
+}

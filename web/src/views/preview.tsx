@@ -1,0 +1,272 @@
+/** One document: facts, tags, description, and a preview that never runs what it shows. */
+import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
+import { ApiError, getJson, request, withTicket } from '../lib/api';
+import { parseCsv } from '../lib/csv';
+import { bytes, full } from '../lib/format';
+import { renderMarkdown } from '../lib/markdown';
+import { go, paths } from '../lib/router';
+import { deleteDocument, docs, patchDocument, TAG } from '../state/documents';
+import { toast, toastError } from '../state/toasts';
+import { texts } from '../texts';
+import type { Doc } from '../types';
+import { Blank, Confirm, IconButton, Skeleton } from '../ui/controls';
+import { Icon } from '../ui/icons';
+
+type Kind = 'image' | 'markdown' | 'json' | 'csv' | 'markup' | 'text' | 'none';
+
+const TEXT_MOST = 512 * 1024;
+const IMAGE_MOST = 24 * 1024 * 1024;
+const ROWS = 500;
+
+function kindOf(d: Doc): Kind {
+  const type = d.content_type.split(';')[0]!.trim().toLowerCase();
+  const ext = /\.([a-z0-9]+)$/i.exec(d.filename)?.[1]?.toLowerCase() ?? '';
+  if (type === 'text/html' || type.includes('svg') || type.includes('xml') || ['html', 'htm', 'svg', 'xml', 'xhtml'].includes(ext)) return 'markup';
+  if (/^image\/(png|jpeg|gif|webp|avif|bmp)$/.test(type)) return 'image';
+  if (type === 'text/markdown' || ext === 'md' || ext === 'markdown') return 'markdown';
+  if (type.includes('json') || ext === 'json') return 'json';
+  if (type.includes('csv') || type.includes('tab-separated') || ext === 'csv' || ext === 'tsv') return 'csv';
+  if (type.startsWith('text/') || ['py', 'js', 'ts', 'sh', 'c', 'h', 'sql', 'toml', 'yaml', 'yml', 'ini', 'log', 'txt', 'css', 'conf'].includes(ext)) return 'text';
+  return 'none';
+}
+
+interface Content { text?: string; image?: string; cut?: boolean }
+
+function useContent(d: Doc | null): { content: Content | null; failed: boolean } {
+  const [content, setContent] = useState<Content | null>(null);
+  const [failed, setFailed] = useState(false);
+  const version = d ? `${d.id} ${d.checksum ?? ''}` : '';
+  useEffect(() => {
+    if (!d) return undefined;
+    const abort = new AbortController();
+    let url: string | null = null;
+    setContent(null);
+    setFailed(false);
+    const read = async () => {
+      const kind = kindOf(d);
+      const path = `/documents/${encodeURIComponent(d.id)}`;
+      if (kind === 'none' || (kind === 'image' && d.size_bytes > IMAGE_MOST)) return setContent({});
+      if (d.size_bytes === 0) return setContent({ text: '' });
+      if (kind === 'image') {
+        const r = await request(path, { signal: abort.signal, headers: { Accept: '*/*' } });
+        // The type is ours, from the list above: never one that could act.
+        url = URL.createObjectURL(new Blob([await r.arrayBuffer()], { type: d.content_type.split(';')[0]! }));
+        return setContent({ image: url });
+      }
+      const cut = d.size_bytes > TEXT_MOST;
+      const headers: Record<string, string> = { Accept: '*/*' };
+      if (cut) headers.Range = `bytes=0-${TEXT_MOST - 1}`;
+      const r = await request(path, { signal: abort.signal, headers });
+      const text = new TextDecoder().decode(await r.arrayBuffer());
+      return setContent({ text: cut ? text.slice(0, TEXT_MOST) : text, cut });
+    };
+    read().catch(() => !abort.signal.aborted && setFailed(true));
+    return () => {
+      abort.abort();
+      if (url) URL.revokeObjectURL(url);
+    };
+  }, [version]);
+  return { content, failed };
+}
+
+const numeric = (v: string): boolean => /^[-+]?[\d.,\s]*\d[\d.,]*\s*%?$/.test(v.trim());
+
+function Csv({ text }: { text: string }) {
+  const { rows, more } = useMemo(() => parseCsv(text, ROWS + 1), [text]);
+  const [head, ...body] = rows;
+  if (!head) return <p class="dim">{texts.documents.empty}</p>;
+  const right = head.map((_, c) => body.length > 0 && body.slice(0, 50).every((r) => (r[c] ?? '') === '' || numeric(r[c]!)));
+  return (
+    <>
+      <div class="csv scroll" tabIndex={0}>
+        <table>
+          <thead><tr><th aria-label="#" />{head.map((h, c) => <th key={c} scope="col" class={right[c] ? 'right' : ''}>{h}</th>)}</tr></thead>
+          <tbody>{body.map((r, n) => <tr key={n}><td class="row-n">{n + 1}</td>{head.map((_, c) => <td key={c} class={right[c] ? 'right' : ''} title={r[c]}>{r[c]}</td>)}</tr>)}</tbody>
+        </table>
+      </div>
+      {more && <p class="dim">{texts.documents.rows(ROWS)}</p>}
+    </>
+  );
+}
+
+function Json({ text, raw }: { text: string; raw: boolean }) {
+  const pretty = useMemo(() => {
+    try {
+      return JSON.stringify(JSON.parse(text), null, 2);
+    } catch {
+      return null;
+    }
+  }, [text]);
+  return (
+    <>
+      {pretty === null && <p class="dim">{texts.documents.badJson}</p>}
+      <pre class="source">{raw || pretty === null ? text : pretty}</pre>
+    </>
+  );
+}
+
+function Body({ d, content, raw }: { d: Doc; content: Content; raw: boolean }) {
+  const t = texts.documents;
+  if (content.image) return <div class="preview-img"><img src={content.image} alt={d.filename} /></div>;
+  if (content.text === undefined) return <Blank icon="file" title={t.cannot} text={t.cannotHint} />;
+  if (content.text === '') return <p class="dim">{t.empty}</p>;
+  const kind = kindOf(d);
+  if (kind === 'markdown' && !raw) return <div class="prose" dangerouslySetInnerHTML={{ __html: renderMarkdown(content.text) }} />;
+  if (kind === 'csv' && !raw) return <Csv text={content.text} />;
+  if (kind === 'json') return <Json text={content.text} raw={raw} />;
+  return <pre class="source">{content.text}</pre>;
+}
+
+function Tags({ d }: { d: Doc }) {
+  const t = texts.documents;
+  const [adding, setAdding] = useState(false);
+  const [wrong, setWrong] = useState<string | null>(null);
+  const input = useRef<HTMLInputElement>(null);
+  useEffect(() => input.current?.focus(), [adding]);
+  const save = (tags: string[]) => patchDocument(d.id, { tags }).catch(toastError);
+  const add = () => {
+    const names = input.current!.value.split(',').map((s) => s.trim()).filter(Boolean);
+    if (names.length === 0) {
+      setAdding(false);
+      setWrong(null);
+      return;
+    }
+    if (names.some((n) => !TAG.test(n) || n.length > 64)) return setWrong(t.tagRule);
+    const tags = [...new Set([...d.tags, ...names])];
+    if (tags.length > 50) return setWrong(t.tagMany);
+    setWrong(null);
+    input.current!.value = '';
+    void save(tags);
+  };
+  return (
+    <div class="tag-edit" aria-label={t.tags} role="group">
+      {d.tags.map((x) => <span key={x} class="chip">{x}<IconButton icon="x" small size={11} label={t.removeTag(x)} onClick={() => void save(d.tags.filter((y) => y !== x))} /></span>)}
+      {adding ? (
+        <input
+          ref={input} class="input" aria-label={t.addTag} aria-invalid={wrong !== null} placeholder={t.addTag} maxLength={200} onBlur={add}
+          onKeyDown={(e) => {
+            if (e.key === 'Enter' || e.key === ',') {
+              e.preventDefault();
+              add();
+            }
+            if (e.key === 'Escape') {
+              e.currentTarget.value = '';
+              setAdding(false);
+              setWrong(null);
+            }
+          }}
+        />
+      ) : <button type="button" class="chip" onClick={() => setAdding(true)}><Icon name="plus" size={12} />{t.addTag}</button>}
+      {wrong && <span class="wrong" role="alert">{wrong}</span>}
+    </div>
+  );
+}
+
+function Description({ d }: { d: Doc }) {
+  const t = texts.documents;
+  const [editing, setEditing] = useState(false);
+  const now = d.metadata?.description ?? '';
+  if (!editing) return <button type="button" class={`describe ${now ? '' : 'none'}`} onClick={() => setEditing(true)}>{now || t.descriptionPlaceholder}</button>;
+  return (
+    <textarea
+      class="input" rows={2} aria-label={t.description} defaultValue={now} maxLength={4000} ref={(el) => el?.focus()}
+      onBlur={(e) => {
+        setEditing(false);
+        const v = e.currentTarget.value.trim();
+        if (v !== now) patchDocument(d.id, { description: v }).catch(toastError);
+      }}
+      onKeyDown={(e) => {
+        if (e.key === 'Enter' && !e.shiftKey) e.currentTarget.blur();
+        if (e.key === 'Escape') {
+          e.currentTarget.value = now;
+          e.currentTarget.blur();
+        }
+      }}
+    />
+  );
+}
+
+export function Preview({ id }: { id: string }) {
+  const t = texts.documents;
+  const listed = docs.value?.find((d) => d.id === id) ?? null;
+  const [own, setOwn] = useState<Doc | null>(null);
+  const [missing, setMissing] = useState(false);
+  const [raw, setRaw] = useState(false);
+  const [asking, setAsking] = useState(false);
+  const d = listed ?? own;
+  useEffect(() => {
+    getJson<Doc>(`/documents/${encodeURIComponent(id)}/metadata`).then(setOwn, (e) => {
+      if (e instanceof ApiError && e.status === 404) setMissing(true);
+      else toastError(e);
+    });
+  }, [id]);
+  const { content, failed } = useContent(d);
+  const close = () => go(paths.documents);
+  const download = async () => {
+    try {
+      const a = document.createElement('a');
+      a.href = await withTicket(`/documents/${encodeURIComponent(id)}`);
+      a.download = d?.filename ?? '';
+      a.click();
+    } catch (e) {
+      toastError(e);
+    }
+  };
+  if (missing && !listed) {
+    return <aside class="preview"><div class="preview-head"><h2 /><IconButton icon="x" label={texts.common.close} onClick={close} /></div><Blank icon="searchX" title={t.missing} text={t.missingHint} /></aside>;
+  }
+  const kind = d ? kindOf(d) : 'none';
+  const two = kind === 'markdown' || kind === 'json' || kind === 'csv';
+  return (
+    <aside class="preview" aria-label={t.preview}>
+      <div class="preview-head">
+        <h2 class="cut" title={d?.filename}>{d?.filename ?? ''}</h2>
+        <IconButton icon="download" label={t.download} onClick={() => void download()} />
+        <IconButton icon="trash" label={t.remove} onClick={() => setAsking(true)} disabled={!d} />
+        <IconButton icon="x" label={texts.common.close} onClick={close} />
+      </div>
+      {d && (
+        <div class="preview-info">
+          <Description d={d} />
+          <Tags d={d} />
+          <dl class="facts">
+            <div><dt>{t.type}</dt><dd>{d.content_type}</dd></div>
+            <div><dt>{t.size}</dt><dd class="num">{bytes(d.size_bytes)}</dd></div>
+            <div><dt>{t.created}</dt><dd>{full(d.created_at)}</dd></div>
+            {d.checksum && <div title={d.checksum}><dt>{t.checksum}</dt><dd class="mono">{d.checksum.slice(0, 12)}…</dd></div>}
+          </dl>
+        </div>
+      )}
+      <div class="preview-bar">
+        {two && content?.text !== undefined && (
+          <div class="segments" role="group" aria-label={t.preview}>
+            <button type="button" aria-pressed={!raw} onClick={() => setRaw(false)}>{t.rendered}</button>
+            <button type="button" aria-pressed={raw} onClick={() => setRaw(true)}>{t.raw}</button>
+          </div>
+        )}
+        {kind === 'markup' && <span>{t.asText}</span>}
+        {content?.cut && <span>{t.tooBig(bytes(TEXT_MOST))}</span>}
+      </div>
+      <div class="preview-body scroll" tabIndex={0}>
+        {failed && <Blank icon="unplug" title={t.cannot} text={t.cannotHint} />}
+        {!failed && !content && <div class="doc-skel"><Skeleton width="80%" /><Skeleton width="64%" /><Skeleton width="72%" /></div>}
+        {!failed && content && d && <Body d={d} content={content} raw={raw} />}
+      </div>
+      {asking && d && (
+        <Confirm
+          title={t.removeTitle} text={t.removeText(d.filename)} action={texts.common.delete} onClose={() => setAsking(false)}
+          onConfirm={async () => {
+            try {
+              await deleteDocument(d.id);
+              setAsking(false);
+              close();
+              toast('good', t.removed(d.filename));
+            } catch (e) {
+              toastError(e);
+            }
+          }}
+        />
+      )}
+    </aside>
+  );
+}

@@ -1,0 +1,154 @@
+/** The left side: where one is, all sessions with search and filter, connection and system at the foot. */
+import { follow, paths, route } from '../lib/router';
+import { ago, full, money } from '../lib/format';
+import { signOut } from '../state/auth';
+import { now } from '../state/clock';
+import { activity, link, loaded, reconnect } from '../state/feed';
+import { ready, status } from '../state/system';
+import { theme, type Theme } from '../state/theme';
+import { drawerOpen, group, groupCounts, GROUPS, newSessionOpen, search, visible } from '../state/ui';
+import { texts } from '../texts';
+import { isWorking, type Session } from '../types';
+import { Blank, IconButton, MenuItem, Popover, Skeleton, Status } from '../ui/controls';
+import { Icon, Mark, type IconName } from '../ui/icons';
+
+export const kindIcon = (kind: string | undefined): IconName => (kind === 'headless' ? 'terminal' : kind === 'external' ? 'link' : 'monitor');
+
+function Card({ s, current }: { s: Session; current: boolean }) {
+  const doing = isWorking(s.status) ? activity.value.get(s.session_id) : undefined;
+  const cost = s.usage?.cost_usd ?? 0;
+  return (
+    <a class="card" href={paths.session(s.session_id)} onClick={follow} aria-current={current ? 'page' : undefined} data-session={s.session_id}>
+      <span class="card-top">
+        <span class="card-name cut">{s.session_name || texts.sessions.unnamed}</span>
+        <time class="card-time" dateTime={s.modified_at} title={full(s.modified_at)}>{ago(s.modified_at, now.value)}</time>
+      </span>
+      {doing && <span class="card-mid"><span class="cut">{doing}</span></span>}
+      <span class="card-low">
+        <Status status={s.status} />
+        <span class="meta">
+          {s.agent_name && <span class="cut">{s.agent_name}</span>}
+          {cost > 0 && <span class="num">{money(cost)}</span>}
+          <span title={texts.kinds[s.kind ?? ''] ?? s.kind}><Icon name={kindIcon(s.kind)} size={13} /><span class="sr">{texts.kinds[s.kind ?? ''] ?? s.kind}</span></span>
+        </span>
+      </span>
+    </a>
+  );
+}
+
+function List() {
+  const r = route.value;
+  const current = r.name === 'session' ? r.id : null;
+  if (!loaded.value) {
+    return (
+      <div aria-hidden="true">
+        {[150, 190, 120, 170].map((w) => (
+          <div class="card" key={w}><Skeleton width={w} /><Skeleton width={80} /></div>
+        ))}
+      </div>
+    );
+  }
+  const list = visible.value;
+  if (list.length > 0) return <ul>{list.map((s) => <li key={s.session_id}><Card s={s} current={s.session_id === current} /></li>)}</ul>;
+  if (groupCounts.value.all === 0) return <Blank icon="ship" title={texts.sessions.none} text={texts.sessions.noneHint} />;
+  return (
+    <Blank icon="searchX" title={texts.sessions.noMatch}>
+      <button type="button" class="btn small" onClick={() => { search.value = ''; group.value = 'all'; }}>{texts.sessions.clear}</button>
+    </Blank>
+  );
+}
+
+const THEMES: [Theme, IconName][] = [['system', 'sunMoon'], ['light', 'sun'], ['dark', 'moon']];
+
+function workersText(): string {
+  const w = ready.value?.workers;
+  if (typeof w === 'number') return texts.system.workers(w);
+  if (Array.isArray(w)) return texts.system.workers(w.length);
+  if (w !== null && typeof w === 'object') {
+    const o = w as { count?: number; ready?: number };
+    const n = o.count ?? o.ready;
+    if (typeof n === 'number') return texts.system.workers(n);
+  }
+  return '';
+}
+
+function System() {
+  const t = texts.system;
+  const r = ready.value;
+  const s = status.value;
+  const word = r === null ? t.unknown : r.ready ? t.ready : t.notReady;
+  const more = [workersText(), s?.demo ? texts.demo.badge : s?.model].filter(Boolean).join(' · ');
+  return (
+    <Popover
+      label={t.status} role="dialog" side="start" buttonClass="sys" panelClass="pop" data={{ 'data-ready': String(r?.ready ?? 'unknown') }}
+      button={<><b><i aria-hidden="true" />{word}</b><span class="cut">{more || ' '}</span></>}
+    >
+      {() => (
+        <>
+          <h3>{t.status}</h3>
+          <ul>
+            {(s?.daemons ?? []).map((d) => (
+              <li key={d.name}><i class={d.ok === false ? 'off' : ''} aria-hidden="true" />{d.name}<span>{d.ok === false ? t.down : (d.version ?? t.up)}</span></li>
+            ))}
+          </ul>
+          <p>{t.model}: {s?.demo ? texts.demo.strip : (s?.model ?? '–')}</p>
+          {r?.ready === false && <p>{t.notReadyHint}</p>}
+        </>
+      )}
+    </Popover>
+  );
+}
+
+export function Sidebar() {
+  const r = route.value;
+  const l = link.value;
+  return (
+    <aside class={`side ${drawerOpen.value ? 'open' : ''}`} onKeyDown={(e) => e.key === 'Escape' && (drawerOpen.value = false)}>
+      <div class="side-head">
+        <a class="brand" href={paths.home} onClick={follow}><Mark />{texts.product}</a>
+        <span class="grow" />
+        <button type="button" class="light" data-link={l} title={l === 'waiting' ? `${texts.link.hint[l]} ${texts.link.retry}.` : texts.link.hint[l]} onClick={reconnect}>
+          <i aria-hidden="true" /><span role="status">{texts.link[l]}</span>
+        </button>
+      </div>
+      <nav class="side-nav" aria-label={texts.nav.main}>
+        <a href={paths.home} onClick={follow} aria-current={r.name === 'home' || r.name === 'session' ? 'page' : undefined}><Icon name="activity" size={15} />{texts.nav.sessions}</a>
+        <a href={paths.documents} onClick={follow} aria-current={r.name === 'documents' ? 'page' : undefined}><Icon name="files" size={15} />{texts.nav.documents}</a>
+      </nav>
+      <div class="side-tools">
+        <button type="button" class="btn primary wide" onClick={() => (newSessionOpen.value = true)}><Icon name="plus" size={15} />{texts.sessions.new}</button>
+        <label class="search">
+          <span class="sr">{texts.sessions.search}</span>
+          <Icon name="search" size={14} />
+          <input class="input" type="search" data-shortcut="search" placeholder={texts.sessions.search} value={search.value} onInput={(e) => (search.value = e.currentTarget.value)} />
+          {search.value === '' && <kbd aria-hidden="true">/</kbd>}
+        </label>
+        <div class="side-filters" role="group" aria-label={texts.sessions.filter}>
+          {GROUPS.map((g) => (
+            <button key={g} type="button" aria-pressed={group.value === g} onClick={() => (group.value = g)}>
+              {texts.sessions.groups[g]}<span class="n">{groupCounts.value[g]}</span>
+            </button>
+          ))}
+        </div>
+      </div>
+      <nav class="side-list scroll" aria-label={texts.sessions.list}><List /></nav>
+      <div class="side-foot">
+        <System />
+        <Popover label={texts.theme.label} buttonClass="icon-btn" panelClass="" button={<Icon name={THEMES.find((t) => t[0] === theme.value)![1]} />}>
+          {(close) => (
+            <>
+              {THEMES.map(([name, icon]) => (
+                <button key={name} type="button" role="menuitemradio" aria-checked={theme.value === name} onClick={() => { theme.value = name; close(); }}>
+                  <Icon name={icon} size={15} />{texts.theme[name]}{theme.value === name && <Icon name="check" size={14} class="end" />}
+                </button>
+              ))}
+              <hr />
+              <MenuItem icon="logOut" text={texts.system.signOut} onClick={() => { close(); signOut(); }} />
+            </>
+          )}
+        </Popover>
+        {drawerOpen.value && <IconButton icon="x" label={texts.nav.close} onClick={() => (drawerOpen.value = false)} />}
+      </div>
+    </aside>
+  );
+}
