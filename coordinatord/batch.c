@@ -1,0 +1,165 @@
+/* Collects the rows of one group commit and renders its events. */
+#include "batch.h"
+
+/* Room for one more element in an array that grows by doubling. */
+static void *grow(void *array, size_t n, size_t *cap, size_t size)
+{
+        if (n < *cap)
+                return array;
+        *cap = *cap ? *cap * 2 : 16;
+        return xrealloc(array, *cap, size);
+}
+
+struct hub_batch *batch_new(uint64_t term, uint64_t number, uint64_t cursor)
+{
+        struct hub_batch *b = xnew(struct hub_batch);
+
+        b->term = term;
+        b->number = number;
+        b->cursor = cursor;
+        b->now_us = now_realtime();
+        timestamp_format(b->now_us, b->now_text);
+        list_init(&b->entries);
+        return b;
+}
+
+struct hub_batch *batch_free(struct hub_batch *b)
+{
+        if (!b)
+                return NULL;
+        for (size_t i = 0; i < b->n_sessions; i++) {
+                memset(&b->sessions[i]->batch, 0, sizeof(b->sessions[i]->batch));
+                (void) session_unref(b->sessions[i]);
+                if (b->session_json)
+                        free(b->session_json[i]);
+        }
+        free(b->session_json);
+        free(b->sessions);
+        free(b->events);
+        free(b->attachments);
+        free(b->idempotency);
+        buf_done(&b->json);
+        free(b);
+        return NULL;
+}
+
+bool batch_empty(const struct hub_batch *b)
+{
+        return b->n_sessions == 0 && b->n_events == 0 && b->n_idempotency == 0;
+}
+
+size_t batch_bytes(const struct hub_batch *b)
+{
+        return b->json.len + b->attachment_bytes;
+}
+
+static void join(struct hub_batch *b, struct session *s)
+{
+        if (s->batch.member)
+                return;
+        b->sessions = grow(b->sessions, b->n_sessions, &b->cap_sessions, sizeof(*b->sessions));
+        b->sessions[b->n_sessions++] = session_ref(s);
+        s->batch.member = true;
+}
+
+static void render(struct buf *out, const struct session *s, uint64_t id, enum event_type type,
+                   const char *when, struct span body)
+{
+        buf_putf(out, "{\"id\":%" PRIu64 ",\"session_id\":\"%s\",\"seq\":%" PRIu64, id, s->id,
+                 s->last_seq);
+        buf_putf(out, ",\"event_type\":\"%s\",\"timestamp\":\"%s\"", event_type_name(type), when);
+        if (body.len > 2) {
+                buf_puts(out, ",");
+                buf_put(out, body.data + 1, body.len - 1);
+        } else {
+                buf_puts(out, "}");
+        }
+}
+
+uint64_t hub_event(struct hub_batch *b, struct session *s, enum event_type type, struct span body)
+{
+        size_t at = b->json.len;
+
+        join(b, s);
+        s->last_seq++;
+        s->modified_us = b->now_us;
+        b->cursor++;
+        render(&b->json, s, b->cursor, type, b->now_text, body);
+        b->events = grow(b->events, b->n_events, &b->cap_events, sizeof(*b->events));
+        b->events[b->n_events++] = (struct batch_event){
+                .session = s,
+                .id = b->cursor,
+                .seq = s->last_seq,
+                .type = type,
+                .json_at = at,
+                .json_len = b->json.len - at,
+        };
+        return s->last_seq;
+}
+
+void hub_append_done(struct hub_batch *b, struct session *s, const char *idem, uint64_t first_seq)
+{
+        struct batch_event *first = &b->events[b->n_events - (s->last_seq - first_seq + 1)];
+
+        first->idem = idem;
+        first->span = (uint32_t) (s->last_seq - first_seq + 1);
+        session_remember(s, idem, first_seq, s->last_seq);
+}
+
+void hub_attachment(struct hub_batch *b, struct session *s, const struct attachment *a)
+{
+        join(b, s);
+        b->attachments = grow(b->attachments, b->n_attachments, &b->cap_attachments,
+                              sizeof(*b->attachments));
+        b->attachments[b->n_attachments++] = (struct batch_attachment){ s, a };
+        b->attachment_bytes += a->data.len;
+}
+
+void hub_session_insert(struct hub_batch *b, struct session *s)
+{
+        join(b, s);
+        s->exists = true;
+        s->created_us = s->modified_us = b->now_us;
+        s->batch.inserted = s->batch.full = s->batch.publish = true;
+}
+
+void hub_session_write(struct hub_batch *b, struct session *s, bool publish)
+{
+        join(b, s);
+        s->modified_us = b->now_us;
+        s->batch.full = true;
+        s->batch.publish |= publish;
+}
+
+void hub_session_delete(struct hub_batch *b, struct session *s)
+{
+        join(b, s);
+        s->exists = false;
+        s->purging = true;
+        s->batch.deleted = true;
+        session_place(s);
+}
+
+void hub_idempotency(struct hub_batch *b, const char *tenant, const char *scope, const char *key,
+                     const char *digest, const char *session_id, const char *message_id,
+                     uint64_t seq)
+{
+        b->idempotency = grow(b->idempotency, b->n_idempotency, &b->cap_idempotency,
+                              sizeof(*b->idempotency));
+        b->idempotency[b->n_idempotency++] = (struct batch_idempotency){
+                tenant, scope, key, digest, session_id, message_id, seq,
+        };
+}
+
+uint64_t hub_now(const struct hub_batch *b)
+{
+        return b->now_us;
+}
+
+const char *hub_session_json(const struct hub_batch *b, const struct session *s)
+{
+        for (size_t i = 0; b && b->session_json && i < b->n_sessions; i++)
+                if (b->sessions[i] == s)
+                        return b->session_json[i];
+        return NULL;
+}

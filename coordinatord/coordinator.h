@@ -1,0 +1,102 @@
+/* The manager: owns loop objects, pools, sockets and tables of coordinatord; everything hangs on
+ * it. */
+#pragma once
+
+#include "common/io/daemon.h"
+#include "common/io/pg.h"
+#include "common/io/rpc.h"
+#include "hub.h"
+#include "session.h"
+#include "store.h"
+#include "worker.h"
+
+struct coordinator_settings {
+        char *database, *database_passfile;
+        char *gateway_socket, *worker_socket, *bus_socket;
+        char *admin_token_file;
+        uint64_t lease_ttl, heartbeat, idle_hold, request_timeout; /* microseconds */
+        uint64_t sessions_queued_max, sessions_live_max, workers_max, losses_max;
+        uint64_t group_commit_max, group_commit_bytes, events_waiting_max, events_waiting_bytes;
+        uint64_t database_connections;
+        uint64_t idempotency_keep;
+};
+extern const struct setting coordinator_settings_table[];
+extern const size_t coordinator_settings_count;
+
+enum coordinator_phase {
+        PHASE_WAITING,  /* for the database, or for the other coordinator to end */
+        PHASE_STARTING, /* holds the lock: migrating, reading what is live */
+        PHASE_ACTIVE,
+        PHASE_MAX,
+};
+
+struct coordinator_counters {
+        uint64_t leases_granted, leases_lost, leases_refused, evictions, stale_appends,
+                live_dropped, requests, requests_late, requests_refused, sessions_lost;
+};
+
+struct coordinator {
+        struct daemon *daemon;
+        const struct coordinator_settings *settings;
+        enum coordinator_phase phase;
+        char instance[UUID_MAX];
+        struct store_start start;
+
+        struct pg_pool *lock_pool, *hub_pool, *pool;
+        struct hub *hub;
+        struct bus *bus;
+        struct rpc_link *gateways, *worker_link;
+        struct sessions sessions;
+        struct workers workers;
+
+        struct list requests; /* struct request, all that are not ended */
+        size_t n_requests;
+        struct map *keys; /* Idempotency-Keys that a request is working on */
+
+        struct loop_timer takeover_timer, sweep_timer, tick_timer, dispatch_timer;
+        struct loop_task dispatch_task;
+        size_t loading; /* sessions still to be read at start */
+        unsigned ticks;
+        bool purging, expiring, writing_status;
+        char purge_id[SESSION_ID_MAX];
+        struct coordinator_counters counters;
+};
+
+int coordinator_new(struct daemon *d, const struct coordinator_settings *settings,
+                    struct coordinator **ret) mustuse;
+struct coordinator *coordinator_free(struct coordinator *c);
+DEFINE_CLEANUP(struct coordinator, coordinator_free)
+
+/* takeover.c: from "is this our database" to "everything is read", then coordinator_activate. */
+int takeover_start(struct coordinator *c) mustuse;
+/* Opens the sockets and starts work. A failure ends the daemon. */
+void coordinator_activate(struct coordinator *c);
+void coordinator_set_phase(struct coordinator *c, enum coordinator_phase to, const char *why);
+
+/* The database answers, as far as we know; else requests are refused at once. */
+bool coordinator_database_up(const struct coordinator *c);
+
+/* upkeep.c: what happens once a second, beside work. */
+void upkeep_tick(struct coordinator *c);
+void upkeep_purge(struct coordinator *c); /* removes events of deleted sessions, now */
+
+/* Route tables, one file per family. */
+extern const struct rpc_route gateway_routes[];
+extern const size_t gateway_routes_count;
+extern const struct rpc_route worker_routes[];
+extern const size_t worker_routes_count;
+
+int route_session_create(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
+int route_session_patch(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
+int route_session_stop(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
+int route_session_delete(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
+int route_message_post(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
+int route_worker_drain(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
+int route_worker_hello(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
+int route_worker_heartbeat(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
+int route_worker_released(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
+int route_event_append(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
+int route_event_live(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
+int route_history_get(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
+int route_attachment_get(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
+void worker_peer_event(void *c, struct rpc_peer *p, enum rpc_peer_event what);

@@ -1,0 +1,19 @@
+/* coordinatord: sessions, leases, events; the only writer of schema core. */
+#include "coordinator.h"
+
+int main(int argc, char **argv)
+{
+        struct coordinator_settings settings = { 0 };
+        CLEANUP(daemon_finish) struct daemon d = { 0 };
+        CLEANUP(coordinator_freep) struct coordinator *c = NULL;
+        int r;
+
+        r = daemon_start(&d, "coordinatord", argc, argv, coordinator_settings_table,
+                         coordinator_settings_count, &settings);
+        if (r <= 0)
+                return daemon_exit_code(r);
+        r = coordinator_new(&d, &settings, &c);
+        if (r < 0)
+                return daemon_exit_code(r);
+        return daemon_exit_code(daemon_run(&d));
+}

@@ -1,0 +1,208 @@
+/* session_create. */
+#include "common/base/json.h"
+#include "common/io/log.h"
+#include "lease.h"
+#include "route.h"
+
+struct create {
+        struct request q;
+        char id[UUID_MAX];
+        char message_id[UUID_MAX];
+        char *message, *budget, *metadata, *network, *files;
+};
+
+static void create_release(struct request *q)
+{
+        struct create *cr = container_of(q, struct create, q);
+
+        free(cr->message);
+        free(cr->budget);
+        free(cr->metadata);
+        free(cr->network);
+        free(cr->files);
+}
+
+static void put_text(struct buf *b, const char *name, const char *value)
+{
+        buf_putf(b, ",\"%s\":", name);
+        if (value)
+                buf_put_json_string(b, value, strlen(value));
+        else
+                buf_puts(b, "null");
+}
+
+static void emit_start(struct hub_batch *b, struct session *s)
+{
+        cleanup_buf struct buf body = BUF_INIT;
+
+        buf_putf(&body, "{\"kind\":\"%s\"", slot_kind_name(s->kind));
+        put_text(&body, "session_name", s->name);
+        put_text(&body, "agent_name", s->agent_name);
+        put_text(&body, "model", s->model);
+        put_text(&body, "project_dir", s->project_dir);
+        put_text(&body, "status",
+                 s->kind == SLOT_KIND_EXTERNAL ? session_state_name(SESSION_STATE_RUNNING)
+                                               : session_state_name(SESSION_STATE_QUEUED));
+        buf_puts(&body, "}");
+        (void) hub_event(b, s, EVENT_TYPE_SESSION_START, (struct span){ body.data, body.len });
+}
+
+static void fill(struct session *s, const struct create *cr, const struct session_create *m)
+{
+        session_clear(s);
+        s->tenant = xstrdup(m->tenant);
+        s->name = xstrdup(m->session_name);
+        s->agent_name = xstrdup(m->agent_name);
+        s->model = xstrdup(m->model);
+        s->kind = m->kind;
+        s->project_dir = xstrdup(m->project_dir);
+        s->metadata = xstrdup(cr->metadata);
+        s->budget = xstrdup(cr->budget);
+        s->network = xstrdup(cr->network);
+        s->files = xstrdup(cr->files);
+        s->image = xstrdup(m->image);
+        s->width = m->has_width ? m->width : 0;
+        s->height = m->has_height ? m->height : 0;
+}
+
+static int create_apply(struct request *q, struct session *s, struct hub_batch *b)
+{
+        struct create *cr = container_of(q, struct create, q);
+        const struct session_create *m = q->msg;
+        bool external = m->kind == SLOT_KIND_EXTERNAL;
+
+        if (s->exists)
+                return hub_refuse(&q->entry, ERROR_CODE_CONFLICT, "session %s exists already",
+                                  s->id);
+        if (s->purging)
+                return hub_refuse(&q->entry, ERROR_CODE_CONFLICT,
+                                  "session %s is being deleted; try again", s->id);
+        int r = external ? 0 : route_check_room(q, s);
+        if (r < 0)
+                return r;
+        fill(s, cr, m);
+        s->queued_us = hub_now(b);
+        hub_session_insert(b, s);
+        session_set_first_state(s, b, external ? SESSION_STATE_RUNNING : SESSION_STATE_QUEUED);
+        emit_start(b, s);
+        if (cr->message)
+                route_emit_message(b, s, cr->message_id, cr->message);
+        if (m->idempotency_key)
+                hub_idempotency(b, m->tenant, "session.create", m->idempotency_key,
+                                m->request_digest, s->id, NULL, 0);
+        return 0;
+}
+
+static void create_submit(struct request *q)
+{
+        const struct session_create *m = q->msg;
+
+        request_submit(q, 1024 + m->message.len + m->metadata.len, 3, create_apply,
+                       route_session_done);
+}
+
+static void create_once(struct request *q)
+{
+        struct create *cr = container_of(q, struct create, q);
+        const struct session_create *m = q->msg;
+
+        if (m->session_id) {
+                request_with_session(q, m->session_id, create_submit);
+                return;
+        }
+        uuid_make(cr->id);
+        q->session = sessions_get(&q->c->sessions, cr->id);
+        q->session->loaded = true;
+        create_submit(q);
+}
+
+static void on_replay_json(void *userdata, int r, PGresult **results, size_t n,
+                           const struct pg_error *error)
+{
+        struct request *q = userdata;
+
+        if (r < 0) {
+                request_refuse(q, ERROR_CODE_UNAVAILABLE,
+                               "the session could not be read; try again");
+        } else if (PQntuples(results[0]) == 0) {
+                request_refuse(q, ERROR_CODE_NOT_FOUND, "the session was deleted meanwhile");
+        } else {
+                struct session_reply reply = {
+                        .session_json = span_of(pg_str(results[0], 0, 0)),
+                        .replayed = true,
+                };
+                request_reply(q, &reply);
+        }
+        request_end(q);
+}
+
+static void create_replay(struct request *q, const PGresult *found)
+{
+        if (pg_query(q->c->pool, on_replay_json, q, store_session_json, "s", pg_str(found, 0, 1)) <
+            0) {
+                request_refuse(q, ERROR_CODE_UNAVAILABLE, "the database is overloaded; try again");
+                request_end(q);
+        }
+}
+
+static void files_json(const struct session_create *m, char **ret)
+{
+        cleanup_buf struct buf out = BUF_INIT;
+
+        buf_puts(&out, "[");
+        for (size_t i = 0; i < m->n_files; i++) {
+                buf_puts(&out, i > 0 ? ",{\"document_id\":" : "{\"document_id\":");
+                buf_put_json_string(&out, m->files[i].document_id, strlen(m->files[i].document_id));
+                put_text(&out, "path", m->files[i].path);
+                buf_puts(&out, "}");
+        }
+        buf_puts(&out, "]");
+        *ret = buf_take(&out, NULL);
+}
+
+static int create_check(struct create *cr, const struct session_create *m)
+{
+        static const struct span empty = { "{}", 2 };
+        struct request *q = &cr->q;
+
+        if (!route_tenant(q, m->tenant))
+                return -EINVAL;
+        if (m->session_id && (m->kind != SLOT_KIND_EXTERNAL || !session_id_valid(m->session_id))) {
+                request_refuse(q, ERROR_CODE_BAD_REQUEST,
+                               m->kind != SLOT_KIND_EXTERNAL
+                                       ? "session_id may only be chosen for kind external"
+                                       : "session_id must be 1 to 64 of A-Z a-z 0-9 . _ -");
+                return -EINVAL;
+        }
+        if (route_json(q, "metadata", m->metadata.data ? m->metadata : empty, JSON_OBJECT,
+                       &cr->metadata) < 0 ||
+            route_json(q, "budget", m->budget.data ? m->budget : empty, JSON_OBJECT, &cr->budget) <
+                    0 ||
+            (m->network.data &&
+             route_json(q, "network", m->network, JSON_OBJECT, &cr->network) < 0) ||
+            (m->message.data && route_json(q, "message", m->message, JSON_ARRAY, &cr->message) < 0))
+                return -EINVAL;
+        files_json(m, &cr->files);
+        return 0;
+}
+
+int route_session_create(void *userdata, struct rpc_peer *p, struct rpc_request *req,
+                         const void *msg)
+{
+        struct request *q = request_new(userdata, sizeof(struct create), p, req,
+                                        &wire_session_create, msg, true);
+        struct create *cr = container_of(q, struct create, q);
+
+        if (!q)
+                return 0;
+        const struct session_create *m = q->msg;
+        q->release = create_release;
+        if (create_check(cr, m) < 0) {
+                request_end(q);
+                return 0;
+        }
+        uuid_make(cr->message_id);
+        request_once(q, m->tenant, "session.create", m->idempotency_key, m->request_digest,
+                     create_once, create_replay);
+        return 0;
+}

@@ -1,0 +1,66 @@
+/* What the routes of sessions and messages share. */
+#include "route.h"
+
+#include "common/base/json.h"
+#include "lease.h"
+
+/* Parses a text of the given JSON type and writes it compactly (no raw line breaks). */
+int route_json(struct request *q, const char *what, struct span text, json_type type, char **ret)
+{
+        struct json_problem problem;
+        cleanup_json json_t *j = NULL;
+
+        if (json_parse(text.data, text.len, &j, &problem) < 0 || json_typeof(j) != type) {
+                request_refuse(q, ERROR_CODE_BAD_REQUEST, "%s must be a JSON %s", what,
+                               type == JSON_ARRAY ? "array" : "object");
+                return -EINVAL;
+        }
+        *ret = json_text(j);
+        return 0;
+}
+
+bool route_tenant(struct request *q, const char *tenant)
+{
+        if (session_id_valid(tenant))
+                return true;
+        request_refuse(q, ERROR_CODE_BAD_REQUEST, "the tenant's name is not valid");
+        return false;
+}
+
+int route_check_room(struct request *q, const struct session *s)
+{
+        const struct coordinator *c = q->c;
+
+        if (c->sessions.n_queued >= c->settings->sessions_queued_max)
+                return hub_refuse(&q->entry, ERROR_CODE_RATE_LIMITED,
+                                  "%zu sessions are queued already; try again later",
+                                  c->sessions.n_queued);
+        if (!s->worker_id && sessions_live(&c->sessions) >= c->settings->sessions_live_max)
+                return hub_refuse(&q->entry, ERROR_CODE_RATE_LIMITED,
+                                  "%zu sessions are live already; stop one or try again later",
+                                  sessions_live(&c->sessions));
+        return 0;
+}
+
+void route_emit_message(struct hub_batch *b, struct session *s, const char *message_id,
+                        const char *content)
+{
+        cleanup_buf struct buf body = BUF_INIT;
+
+        buf_putf(&body, "{\"role\":\"user\",\"message_id\":\"%s\",\"content\":%s}", message_id,
+                 content);
+        s->last_message_seq =
+                hub_event(b, s, EVENT_TYPE_MESSAGE, (struct span){ body.data, body.len });
+}
+
+void route_session_done(struct request *q, const struct hub_batch *b)
+{
+        const char *json = hub_session_json(b, q->session);
+        struct session_reply reply = { .session_json = span_of(json) };
+
+        if (json)
+                request_reply(q, &reply);
+        else
+                request_refuse(q, ERROR_CODE_NOT_FOUND, "the session was deleted meanwhile");
+        lease_dispatch(q->c);
+}

@@ -1,0 +1,51 @@
+/* The settings of coordinatord. */
+#include "coordinator.h"
+
+#define ROW(k, member, ...)                                                                        \
+        {                                                                                          \
+                .name = #member, .kind = SETTING_##k,                                              \
+                .offset = offsetof(struct coordinator_settings, member), __VA_ARGS__               \
+        }
+
+const struct setting coordinator_settings_table[] = {
+        ROW(STRING, database, .help = "libpq connection string of the database (without password)"),
+        ROW(STRING, database_passfile, .fallback = "",
+            .help = "libpq password file; empty: libpq's defaults"),
+        ROW(PATH, gateway_socket, .fallback = "/run/berth/coordinator.sock",
+            .help = "ZeroMQ socket for gatewayd"),
+        ROW(PATH, worker_socket, .fallback = "/run/berth/worker.sock",
+            .help = "ZeroMQ socket for workers"),
+        ROW(PATH, bus_socket, .fallback = "/run/berth/bus.sock",
+            .help = "ZeroMQ socket on which events are published"),
+        ROW(STRING, admin_token_file, .fallback = "",
+            .help = "where the first start writes the admin token (0600); empty: no token is made"),
+        ROW(DURATION, lease_ttl, .fallback = "10s", .min = "1s", .max = "5min",
+            .help = "how long a worker may be silent before its session goes elsewhere"),
+        ROW(DURATION, heartbeat, .fallback = "2500ms", .min = "100ms", .max = "1min",
+            .help = "how often workers report; at most a third of lease_ttl"),
+        ROW(DURATION, idle_hold, .fallback = "10s", .min = "0s", .max = "1d",
+            .help = "how long an idle session keeps its slot while others wait for one"),
+        ROW(DURATION, request_timeout, .fallback = "1500ms", .min = "100ms", .max = "1min",
+            .help = "when a gateway's request that the database does not answer is given up"),
+        ROW(INT, sessions_queued_max, .fallback = "1000", .min = "1", .max = "100000",
+            .help = "queued sessions; beyond it new ones are refused"),
+        ROW(INT, sessions_live_max, .fallback = "2000", .min = "1", .max = "100000",
+            .help = "sessions that are queued or hold a slot"),
+        ROW(INT, workers_max, .fallback = "1000", .min = "1", .max = "10000",
+            .help = "workers known at a time"),
+        ROW(INT, losses_max, .fallback = "10", .min = "1", .max = "1000",
+            .help = "workers a session may lose within one turn before it is failed"),
+        ROW(INT, group_commit_max, .fallback = "4000", .min = "1", .max = "100000",
+            .help = "events in one commit"),
+        ROW(SIZE, group_commit_bytes, .fallback = "16M", .min = "64K", .max = "256M",
+            .help = "bytes in one commit"),
+        ROW(INT, events_waiting_max, .fallback = "20000", .min = "100", .max = "1000000",
+            .help = "appends and requests that wait for a commit; beyond it they are refused"),
+        ROW(SIZE, events_waiting_bytes, .fallback = "256M", .min = "1M", .max = "4G",
+            .help = "bytes that wait for a commit; beyond it appends are refused"),
+        ROW(INT, database_connections, .fallback = "4", .min = "1", .max = "32",
+            .help = "connections for reading, beside the two of hub and lock"),
+        ROW(DURATION, idempotency_keep, .fallback = "1d", .min = "1min", .max = "30d",
+            .help = "how long an Idempotency-Key is remembered"),
+};
+const size_t coordinator_settings_count = ARRAY_LEN(coordinator_settings_table);

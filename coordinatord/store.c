@@ -1,0 +1,473 @@
+/* The statements, and rows to structs. */
+#include "store.h"
+
+#include "batch.h"
+#include "coordinatord/migrations.h"
+
+/* Columns of arrays travel as one text, joined by a character that valid JSON text and our ids
+ * never hold. */
+#define SEPARATOR "\x1f"
+
+const char store_try_lock[] =
+        "SELECT pg_try_advisory_lock(hashtextextended('berth.coordinatord', 0))";
+
+const char store_activate[] =
+        "UPDATE core.hub SET term = term + 1 RETURNING term, batch, cursor, db_epoch";
+
+int store_migrate(const struct pg_config *c, char **ret_error)
+{
+        return pg_migrate(c, "core", migrations, ARRAY_LEN(migrations), ret_error);
+}
+
+void store_read_start(const PGresult *r, struct store_start *ret)
+{
+        ret->term = (uint64_t) pg_i64(r, 0, 0);
+        ret->batch = (uint64_t) pg_i64(r, 0, 1);
+        ret->cursor = (uint64_t) pg_i64(r, 0, 2);
+        snprintf(ret->db_epoch, sizeof(ret->db_epoch), "%s", pg_str(r, 0, 3));
+}
+
+/* ---- sessions ---- */
+
+#define SESSION_COLUMNS                                                                            \
+        "tenant, session_name, status, kind, agent_name, model, project_dir, metadata, budget, "   \
+        "files, network, image, width, height, parent_session_id, "                                \
+        "(extract(epoch FROM created_at) * 1000000)::bigint, "                                     \
+        "(extract(epoch FROM modified_at) * 1000000)::bigint, "                                    \
+        "(extract(epoch FROM queued_at) * 1000000)::bigint, "                                      \
+        "(extract(epoch FROM running_since) * 1000000)::bigint, "                                  \
+        "last_seq, last_message_seq, epoch, worker_id, slot, losses, error, input_tokens, "        \
+        "output_tokens, cache_read_tokens, cache_write_tokens, cost_microusd, turns, run_us"
+
+static const char session_row[] =
+        "SELECT " SESSION_COLUMNS " FROM core.session WHERE session_id = $1";
+static const char session_recents[] =
+        "SELECT idem, seq, span FROM core.event WHERE session_id = $1 AND idem IS NOT NULL "
+        "ORDER BY seq DESC LIMIT $2::int";
+static const char session_purging[] = "SELECT FROM core.purge WHERE session_id = $1";
+
+const char store_live_ids[] =
+        "SELECT session_id FROM core.session "
+        "WHERE worker_id IS NOT NULL OR status IN ('queued', 'starting', 'running')";
+
+static char *column(const PGresult *r, int col)
+{
+        return xstrdup(pg_str(r, 0, col));
+}
+
+static uint64_t number(const PGresult *r, int col)
+{
+        return (uint64_t) pg_i64(r, 0, col);
+}
+
+static int read_row(const PGresult *r, struct session *s)
+{
+        int c = 0;
+
+        s->tenant = column(r, c++);
+        s->name = column(r, c++);
+        if (session_state_parse(pg_str(r, 0, c++), &s->state) < 0 ||
+            slot_kind_parse(pg_str(r, 0, c++), &s->kind) < 0)
+                return -EBADMSG;
+        s->agent_name = column(r, c++);
+        s->model = column(r, c++);
+        s->project_dir = column(r, c++);
+        s->metadata = column(r, c++);
+        s->budget = column(r, c++);
+        s->files = column(r, c++);
+        s->network = column(r, c++);
+        s->image = column(r, c++);
+        s->width = (uint32_t) number(r, c++);
+        s->height = (uint32_t) number(r, c++);
+        s->parent = column(r, c++);
+        s->created_us = number(r, c++);
+        s->modified_us = number(r, c++);
+        s->queued_us = number(r, c++);
+        s->running_since_us = number(r, c++);
+        s->last_seq = number(r, c++);
+        s->last_message_seq = number(r, c++);
+        s->epoch = number(r, c++);
+        s->worker_id = column(r, c++);
+        s->slot = column(r, c++);
+        s->losses = (unsigned) number(r, c++);
+        s->error = column(r, c++);
+        s->usage.input_tokens = number(r, c++);
+        s->usage.output_tokens = number(r, c++);
+        s->usage.cache_read_tokens = number(r, c++);
+        s->usage.cache_write_tokens = number(r, c++);
+        s->usage.cost_microusd = number(r, c++);
+        s->usage.turns = number(r, c++);
+        s->run_us = number(r, c++);
+        return 0;
+}
+
+struct reload {
+        struct session *session;
+        store_reload_fn fn;
+        void *userdata;
+};
+
+static int reload_read(struct session *s, PGresult **results)
+{
+        int r = 0;
+
+        session_clear(s);
+        if (PQntuples(results[0]) > 0) {
+                r = read_row(results[0], s);
+                s->exists = r == 0;
+        }
+        for (int i = PQntuples(results[1]) - 1; i >= 0; i--) {
+                uint64_t first = (uint64_t) pg_i64(results[1], i, 1);
+                session_remember(s, pg_str(results[1], i, 0), first,
+                                 first + (uint64_t) pg_i64(results[1], i, 2) - 1);
+        }
+        s->purging = PQntuples(results[2]) > 0;
+        s->loaded = r == 0;
+        s->idle_since = now_monotonic();
+        return r;
+}
+
+static void on_reload(void *userdata, int r, PGresult **results, size_t n,
+                      const struct pg_error *error)
+{
+        struct reload *l = userdata;
+
+        if (r == 0) {
+                r = reload_read(l->session, results);
+                session_place(l->session);
+        }
+        l->fn(l->userdata, r);
+        (void) session_unref(l->session);
+        free(l);
+}
+
+int store_session_reload(struct pg_pool *p, struct session *s, store_reload_fn fn, void *userdata)
+{
+        struct pg_batch *b = pg_batch_new();
+        struct reload *l = xnew(struct reload);
+
+        *l = (struct reload){ session_ref(s), fn, userdata };
+        pg_batch_add(b, session_row, "s", s->id);
+        pg_batch_add(b, session_recents, "si", s->id, (int64_t) SESSION_RECENT);
+        pg_batch_add(b, session_purging, "s", s->id);
+        int r = pg_submit(p, b, on_reload, l);
+        if (r < 0) {
+                (void) session_unref(s);
+                free(l);
+        }
+        return r;
+}
+
+/* ---- group commit ---- */
+
+static const char batch_begin[] = "SELECT core.batch_begin($1::bigint, $2::bigint, $3::bigint)";
+
+static const char session_insert[] =
+        "INSERT INTO core.session (session_id, tenant, status, kind, model, budget, files, "
+        "network, "
+        "image, width, height, parent_session_id, created_at, modified_at, queued_at) "
+        "VALUES ($1, $2, 'queued', $3, $4, $5::json, $6::json, $7::json, $8, NULLIF($9::int, 0), "
+        "NULLIF($10::int, 0), $11, $12::timestamptz, $12::timestamptz, $12::timestamptz)";
+
+static const char session_update[] =
+        "UPDATE core.session s SET session_name = u.session_name, agent_name = u.agent_name, "
+        "project_dir = u.project_dir, metadata = u.metadata, status = u.status, "
+        "modified_at = u.modified_at, queued_at = u.queued_at, last_seq = u.last_seq, "
+        "last_message_seq = u.last_message_seq, epoch = u.epoch, worker_id = u.worker_id, "
+        "slot = u.slot, losses = u.losses, error = u.error, input_tokens = u.input_tokens, "
+        "output_tokens = u.output_tokens, cache_read_tokens = u.cache_read_tokens, "
+        "cache_write_tokens = u.cache_write_tokens, cost_microusd = u.cost_microusd, "
+        "turns = u.turns, run_us = u.run_us, running_since = u.running_since "
+        "FROM json_to_recordset($1::json) AS u (session_id text, session_name text, "
+        "agent_name text, project_dir text, metadata json, status text, modified_at timestamptz, "
+        "queued_at timestamptz, last_seq bigint, last_message_seq bigint, epoch bigint, "
+        "worker_id text, slot json, losses int, error json, input_tokens bigint, "
+        "output_tokens bigint, cache_read_tokens bigint, cache_write_tokens bigint, "
+        "cost_microusd bigint, turns bigint, run_us bigint, running_since timestamptz) "
+        "WHERE s.session_id = u.session_id";
+
+#define COLUMN(n) "string_to_array($" #n ", E'\\x1f')"
+
+/* Sessions that only got events. */
+static const char session_touch[] =
+        "UPDATE core.session s SET last_seq = u.last_seq, modified_at = $1::timestamptz "
+        "FROM unnest(" COLUMN(2) ", " COLUMN(3) "::bigint[]) AS u (session_id, last_seq) "
+                                                "WHERE s.session_id = u.session_id";
+
+static const char event_insert[] =
+        "INSERT INTO core.event (id, session_id, seq, tenant, event_type, ts, json, idem, span) "
+        "SELECT $1::bigint + e.n - 1, e.session_id, e.seq::bigint, e.tenant, e.event_type, "
+        "$2::timestamptz, e.json, NULLIF(e.idem, ''), NULLIF(e.span, '')::int "
+        "FROM unnest(" COLUMN(3) ", " COLUMN(4) ", " COLUMN(5) ", " COLUMN(6) ", " COLUMN(
+                7) ", " COLUMN(8) ", " COLUMN(9) ") WITH ORDINALITY "
+                                                 "AS e (session_id, seq, tenant, event_type, json, "
+                                                 "idem, span, n)";
+
+static const char attachment_insert[] =
+        "INSERT INTO core.attachment (session_id, digest, media_type, data) "
+        "VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING";
+
+static const char idempotency_insert[] =
+        "INSERT INTO core.idempotency (tenant, scope, key, request_digest, session_id, message_id, "
+        "seq) VALUES ($1, $2, $3, $4, $5, $6, NULLIF($7::bigint, 0))";
+
+static const char session_delete[] = "DELETE FROM core.session WHERE session_id = $1";
+static const char session_delete_idempotency[] =
+        "DELETE FROM core.idempotency WHERE session_id = $1";
+static const char purge_insert[] =
+        "INSERT INTO core.purge (session_id) VALUES ($1) ON CONFLICT DO NOTHING";
+
+static const char sessions_json[] = "SELECT s.session_id, core.session_json(s) FROM core.session s "
+                                    "WHERE s.session_id = ANY (" COLUMN(1) ")";
+
+const char store_session_json[] =
+        "SELECT core.session_json(s) FROM core.session s WHERE s.session_id = $1";
+
+static void put_member(struct buf *out, const char *name, const char *value)
+{
+        buf_putf(out, ",\"%s\":", name);
+        if (value)
+                buf_put_json_string(out, value, strlen(value));
+        else
+                buf_puts(out, "null");
+}
+
+static void put_json(struct buf *out, const char *name, const char *json)
+{
+        buf_putf(out, ",\"%s\":%s", name, json ? json : "null");
+}
+
+static void put_number(struct buf *out, const char *name, uint64_t v)
+{
+        buf_putf(out, ",\"%s\":%" PRIu64, name, v);
+}
+
+static void put_time(struct buf *out, const char *name, uint64_t us)
+{
+        char text[TIMESTAMP_MAX];
+
+        timestamp_format(us, text);
+        put_member(out, name, us ? text : NULL);
+}
+
+static void put_session(struct buf *out, const struct session *s)
+{
+        buf_putf(out, "%s{\"session_id\":\"%s\"", out->len > 1 ? "," : "", s->id);
+        put_member(out, "session_name", s->name);
+        put_member(out, "agent_name", s->agent_name);
+        put_member(out, "project_dir", s->project_dir);
+        put_json(out, "metadata", s->metadata);
+        put_member(out, "status", session_state_name(s->state));
+        put_time(out, "modified_at", s->modified_us);
+        put_time(out, "queued_at", s->queued_us);
+        put_number(out, "last_seq", s->last_seq);
+        put_number(out, "last_message_seq", s->last_message_seq);
+        put_number(out, "epoch", s->epoch);
+        put_member(out, "worker_id", s->worker_id);
+        put_json(out, "slot", s->slot);
+        put_number(out, "losses", s->losses);
+        put_json(out, "error", s->error);
+        put_number(out, "input_tokens", s->usage.input_tokens);
+        put_number(out, "output_tokens", s->usage.output_tokens);
+        put_number(out, "cache_read_tokens", s->usage.cache_read_tokens);
+        put_number(out, "cache_write_tokens", s->usage.cache_write_tokens);
+        put_number(out, "cost_microusd", s->usage.cost_microusd);
+        put_number(out, "turns", s->usage.turns);
+        put_number(out, "run_us", s->run_us);
+        put_time(out, "running_since", s->running_since_us);
+        buf_puts(out, "}");
+}
+
+static void add_sessions(struct pg_batch *p, const struct hub_batch *b)
+{
+        cleanup_buf struct buf full = BUF_INIT, ids = BUF_INIT, seqs = BUF_INIT;
+
+        buf_puts(&full, "[");
+        for (size_t i = 0; i < b->n_sessions; i++) {
+                const struct session *s = b->sessions[i];
+                if (s->batch.inserted)
+                        pg_batch_add(p, session_insert, "ssssssssuuss", s->id, s->tenant,
+                                     slot_kind_name(s->kind), s->model, s->budget, s->files,
+                                     s->network, s->image, (uint64_t) s->width,
+                                     (uint64_t) s->height, s->parent, b->now_text);
+                if (s->batch.full) {
+                        put_session(&full, s);
+                        continue;
+                }
+                buf_putf(&ids, "%s%s", ids.len > 0 ? SEPARATOR : "", s->id);
+                buf_putf(&seqs, "%s%" PRIu64, seqs.len > 0 ? SEPARATOR : "", s->last_seq);
+        }
+        buf_puts(&full, "]");
+        if (full.len > 2)
+                pg_batch_add(p, session_update, "t", (struct span){ full.data, full.len });
+        if (ids.len > 0)
+                pg_batch_add(p, session_touch, "stt", b->now_text,
+                             (struct span){ ids.data, ids.len },
+                             (struct span){ seqs.data, seqs.len });
+}
+
+enum { COL_SESSION, COL_SEQ, COL_TENANT, COL_TYPE, COL_JSON, COL_IDEM, COL_SPAN, COL_MAX };
+
+static void put_event(struct buf *cols, const struct hub_batch *b, const struct batch_event *e,
+                      bool first)
+{
+        if (!first)
+                for (size_t c = 0; c < COL_MAX; c++)
+                        buf_puts(&cols[c], SEPARATOR);
+        buf_puts(&cols[COL_SESSION], e->session->id);
+        buf_putf(&cols[COL_SEQ], "%" PRIu64, e->seq);
+        buf_puts(&cols[COL_TENANT], e->session->tenant);
+        buf_puts(&cols[COL_TYPE], event_type_name(e->type));
+        buf_put(&cols[COL_JSON], b->json.data + e->json_at, e->json_len);
+        if (e->idem) {
+                buf_puts(&cols[COL_IDEM], e->idem);
+                buf_putf(&cols[COL_SPAN], "%" PRIu32, e->span);
+        }
+}
+
+static void add_events(struct pg_batch *p, const struct hub_batch *b)
+{
+        struct buf cols[COL_MAX] = { 0 };
+        struct span t[COL_MAX];
+
+        if (b->n_events == 0)
+                return;
+        for (size_t i = 0; i < b->n_events; i++)
+                put_event(cols, b, &b->events[i], i == 0);
+        for (size_t c = 0; c < COL_MAX; c++)
+                t[c] = (struct span){ cols[c].data ? cols[c].data : "", cols[c].len };
+        pg_batch_add(p, event_insert, "usttttttt", b->events[0].id, b->now_text, t[COL_SESSION],
+                     t[COL_SEQ], t[COL_TENANT], t[COL_TYPE], t[COL_JSON], t[COL_IDEM], t[COL_SPAN]);
+        for (size_t c = 0; c < COL_MAX; c++)
+                buf_done(&cols[c]);
+}
+
+static void published_ids(const struct hub_batch *b, struct buf *ids)
+{
+        for (size_t i = 0; i < b->n_sessions; i++)
+                if (b->sessions[i]->batch.publish && !b->sessions[i]->batch.deleted)
+                        buf_putf(ids, "%s%s", ids->len > 0 ? SEPARATOR : "", b->sessions[i]->id);
+}
+
+int store_batch_commit(struct pg_pool *p, const struct hub_batch *b, pg_done_fn fn, void *userdata)
+{
+        struct pg_batch *q = pg_batch_new();
+        cleanup_buf struct buf ids = BUF_INIT;
+
+        pg_batch_add(q, batch_begin, "uuu", b->term, b->number, b->cursor);
+        add_sessions(q, b);
+        add_events(q, b);
+        for (size_t i = 0; i < b->n_attachments; i++) {
+                const struct batch_attachment *a = &b->attachments[i];
+                pg_batch_add(q, attachment_insert, "sssb", a->session->id, a->a->digest,
+                             a->a->media_type, a->a->data);
+        }
+        for (size_t i = 0; i < b->n_idempotency; i++) {
+                const struct batch_idempotency *k = &b->idempotency[i];
+                pg_batch_add(q, idempotency_insert, "ssssssu", k->tenant, k->scope, k->key,
+                             k->digest, k->session_id, k->message_id, k->seq);
+        }
+        for (size_t i = 0; i < b->n_sessions; i++) {
+                if (!b->sessions[i]->batch.deleted)
+                        continue;
+                pg_batch_add(q, session_delete, "s", b->sessions[i]->id);
+                pg_batch_add(q, session_delete_idempotency, "s", b->sessions[i]->id);
+                pg_batch_add(q, purge_insert, "s", b->sessions[i]->id);
+        }
+        published_ids(b, &ids);
+        pg_batch_add(q, sessions_json, "t", (struct span){ ids.data ? ids.data : "", ids.len });
+        return pg_submit(p, q, fn, userdata);
+}
+
+int store_batch_read_jsons(struct pg_pool *p, const struct hub_batch *b, pg_done_fn fn,
+                           void *userdata)
+{
+        cleanup_buf struct buf ids = BUF_INIT;
+
+        published_ids(b, &ids);
+        return pg_query(p, fn, userdata, sessions_json, "t",
+                        (struct span){ ids.data ? ids.data : "", ids.len });
+}
+
+void store_batch_jsons(struct hub_batch *b, const PGresult *last)
+{
+        if (PQntuples(last) == 0)
+                return;
+        if (!b->session_json)
+                b->session_json = xnewn(char *, b->n_sessions);
+        for (int row = 0; row < PQntuples(last); row++) {
+                const char *id = pg_str(last, row, 0);
+                for (size_t i = 0; i < b->n_sessions; i++)
+                        if (streq(b->sessions[i]->id, id) && !b->session_json[i])
+                                b->session_json[i] = xstrdup(pg_str(last, row, 1));
+        }
+}
+
+/* ---- the rest ---- */
+
+/* -> request_digest, session_id, message_id, seq */
+const char store_idempotency_find[] =
+        "SELECT request_digest, session_id, message_id, seq FROM core.idempotency "
+        "WHERE tenant = $1 AND scope = $2 AND key = $3";
+
+/* -> json, seq, the session's last_seq; in seq order: at least one event, then until `bytes` are
+ * full. */
+const char store_history[] =
+        "SELECT json, seq, (SELECT last_seq FROM core.session WHERE session_id = $1) FROM ("
+        "SELECT json, seq, sum(length(json)) OVER (ORDER BY seq) AS total FROM ("
+        "SELECT json, seq FROM core.event WHERE session_id = $1 AND seq > $2::bigint "
+        "ORDER BY seq LIMIT $3::bigint) AS page) AS sums "
+        "WHERE total - length(json) < $4::bigint ORDER BY seq";
+
+/* -> media_type, data */
+const char store_attachment[] =
+        "SELECT media_type, data FROM core.attachment WHERE session_id = $1 AND digest = $2";
+
+const char store_purge_list[] =
+        "SELECT session_id FROM core.purge ORDER BY deleted_at LIMIT $1::int";
+const char store_purge_events[] =
+        "WITH gone AS (DELETE FROM core.event WHERE session_id = $1 AND seq IN (SELECT seq FROM "
+        "core.event WHERE session_id = $1 ORDER BY seq LIMIT $2::int) RETURNING 1) "
+        "SELECT count(*) FROM gone";
+const char store_purge_attachments[] =
+        "WITH gone AS (DELETE FROM core.attachment WHERE session_id = $1 AND digest IN (SELECT "
+        "digest FROM core.attachment WHERE session_id = $1 LIMIT $2::int) RETURNING 1) "
+        "SELECT count(*) FROM gone";
+const char store_purge_done[] = "DELETE FROM core.purge WHERE session_id = $1";
+
+const char store_idempotency_expire[] =
+        "DELETE FROM core.idempotency WHERE ctid = ANY (ARRAY(SELECT ctid FROM core.idempotency "
+        "WHERE created_at < now() - $1::bigint * interval '1 second' LIMIT $2::int))";
+
+const char store_workers_write[] =
+        "INSERT INTO core.worker (worker_id, instance, version, online, draining, state, kind, "
+        "kinds, session_id, epoch, endpoint, slot, load, limits, greeted_at, heartbeat_at) "
+        "SELECT worker_id, instance, version, online, draining, state, kind, "
+        "string_to_array(kinds, ','), session_id, epoch, endpoint, slot, load, limits, greeted_at, "
+        "heartbeat_at FROM json_to_recordset($1::json) AS u (worker_id text, instance text, "
+        "version text, online bool, draining bool, state text, kind text, kinds text, "
+        "session_id text, epoch bigint, endpoint text, slot json, load json, limits json, "
+        "greeted_at timestamptz, heartbeat_at timestamptz) ON CONFLICT (worker_id) DO UPDATE SET "
+        "instance = EXCLUDED.instance, version = EXCLUDED.version, online = EXCLUDED.online, "
+        "draining = EXCLUDED.draining, state = EXCLUDED.state, kind = EXCLUDED.kind, "
+        "kinds = EXCLUDED.kinds, session_id = EXCLUDED.session_id, epoch = EXCLUDED.epoch, "
+        "endpoint = EXCLUDED.endpoint, slot = EXCLUDED.slot, load = EXCLUDED.load, "
+        "limits = EXCLUDED.limits, greeted_at = EXCLUDED.greeted_at, "
+        "heartbeat_at = EXCLUDED.heartbeat_at";
+
+/* -> worker_id, instance, version, draining, state, kind, kinds (comma list), endpoint, slot, load,
+ * limits, greeted and heartbeat in us */
+const char store_workers_read[] =
+        "SELECT worker_id, instance, version, draining, state, kind, array_to_string(kinds, ','), "
+        "endpoint, slot, load, limits, (extract(epoch FROM greeted_at) * 1000000)::bigint, "
+        "(extract(epoch FROM heartbeat_at) * 1000000)::bigint FROM core.worker "
+        "ORDER BY heartbeat_at DESC LIMIT $1::int";
+
+const char store_status_write[] =
+        "INSERT INTO core.status (process, json, updated_at) VALUES ($1, $2::json, now()) "
+        "ON CONFLICT (process) DO UPDATE SET json = EXCLUDED.json, updated_at = "
+        "EXCLUDED.updated_at";
+
+const char store_token_exists[] = "SELECT EXISTS (SELECT FROM core.auth_token)";
+const char store_token_add[] = "INSERT INTO core.auth_token (token_hash, name, role, tenant) "
+                               "VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING";

@@ -1,0 +1,210 @@
+/* From start to active: one coordinator per database at a time, by an advisory lock on a connection
+ * of its own; then migrations, the new term that fences whoever was active before, and what is live
+ * is read. */
+#include "common/io/log.h"
+#include "coordinator.h"
+#include "token.h"
+
+#define RETRY_USEC (500 * USEC_PER_MSEC)
+
+static void try_lock(struct coordinator *c);
+static void read_live(struct coordinator *c);
+
+static struct pg_config database(const struct coordinator *c, const char *name, unsigned n)
+{
+        const struct coordinator_settings *s = c->settings;
+
+        return (struct pg_config){
+                .conninfo = s->database,
+                .passfile = strempty(s->database_passfile) ? NULL : s->database_passfile,
+                .application = name,
+                .connections = n,
+        };
+}
+
+static void retry(struct coordinator *c, const char *why)
+{
+        coordinator_set_phase(c, c->phase, why);
+        loop_timer_arm(&c->takeover_timer, RETRY_USEC);
+}
+
+static void on_retry(void *userdata)
+{
+        try_lock(userdata);
+}
+
+/* ---- reading ---- */
+
+static void all_read(struct coordinator *c)
+{
+        token_first(c); /* then coordinator_activate */
+}
+
+static void on_session_read(void *userdata, int r)
+{
+        struct coordinator *c = userdata;
+
+        c->loading--;
+        if (r < 0) {
+                log_error("coordinator: a live session could not be read: %s", strerror(-r));
+                daemon_quit(c->daemon, r);
+        } else if (c->loading == 0) {
+                all_read(c);
+        }
+}
+
+static void on_live_ids(void *userdata, int r, PGresult **results, size_t n,
+                        const struct pg_error *error)
+{
+        struct coordinator *c = userdata;
+
+        if (r < 0) {
+                retry(c, "the live sessions could not be read");
+                return;
+        }
+        log_info("coordinator: %d sessions are live", PQntuples(results[0]));
+        c->loading = 1;
+        for (int i = 0; i < PQntuples(results[0]); i++) {
+                CLEANUP(session_unrefp)
+                struct session *s = sessions_get(&c->sessions, pg_str(results[0], i, 0));
+                c->loading++;
+                r = store_session_reload(c->pool, s, on_session_read, c);
+                if (r < 0) {
+                        on_session_read(c, r);
+                        return;
+                }
+        }
+        on_session_read(c, 0);
+}
+
+static void on_workers(void *userdata, int r, PGresult **results, size_t n,
+                       const struct pg_error *error)
+{
+        struct coordinator *c = userdata;
+
+        if (r < 0) {
+                retry(c, "the workers could not be read");
+                return;
+        }
+        workers_load(&c->workers, results[0]);
+        if (pg_query(c->pool, on_live_ids, c, store_live_ids, "") < 0)
+                retry(c, "the database is overloaded");
+}
+
+static void read_live(struct coordinator *c)
+{
+        if (pg_query(c->pool, on_workers, c, store_workers_read, "u", c->settings->workers_max) < 0)
+                retry(c, "the database is overloaded");
+}
+
+/* ---- lock, migrations, term ---- */
+
+static void on_term(void *userdata, int r, PGresult **results, size_t n,
+                    const struct pg_error *error)
+{
+        struct coordinator *c = userdata;
+
+        if (r < 0) {
+                retry(c, "no new term could be begun");
+                return;
+        }
+        store_read_start(results[0], &c->start);
+        log_info("coordinator: term %" PRIu64 ", batch %" PRIu64 ", cursor %" PRIu64, c->start.term,
+                 c->start.batch, c->start.cursor);
+        read_live(c);
+}
+
+static int make_pools(struct coordinator *c)
+{
+        struct pg_config hub = database(c, "coordinatord hub", 1);
+        struct pg_config rest =
+                database(c, "coordinatord", (unsigned) c->settings->database_connections);
+        int r = pg_pool_new(c->daemon->event, &hub, &c->hub_pool);
+
+        rest.queue_max = c->settings->sessions_live_max + 10000;
+        if (r >= 0)
+                r = pg_pool_new(c->daemon->event, &rest, &c->pool);
+        if (r >= 0)
+                r = workers_init(&c->workers, c->daemon->event, c->pool, c->settings->workers_max);
+        return r;
+}
+
+/* Holds the lock. Blocks while it migrates: nothing else is in the loop yet but this. */
+static void locked(struct coordinator *c)
+{
+        struct pg_config config = database(c, "coordinatord migration", 1);
+        cleanup_free char *why = NULL;
+        int r;
+
+        coordinator_set_phase(c, PHASE_STARTING, "reading the database");
+        r = store_migrate(&config, &why);
+        if (r < 0) {
+                log_error("coordinator: %s", why ? why : strerror(-r));
+                if (r == -EPROTO)
+                        daemon_quit(c->daemon, r);
+                else
+                        retry(c, "migrations failed");
+                return;
+        }
+        if (!c->pool && (r = make_pools(c)) < 0) {
+                daemon_quit(c->daemon, log_errno(LOG_ERR, r, "cannot use the database"));
+                return;
+        }
+        if (pg_query(c->hub_pool, on_term, c, store_activate, "") < 0)
+                retry(c, "the database is overloaded");
+}
+
+static void on_lock(void *userdata, int r, PGresult **results, size_t n,
+                    const struct pg_error *error)
+{
+        struct coordinator *c = userdata;
+        bool got = r == 0 && pg_bool(results[0], 0, 0);
+
+        if (c->phase == PHASE_ACTIVE) {
+                /* The lock's connection was lost and made anew. Another may have been faster. */
+                if (r == 0 && !got) {
+                        log_error("coordinator: another one holds the lock now; ending");
+                        daemon_quit(c->daemon, -ESTALE);
+                } else if (r < 0) {
+                        loop_timer_arm(&c->takeover_timer, RETRY_USEC);
+                }
+        } else if (got) {
+                locked(c);
+        } else {
+                retry(c, r < 0 ? "waiting for the database" : "another coordinator is active");
+        }
+}
+
+static void try_lock(struct coordinator *c)
+{
+        if (!pg_pool_up(c->lock_pool) || pg_query(c->lock_pool, on_lock, c, store_try_lock, "") < 0)
+                loop_timer_arm(&c->takeover_timer, RETRY_USEC);
+}
+
+static void on_lock_state(void *userdata, bool up)
+{
+        struct coordinator *c = userdata;
+
+        if (up)
+                try_lock(c);
+        else if (c->phase != PHASE_ACTIVE)
+                coordinator_set_phase(c, PHASE_WAITING, "waiting for the database");
+        else
+                log_warning("coordinator: the database is away");
+}
+
+int takeover_start(struct coordinator *c)
+{
+        struct pg_config config = database(c, "coordinatord lock", 1);
+        int r = loop_timer_init(&c->takeover_timer, c->daemon->event, on_retry, c);
+
+        if (r < 0)
+                return r;
+        config.on_state = on_lock_state;
+        config.userdata = c;
+        r = pg_pool_new(c->daemon->event, &config, &c->lock_pool);
+        if (r < 0)
+                return log_errno(LOG_ERR, r, "setting database");
+        coordinator_set_phase(c, PHASE_WAITING, "waiting for the database");
+        return 0;
+}
