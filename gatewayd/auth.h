@@ -8,6 +8,7 @@
 struct gateway;
 struct http_request;
 struct auth;
+struct auth_grant;
 
 enum role { ROLE_VIEWER, ROLE_USER, ROLE_ADMIN, ROLE_MAX }; /* each may do what those before may */
 const char *role_name(enum role r);
@@ -31,12 +32,16 @@ typedef void (*auth_fn)(struct http_request *req, int r, const struct principal 
 void auth_check(struct auth *a, struct http_request *req, bool allow_ticket, auth_fn fn);
 void auth_forget(struct auth *a, struct http_request *req); /* the callback never runs */
 
-/* POST /tickets: {"ticket","expires_in":30}; single use, 30 s, carries the asker's principal. */
+/* POST /tickets: 201 {"ticket","expires_in":30,"expires_at"}; single use, carries the asker's
+ * principal. */
 void auth_ticket_route(struct http_request *req);
 
-/* Open streams ask every 5 s whether their token still stands: fn(userdata) when it was revoked. */
-bool auth_still_valid(struct auth *a,
-                      const char *token_hash); /* from the cache; starts a refresh */
+/* Open streams hold a grant and ask it every few seconds whether their token still stands. */
+struct auth_grant *auth_grant_take(struct auth *a, const char *token_hash); /* NULL for "" */
+struct auth_grant *auth_grant_release(struct auth_grant *g);                /* returns NULL */
+bool auth_grant_stands(struct auth_grant *g); /* by the cache; starts a refresh when that is old */
+
+bool auth_still_valid(struct auth *a, const char *token_hash); /* the same without a grant; "" is valid */
 
 /* Same-origin rule for upgrades: an absent Origin is fine (not a browser); else its host and port
  * must be those of Host, or it must be in the setting allowed_origins. */

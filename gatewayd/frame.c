@@ -95,7 +95,8 @@ struct frame *frame_ws_close(uint16_t code, const char *reason)
         return frame_ws(WS_CLOSE, (struct span[]){ { (char *) head, 2 }, { reason, n } }, 2, false);
 }
 
-struct frame *frame_sse(const char *id, const char *event, const struct span *parts, size_t n, bool live)
+struct frame *frame_sse(const char *id, const char *event, const struct span *parts, size_t n,
+                        bool live)
 {
         size_t n_id = id ? strlen(id) : 0, n_event = event ? strlen(event) : 0;
         size_t len = parts_size(parts, n) + 8 + (id ? n_id + 5 : 0) + (event ? n_event + 8 : 0);

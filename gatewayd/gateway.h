@@ -38,6 +38,8 @@ extern const size_t n_gateway_settings;
 
 struct fanout; /* fanout.h: who is subscribed to what */
 struct static_files;
+struct sink_set; /* sink-private.h */
+struct relay;    /* relay.h */
 
 struct gateway {
         struct daemon *daemon;
@@ -51,7 +53,9 @@ struct gateway {
         struct fdlink_client *documents_fd; /* its descriptor socket; NULL without the setting */
         struct auth *auth;
         struct http_server *http;
+        struct sink_set *sinks;
         struct ws_server *ws;
+        struct relay *relay;
         struct static_files *files;
         struct fanout *fanout;
 };

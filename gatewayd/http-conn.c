@@ -1,4 +1,5 @@
-/* One HTTP connection: reads heads and bodies, runs one request at a time, sends answers, keeps its deadlines. */
+/* One HTTP connection: reads heads and bodies, runs one request at a time, sends answers, keeps its
+ * deadlines. */
 #include "gatewayd/http-private.h"
 
 #include <sys/epoll.h>
@@ -7,6 +8,7 @@
 
 #include "common/io/log.h"
 #include "gatewayd/gateway.h"
+#include "gatewayd/static.h"
 #include "gatewayd/ws.h"
 
 #define READ_SIZE 65536u
@@ -85,11 +87,15 @@ void http_conn_refuse(struct http_conn *c, const struct http_refusal *why)
 {
         cleanup_buf struct buf body = { 0 };
 
-        buf_putf(&body, "{\"error\":{\"code\":\"%s\",\"message\":\"%s\"}}", why->code, why->message);
+        buf_putf(&body, "{\"error\":{\"code\":\"%s\",\"message\":\"%s\"}}", why->code,
+                 why->message);
         buf_putf(&c->out,
-                 "HTTP/1.1 %d %s\r\nDate: %s\r\nX-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n"
-                 "Content-Type: application/json\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n",
-                 why->status, http_status_text(why->status), http_date(c->server), buf_pending(&body));
+                 "HTTP/1.1 %d %s\r\nDate: %s\r\nX-Content-Type-Options: nosniff\r\nCache-Control: "
+                 "no-store\r\n"
+                 "Content-Type: application/json\r\nContent-Length: %zu\r\nConnection: "
+                 "close\r\n\r\n",
+                 why->status, http_status_text(why->status), http_date(c->server),
+                 buf_pending(&body));
         buf_put(&c->out, buf_head(&body), buf_pending(&body));
         http_peer_note_waiting(c, false);
         c->close = true;
@@ -133,9 +139,11 @@ void http_conn_send(struct http_conn *c)
                 buf_consume(&c->out, (size_t) n);
                 loop_timer_arm(&c->timer, settings_of(c)->write_timeout);
         }
-        if (c->file_left > 0) { /* one step per turn, so that a fast client does not hold the loop */
+        if (c->file_left >
+            0) { /* one step per turn, so that a fast client does not hold the loop */
                 off_t off = (off_t) c->file_offset;
-                ssize_t n = sendfile(c->fd, c->file, &off, (size_t) MIN(c->file_left, SENDFILE_STEP));
+                ssize_t n =
+                        sendfile(c->fd, c->file, &off, (size_t) MIN(c->file_left, SENDFILE_STEP));
                 if (n < 0)
                         goto blocked;
                 if (n == 0) { /* the file is shorter than was announced: the client must notice */
@@ -179,7 +187,8 @@ static int body_next(struct http_conn *c, struct span *ret, size_t *ret_used)
         const char *why = NULL;
 
         if (c->body_chunked) {
-                int r = http_chunked_feed(&c->chunks, buf_head(&c->in), buf_pending(&c->in), ret_used, ret, &why);
+                int r = http_chunked_feed(&c->chunks, buf_head(&c->in), buf_pending(&c->in),
+                                          ret_used, ret, &why);
                 if (r < 0)
                         return r;
                 c->body_done = r == 1;
@@ -272,8 +281,10 @@ static void send_continue(struct http_conn *c)
 
         if (!c->want_continue || c->body_seen > 0 || buf_pending(&c->in) > 0)
                 return;
-        /* The socket's buffer is empty at this point; a client that reads nothing is not worth more. */
-        if (send(c->fd, text, sizeof(text) - 1, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t) sizeof(text) - 1)
+        /* The socket's buffer is empty at this point; a client that reads nothing is not worth
+         * more. */
+        if (send(c->fd, text, sizeof(text) - 1, MSG_NOSIGNAL | MSG_DONTWAIT) !=
+            (ssize_t) sizeof(text) - 1)
                 c->close = true;
         c->want_continue = false;
 }
@@ -289,7 +300,8 @@ void http_conn_continue(struct http_request *req)
         if (route->body == ROUTE_BODY_NONE) {
                 c->state = CONN_HANDLING;
                 if (!c->body_done) {
-                        http_reply_error(req, ERROR_CODE_BAD_REQUEST, NULL, "This call takes no body.");
+                        http_reply_error(req, ERROR_CODE_BAD_REQUEST, NULL,
+                                         "This call takes no body.");
                         return;
                 }
                 http_request_run(req);
@@ -330,14 +342,21 @@ static void authenticated(struct http_request *req, int r, const struct principa
 static bool find_route(struct http_request *req, const struct http_head *head)
 {
         char allow[64];
-        enum route_match m = route_find(route_tables, n_route_tables, req->listener, req->method, req->path,
-                                        &req->route, req->params, req->priv->scratch, allow);
+        enum route_match m =
+                route_find(route_tables, n_route_tables, req->listener, req->method, req->path,
+                           &req->route, req->params, req->priv->scratch, allow);
 
         if (m == ROUTE_NO_METHOD) {
                 http_reply_header(req, "Allow", "%s", allow);
-                http_reply_problem(req, 405, "method_not_allowed", NULL, "This path does not know the method %s.",
+                http_reply_problem(req, 405, "method_not_allowed", NULL,
+                                   "This path does not know the method %s.",
                                    http_method_name(req->method));
                 return false;
+        }
+        if (m == ROUTE_NO_PATH && req->listener == LISTENER_MAIN &&
+            (req->method == HTTP_GET || req->method == HTTP_HEAD)) {
+                req->route = &static_route;
+                return true;
         }
         if (m == ROUTE_NO_PATH) {
                 http_reply_error(req, ERROR_CODE_NOT_FOUND, NULL, "There is nothing at this path.");
@@ -352,9 +371,9 @@ static bool check_head(struct http_conn *c, struct http_request *req, const stru
         if (!find_route(req, head))
                 return false;
         const struct route *route = req->route;
-        c->body_max = route->body_max                     ? route->body_max
+        c->body_max = route->body_max                    ? route->body_max
                       : route->body == ROUTE_BODY_STREAM ? settings_of(c)->upload_max
-                                                          : settings_of(c)->body_max;
+                                                         : settings_of(c)->body_max;
         if (head->has_length && head->length > c->body_max && route->body != ROUTE_BODY_NONE) {
                 http_reply_body_error(req, -EMSGSIZE);
                 return false;
@@ -496,7 +515,8 @@ static int on_io(sd_event_source *source, int fd, uint32_t revents, void *userda
 static void on_timer(void *userdata)
 {
         struct http_conn *c = userdata;
-        static const struct http_refusal slow = { 408, "request_timeout", "The request head arrived too slowly." };
+        static const struct http_refusal slow = { 408, "request_timeout",
+                                                  "The request head arrived too slowly." };
 
         if (c->state == CONN_HEAD && buf_pending(&c->in) > 0) {
                 http_conn_refuse(c, &slow);
@@ -515,7 +535,8 @@ static void on_timer(void *userdata)
                 http_conn_end(c);
 }
 
-void http_conn_new(struct http_server *s, int fd, struct http_slot *slot, const char *peer, unsigned listener)
+void http_conn_new(struct http_server *s, int fd, struct http_slot *slot, const char *peer,
+                   unsigned listener)
 {
         struct http_conn *c = xnew(struct http_conn);
 

@@ -1,4 +1,5 @@
-/* Listeners, and who may hold how many connections: limits by count and by address, oldest idle ones give way. */
+/* Listeners, and who may hold how many connections: limits by count and by address, oldest idle
+ * ones give way. */
 #include "gatewayd/http-private.h"
 
 #include <arpa/inet.h>
@@ -95,9 +96,11 @@ static bool make_room(struct http_server *s, const char *address)
 
 static void turn_away(struct http_server *s, int fd)
 {
-        static const char text[] = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n"
-                                   "Content-Type: application/json\r\nContent-Length: 76\r\n\r\n"
-                                   "{\"error\":{\"code\":\"unavailable\",\"message\":\"There are too many connections.\"}}";
+        static const char text[] =
+                "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n"
+                "Content-Type: application/json\r\nContent-Length: 76\r\n\r\n"
+                "{\"error\":{\"code\":\"unavailable\",\"message\":\"There are too many "
+                "connections.\"}}";
 
         s->stats.refused++;
         (void) send(fd, text, sizeof(text) - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -181,7 +184,8 @@ static int on_accept(sd_event_source *source, int listen_fd, uint32_t revents, v
         for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
                 struct sockaddr_storage sa = { 0 };
                 socklen_t len = sizeof(sa);
-                int fd = accept4(listen_fd, (struct sockaddr *) &sa, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+                int fd = accept4(listen_fd, (struct sockaddr *) &sa, &len,
+                                 SOCK_NONBLOCK | SOCK_CLOEXEC);
                 if (fd >= 0) {
                         welcome(l, fd, &sa);
                         continue;
@@ -209,7 +213,8 @@ static int open_unix(const char *path)
         cleanup_close int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
         if (fd < 0)
                 return -errno;
-        /* A socket file that nobody answers is a leftover; one that is answered is another gatewayd. */
+        /* A socket file that nobody answers is a leftover; one that is answered is another
+         * gatewayd. */
         if (connect(fd, (struct sockaddr *) &sa, sizeof(sa)) == 0 || errno == EAGAIN)
                 return -EADDRINUSE;
         if (errno == ECONNREFUSED && unlink(path) < 0)
@@ -275,9 +280,11 @@ static void listener_free(struct http_listener *l)
         free(l);
 }
 
-int http_server_listen(struct http_server *s, const char *address, unsigned listener, bool public_ok)
+int http_server_listen(struct http_server *s, const char *address, unsigned listener,
+                       bool public_ok)
 {
-        cleanup_close int fd = address[0] == '/' ? open_unix(address) : open_inet(address, public_ok);
+        cleanup_close int fd =
+                address[0] == '/' ? open_unix(address) : open_inet(address, public_ok);
 
         if (fd < 0)
                 return fd;

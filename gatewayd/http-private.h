@@ -1,4 +1,5 @@
-/* What http.c (requests and answers), http-conn.c (connections) and http-listen.c (listeners, limits) share. */
+/* What http.c (requests and answers), http-conn.c (connections) and http-listen.c (listeners,
+ * limits) share. */
 #pragma once
 
 #include <sys/socket.h>
@@ -10,11 +11,14 @@
 #include "gatewayd/http.h"
 #include "gatewayd/route.h"
 
+struct auth_waiter;
+
 /* One client address; counts what it holds, in http or handed over to ws and sse. */
 struct http_peer {
         char *address;
         size_t count;
-        struct list waiting; /* struct http_conn.by_peer: those that may be closed to make room, oldest first */
+        struct list waiting; /* struct http_conn.by_peer: those that may be closed to make room,
+                                oldest first */
 };
 
 /* What counts in the limits: one per open socket. */
@@ -30,7 +34,8 @@ enum conn_state {
         CONN_HANDLING, /* the handler has it */
         CONN_SENDING,  /* the answer is under way */
         CONN_SKIPPING, /* throwing away the rest of a body nobody wants */
-        CONN_LINGER,   /* all sent, write side shut; throws away input so that the answer is not lost to a reset */
+        CONN_LINGER, /* all sent, write side shut; throws away input so that the answer is not lost
+                        to a reset */
         CONN_CLOSED,
         CONN_STATE_MAX,
 };
@@ -87,6 +92,7 @@ struct http_request_private {
         bool in_handler;   /* the handler has the request */
         bool ws_handshake; /* the handshake of a WebSocket was checked and is right */
         bool auth_pending;
+        struct auth_waiter *auth_waiter; /* auth.c's own */
         int status;
 };
 
@@ -117,22 +123,26 @@ void http_peer_note_waiting(struct http_conn *c, bool waiting);
 const char *http_date(struct http_server *s);
 
 /* http-conn.c */
-void http_conn_new(struct http_server *s, int fd, struct http_slot *slot, const char *peer, unsigned listener);
-void http_conn_end(struct http_conn *c); /* at once; the request, if any, learns that its client is gone */
+void http_conn_new(struct http_server *s, int fd, struct http_slot *slot, const char *peer,
+                   unsigned listener);
+void http_conn_end(
+        struct http_conn *c); /* at once; the request, if any, learns that its client is gone */
 void http_conn_advance(struct http_conn *c);
-void http_conn_send(struct http_conn *c); /* the answer is in out and file */
+void http_conn_send(struct http_conn *c);          /* the answer is in out and file */
 void http_conn_continue(struct http_request *req); /* after auth */
-void http_conn_refuse(struct http_conn *c, const struct http_refusal *why); /* a head that is not a request */
+void http_conn_refuse(struct http_conn *c,
+                      const struct http_refusal *why); /* a head that is not a request */
 
 /* http-request.c */
 /* NULL with *why when path or query are bad. */
-struct http_request *http_request_new(struct http_conn *c, const struct http_head *head, const char *bytes,
-                                      size_t n, struct http_refusal *why);
+struct http_request *http_request_new(struct http_conn *c, const struct http_head *head,
+                                      const char *bytes, size_t n, struct http_refusal *why);
 void http_request_free(struct http_request *req);
 void http_request_run(struct http_request *req); /* body is there (or streams): calls the handler */
 /* Client side is gone: tells the handler, or frees the request when no handler has it. */
 void http_request_lost(struct http_request *req, int r);
 const char *http_status_text(int status);
-/* The head of an answer with what was added by http_reply_header. length UINT64_MAX: until the connection ends. */
-void http_render_head(struct http_request *req, struct buf *out, int status, const char *content_type,
-                      uint64_t length, bool close);
+/* The head of an answer with what was added by http_reply_header. length UINT64_MAX: until the
+ * connection ends. */
+void http_render_head(struct http_request *req, struct buf *out, int status,
+                      const char *content_type, uint64_t length, bool close);

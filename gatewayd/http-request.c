@@ -1,4 +1,5 @@
-/* A request as handlers see it: making it from a parsed head, asking it, handing it to its handler. */
+/* A request as handlers see it: making it from a parsed head, asking it, handing it to its handler.
+ */
 #include "gatewayd/http-private.h"
 
 #include "common/base/json.h"
@@ -29,7 +30,8 @@ static struct http_head *head_dup(const struct http_head *head, const char *from
 
 static int parse_query(struct http_request_private *p, struct span q, struct http_refusal *why)
 {
-        static const char bad_text[] = "The query of the request is not valid percent-encoded UTF-8.";
+        static const char bad_text[] =
+                "The query of the request is not valid percent-encoded UTF-8.";
         char *out = p->query_buf = xmalloc(q.len + HTTP_QUERY_MAX * 2 + 2);
 
         while (q.len > 0) {
@@ -40,8 +42,8 @@ static int parse_query(struct http_request_private *p, struct span q, struct htt
                         continue;
                 const char *eq = memchr(pair.data, '=', pair.len);
                 struct span name = { pair.data, eq ? (size_t) (eq - pair.data) : pair.len };
-                struct span value = eq ? (struct span){ eq + 1, pair.len - name.len - 1 } :
-                                         (struct span){ pair.data, 0 };
+                struct span value = eq ? (struct span){ eq + 1, pair.len - name.len - 1 }
+                                       : (struct span){ pair.data, 0 };
                 if (p->n_query == HTTP_QUERY_MAX) {
                         *why = (struct http_refusal){ 400, "bad_request",
                                                       "The query has more than 32 parameters." };
@@ -63,8 +65,8 @@ bad:
         return -EINVAL;
 }
 
-struct http_request *http_request_new(struct http_conn *c, const struct http_head *head, const char *bytes, size_t n,
-                                      struct http_refusal *why)
+struct http_request *http_request_new(struct http_conn *c, const struct http_head *head,
+                                      const char *bytes, size_t n, struct http_refusal *why)
 {
         struct http_request *req = xnew(struct http_request);
         struct http_request_private *p = req->priv = xnew(struct http_request_private);
@@ -89,9 +91,11 @@ struct http_request *http_request_new(struct http_conn *c, const struct http_hea
         p->scratch = xmalloc(p->head->path.len + HTTP_PARAMS_MAX + 1);
         req->path = p->path_buf;
         if (http_path_decode(p->head->path, p->path_buf) < 0) {
-                *why = (struct http_refusal){ 400, "bad_request",
-                                              "The path of the request is not allowed: it must be percent-encoded "
-                                              "UTF-8 without empty, '.' or '..' segments." };
+                *why = (struct http_refusal){
+                        400, "bad_request",
+                        "The path of the request is not allowed: it must be percent-encoded "
+                        "UTF-8 without empty, '.' or '..' segments."
+                };
                 http_request_free(req);
                 return NULL;
         }
@@ -141,7 +145,8 @@ static bool read_json(struct http_request *req)
         if (n == 0) {
                 if (req->route->body == ROUTE_BODY_JSON_OPTIONAL)
                         return true;
-                http_reply_error(req, ERROR_CODE_BAD_REQUEST, NULL, "The request needs a JSON body.");
+                http_reply_error(req, ERROR_CODE_BAD_REQUEST, NULL,
+                                 "The request needs a JSON body.");
                 return false;
         }
         if (!is_json_type(http_header(req, "content-type"))) {
@@ -150,7 +155,8 @@ static bool read_json(struct http_request *req)
                 return false;
         }
         if (json_parse(buf_head(&p->body), n, &req->json, &problem) < 0) {
-                http_reply_error(req, ERROR_CODE_BAD_REQUEST, problem.field[0] ? problem.field : NULL,
+                http_reply_error(req, ERROR_CODE_BAD_REQUEST,
+                                 problem.field[0] ? problem.field : NULL,
                                  "The body is not valid JSON: %s", problem.message);
                 return false;
         }
@@ -214,15 +220,16 @@ const char *http_request_id(const struct http_request *req)
         return req->priv->id;
 }
 
-int http_query_u64(struct http_request *req, const char *name, uint64_t min, uint64_t max, uint64_t fallback,
-                   uint64_t *ret)
+int http_query_u64(struct http_request *req, const char *name, uint64_t min, uint64_t max,
+                   uint64_t fallback, uint64_t *ret)
 {
         const char *text = http_query(req, name);
         uint64_t v = fallback;
 
         if (text && (parse_u64(text, &v) < 0 || v < min || v > max)) {
                 http_reply_error(req, ERROR_CODE_BAD_REQUEST, name,
-                                 "%s must be a whole number from %" PRIu64 " to %" PRIu64 ".", name, min, max);
+                                 "%s must be a whole number from %" PRIu64 " to %" PRIu64 ".", name,
+                                 min, max);
                 return -EINVAL;
         }
         *ret = v;
@@ -240,7 +247,8 @@ int http_query_only(struct http_request *req, const char *const *names)
                 for (size_t k = 0; k < i && known; k++)
                         if (streq(p->names[i], p->names[k])) {
                                 http_reply_error(req, ERROR_CODE_BAD_REQUEST, p->names[i],
-                                                 "The query parameter %s is given twice.", p->names[i]);
+                                                 "The query parameter %s is given twice.",
+                                                 p->names[i]);
                                 return -EINVAL;
                         }
                 if (!known) {
@@ -262,8 +270,9 @@ int http_idempotency_key(struct http_request *req, const char **ret)
                 for (size_t i = 0; i < n && good; i++)
                         good = key[i] > 0x20 && key[i] < 0x7f;
                 if (!good) {
-                        http_reply_error(req, ERROR_CODE_BAD_REQUEST, "Idempotency-Key",
-                                         "Idempotency-Key must be 1 to 200 printable ASCII characters.");
+                        http_reply_error(
+                                req, ERROR_CODE_BAD_REQUEST, "Idempotency-Key",
+                                "Idempotency-Key must be 1 to 200 printable ASCII characters.");
                         return -EINVAL;
                 }
         }
@@ -275,7 +284,8 @@ int http_idempotency_key(struct http_request *req, const char **ret)
 static bool quality_positive(struct span parameters)
 {
         for (size_t i = 0; i + 2 < parameters.len; i++)
-                if ((parameters.data[i] == 'q' || parameters.data[i] == 'Q') && parameters.data[i + 1] == '=') {
+                if ((parameters.data[i] == 'q' || parameters.data[i] == 'Q') &&
+                    parameters.data[i + 1] == '=') {
                         for (size_t k = i + 2; k < parameters.len && parameters.data[k] != ';'; k++)
                                 if (parameters.data[k] >= '1' && parameters.data[k] <= '9')
                                         return true;
@@ -293,7 +303,8 @@ bool http_accepts(const struct http_request *req, const char *media_type)
                 size_t skip = strspn(accept, " \t");
                 size_t type = strcspn(accept + skip, ";, \t");
                 if (skip <= n && http_name_eq((struct span){ accept + skip, type }, media_type))
-                        return quality_positive((struct span){ accept + skip + type, n - MIN(n, skip + type) });
+                        return quality_positive(
+                                (struct span){ accept + skip + type, n - MIN(n, skip + type) });
                 accept += n + (accept[n] == ',');
         }
         return false;

@@ -7,7 +7,9 @@
 #include "common/io/log.h"
 #include "gatewayd/gateway.h"
 
-#define SKIP_BODY_MAX 65536u /* an unread rest of a body up to this size is read and thrown away */
+#define SKIP_BODY_MAX                                                                              \
+        65536u /* an unread rest of a body up to this size is read and thrown away                 \
+                */
 
 static const struct {
         int status;
@@ -56,20 +58,13 @@ const char *http_status_text(int status)
 int http_status_of(enum error_code code)
 {
         static const int statuses[ERROR_CODE_MAX] = {
-                [ERROR_CODE_INTERNAL] = 500,
-                [ERROR_CODE_BAD_REQUEST] = 400,
-                [ERROR_CODE_UNAUTHORIZED] = 401,
-                [ERROR_CODE_FORBIDDEN] = 403,
-                [ERROR_CODE_NOT_FOUND] = 404,
-                [ERROR_CODE_CONFLICT] = 409,
-                [ERROR_CODE_TOO_LARGE] = 413,
-                [ERROR_CODE_UNSUPPORTED_MEDIA_TYPE] = 415,
-                [ERROR_CODE_UNPROCESSABLE] = 422,
-                [ERROR_CODE_RATE_LIMITED] = 429,
-                [ERROR_CODE_UNAVAILABLE] = 503,
-                [ERROR_CODE_TIMEOUT] = 503,
-                [ERROR_CODE_STALE_EPOCH] = 409,
-                [ERROR_CODE_PRECONDITION_FAILED] = 412,
+                [ERROR_CODE_INTERNAL] = 500,      [ERROR_CODE_BAD_REQUEST] = 400,
+                [ERROR_CODE_UNAUTHORIZED] = 401,  [ERROR_CODE_FORBIDDEN] = 403,
+                [ERROR_CODE_NOT_FOUND] = 404,     [ERROR_CODE_CONFLICT] = 409,
+                [ERROR_CODE_TOO_LARGE] = 413,     [ERROR_CODE_UNSUPPORTED_MEDIA_TYPE] = 415,
+                [ERROR_CODE_UNPROCESSABLE] = 422, [ERROR_CODE_RATE_LIMITED] = 429,
+                [ERROR_CODE_UNAVAILABLE] = 503,   [ERROR_CODE_TIMEOUT] = 503,
+                [ERROR_CODE_STALE_EPOCH] = 409,   [ERROR_CODE_PRECONDITION_FAILED] = 412,
         };
 
         return (unsigned) code < ERROR_CODE_MAX && statuses[code] ? statuses[code] : 500;
@@ -93,13 +88,15 @@ void http_reply_header(struct http_request *req, const char *name, const char *f
         p->has_cache_control |= streq(name, "Cache-Control");
 }
 
-void http_render_head(struct http_request *req, struct buf *out, int status, const char *content_type,
-                      uint64_t length, bool close)
+void http_render_head(struct http_request *req, struct buf *out, int status,
+                      const char *content_type, uint64_t length, bool close)
 {
         struct http_request_private *p = req->priv;
 
-        buf_putf(out, "HTTP/1.1 %d %s\r\nDate: %s\r\nX-Request-Id: %s\r\nX-Content-Type-Options: nosniff\r\n", status,
-                 http_status_text(status), http_date(req->gateway->http), p->id);
+        buf_putf(out,
+                 "HTTP/1.1 %d %s\r\nDate: %s\r\nX-Request-Id: %s\r\nX-Content-Type-Options: "
+                 "nosniff\r\n",
+                 status, http_status_text(status), http_date(req->gateway->http), p->id);
         if (!p->has_cache_control)
                 buf_puts(out, "Cache-Control: no-store\r\n");
         if (content_type)
@@ -115,7 +112,8 @@ void http_render_head(struct http_request *req, struct buf *out, int status, con
         buf_puts(out, "\r\n");
 }
 
-/* May the connection serve another request after this one, whose body may not have been read to its end? */
+/* May the connection serve another request after this one, whose body may not have been read to its
+ * end? */
 static bool must_close(const struct http_conn *c, const struct http_request *req)
 {
         if (c->close || !req->priv->head->keep_alive)
@@ -126,8 +124,8 @@ static bool must_close(const struct http_conn *c, const struct http_request *req
 }
 
 /* Takes body (may be NULL) and fd (may be -1) in every case; ends the request. */
-static void finish(struct http_request *req, int status, const char *content_type, struct buf *body, int fd,
-                   uint64_t offset, uint64_t length)
+static void finish(struct http_request *req, int status, const char *content_type, struct buf *body,
+                   int fd, uint64_t offset, uint64_t length)
 {
         struct http_request_private *p = req->priv;
         struct http_conn *c = p->conn;
@@ -145,7 +143,8 @@ static void finish(struct http_request *req, int status, const char *content_typ
         log_debug("%s %s %s: %d", p->id, http_method_name(req->method), req->path, status);
         c->close = must_close(c, req);
         bool bodyless = status == 204 || status == 304;
-        http_render_head(req, &c->out, status, content_type, bodyless ? UINT64_MAX : length, c->close);
+        http_render_head(req, &c->out, status, content_type, bodyless ? UINT64_MAX : length,
+                         c->close);
         if (!bodyless && !p->has_head_method) {
                 if (file >= 0) {
                         c->file = TAKE_FD(file);
@@ -173,7 +172,8 @@ void http_reply_json_take(struct http_request *req, int status, struct buf *json
         finish(req, status, "application/json", json, -1, 0, n);
 }
 
-void http_reply_bytes(struct http_request *req, int status, const char *content_type, struct span body)
+void http_reply_bytes(struct http_request *req, int status, const char *content_type,
+                      struct span body)
 {
         struct buf b = BUF_INIT;
 
@@ -187,8 +187,8 @@ void http_reply_empty(struct http_request *req, int status)
         finish(req, status, NULL, NULL, -1, 0, 0);
 }
 
-void http_reply_fd(struct http_request *req, int status, const char *content_type, int fd, uint64_t offset,
-                   uint64_t len)
+void http_reply_fd(struct http_request *req, int status, const char *content_type, int fd,
+                   uint64_t offset, uint64_t len)
 {
         finish(req, status, content_type, NULL, fd, offset, len);
 }
@@ -220,7 +220,8 @@ static void reply_problem(struct http_request *req, int status, const char *code
         http_reply_json_take(req, status, &b);
 }
 
-void http_reply_error(struct http_request *req, enum error_code code, const char *field, const char *fmt, ...)
+void http_reply_error(struct http_request *req, enum error_code code, const char *field,
+                      const char *fmt, ...)
 {
         va_list ap;
 
@@ -229,8 +230,8 @@ void http_reply_error(struct http_request *req, enum error_code code, const char
         va_end(ap);
 }
 
-void http_reply_problem(struct http_request *req, int status, const char *code, const char *field, const char *fmt,
-                        ...)
+void http_reply_problem(struct http_request *req, int status, const char *code, const char *field,
+                        const char *fmt, ...)
 {
         va_list ap;
 
@@ -241,7 +242,8 @@ void http_reply_problem(struct http_request *req, int status, const char *code, 
 
 void http_reply_busy(struct http_request *req, const char *what)
 {
-        http_reply_error(req, ERROR_CODE_UNAVAILABLE, NULL, "The %s cannot be reached right now; try again.", what);
+        http_reply_error(req, ERROR_CODE_UNAVAILABLE, NULL,
+                         "The %s cannot be reached right now; try again.", what);
 }
 
 void http_reply_rpc_error(struct http_request *req, int r, const void *reply)
@@ -249,9 +251,11 @@ void http_reply_rpc_error(struct http_request *req, int r, const void *reply)
         const struct error_reply *e = reply;
 
         if (r == -EREMOTEIO && e)
-                http_reply_error(req, e->code, e->field, "%s", e->message ? e->message : "The request failed.");
+                http_reply_error(req, e->code, e->field, "%s",
+                                 e->message ? e->message : "The request failed.");
         else if (r == -EMSGSIZE)
-                http_reply_error(req, ERROR_CODE_TOO_LARGE, NULL, "A part of the request is too large.");
+                http_reply_error(req, ERROR_CODE_TOO_LARGE, NULL,
+                                 "A part of the request is too large.");
         else
                 http_reply_busy(req, "service behind this call");
 }
@@ -259,13 +263,16 @@ void http_reply_rpc_error(struct http_request *req, int r, const void *reply)
 void http_reply_body_error(struct http_request *req, int r)
 {
         if (r == -EMSGSIZE)
-                http_reply_error(req, ERROR_CODE_TOO_LARGE, NULL, "The body is larger than is allowed here.");
+                http_reply_error(req, ERROR_CODE_TOO_LARGE, NULL,
+                                 "The body is larger than is allowed here.");
         else if (r == -ETIMEDOUT)
-                http_reply_problem(req, 408, "request_timeout", NULL, "The body arrived too slowly.");
+                http_reply_problem(req, 408, "request_timeout", NULL,
+                                   "The body arrived too slowly.");
         else if (r == -ECONNRESET)
                 http_drop(req);
         else
-                http_reply_error(req, ERROR_CODE_BAD_REQUEST, NULL, "The chunks of the body are broken.");
+                http_reply_error(req, ERROR_CODE_BAD_REQUEST, NULL,
+                                 "The chunks of the body are broken.");
 }
 
 void http_drop(struct http_request *req)
@@ -292,6 +299,7 @@ int http_take_over(struct http_request *req, struct http_takeover *ret)
                 ret->early = xmalloc(ret->n_early);
                 memcpy(ret->early, buf_head(&c->in), ret->n_early);
         }
+        ret->grant = auth_grant_take(req->gateway->auth, req->principal.token_hash);
         c->req = NULL;
         http_conn_end(c);
         http_request_free(req);

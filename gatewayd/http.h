@@ -136,6 +136,7 @@ struct http_takeover {
         char peer[64];
         char *early;
         size_t n_early;
+        struct auth_grant *grant; /* auth_grant_release when the stream ends */
         void *slot; /* give back by http_slot_release when the socket is closed: it counts in the
                        limits */
 };

@@ -1,8 +1,10 @@
 /* Finds the route of a request: walks the tables, prefers the most exact pattern. */
 #include "gatewayd/route.h"
 
-/* Compares one pattern with a path. Returns -1 when it does not fit, else a weight: more literal text wins. */
-static int match(const char *pattern, const char *path, struct span params[HTTP_PARAMS_MAX], size_t *ret_n)
+/* Compares one pattern with a path. Returns -1 when it does not fit, else a weight: more literal
+ * text wins. */
+static int match(const char *pattern, const char *path, struct span params[HTTP_PARAMS_MAX],
+                 size_t *ret_n)
 {
         int weight = 0;
         size_t n = 0;
@@ -44,9 +46,10 @@ static bool method_fits(const struct route *r, enum http_method m)
         return r->method == m || (m == HTTP_HEAD && r->method == HTTP_GET);
 }
 
-enum route_match route_find(const struct route_table *tables, size_t n, unsigned listener, enum http_method m,
-                            const char *path, const struct route **ret, const char *params[HTTP_PARAMS_MAX],
-                            char *scratch, char allow[static 64])
+enum route_match route_find(const struct route_table *const *tables, size_t n, unsigned listener,
+                            enum http_method m, const char *path, const struct route **ret,
+                            const char *params[HTTP_PARAMS_MAX], char *scratch,
+                            char allow[static 64])
 {
         int best = -1;
         size_t best_n = 0;
@@ -55,8 +58,8 @@ enum route_match route_find(const struct route_table *tables, size_t n, unsigned
 
         allow[0] = '\0';
         for (size_t t = 0; t < n; t++)
-                for (size_t i = 0; i < tables[t].n; i++) {
-                        const struct route *r = &tables[t].routes[i];
+                for (size_t i = 0; i < tables[t]->n; i++) {
+                        const struct route *r = &tables[t]->routes[i];
                         size_t n_found = 0;
                         if (!((r->listeners ? r->listeners : LISTENER_MAIN) & listener))
                                 continue;

@@ -35,14 +35,14 @@ struct route_table {
 };
 
 /* routes.c: every table of the gateway; a new route file adds its line there. */
-extern const struct route_table route_tables[];
+extern const struct route_table *const route_tables[];
 extern const size_t n_route_tables;
 
 enum route_match { ROUTE_FOUND, ROUTE_NO_PATH, ROUTE_NO_METHOD };
 /* path is decoded; parameters are copied to scratch (as long as path + 1) and pointed to by params.
  * More exact patterns win over {x}, {x} over {x...}. ROUTE_NO_METHOD: allow is a comma list of what
  * fits. */
-enum route_match route_find(const struct route_table *tables, size_t n, unsigned listener,
+enum route_match route_find(const struct route_table *const *tables, size_t n, unsigned listener,
                             enum http_method m, const char *path, const struct route **ret,
                             const char *params[HTTP_PARAMS_MAX], char *scratch,
                             char allow[static 64]);

@@ -6,6 +6,8 @@
 #include "common/io/daemon.h"
 #include "gatewayd/sink.h"
 
+struct auth_grant;
+
 enum { WS_TEXT = 1, WS_BINARY = 2, WS_CLOSE = 8, WS_PING = 9, WS_PONG = 10 };
 
 struct frame {
@@ -21,7 +23,7 @@ struct frame *frame_raw(const void *data, size_t n);
 
 enum sink_state {
         SINK_OPEN,
-        SINK_CLOSING, /* the last frames are queued; nothing more is taken */
+        SINK_CLOSING,    /* the last frames are queued; nothing more is taken */
         SINK_CLOSED_OUT, /* all sent; waits for the client to close, a little */
         SINK_DEAD,
 };
@@ -29,11 +31,11 @@ enum sink_state {
 /* What ws.c and sse.c do differently. */
 struct sink_class {
         enum sink_kind kind;
-        void (*input)(struct sink *s, const char *data, size_t n); /* bytes from the client */
+        void (*input)(struct sink *s, const char *data, size_t n);   /* bytes from the client */
         struct frame *(*closing)(uint16_t code, const char *reason); /* the last frame, or NULL */
-        struct frame *(*heartbeat)(struct sink *s);                 /* new reference, or NULL */
+        struct frame *(*heartbeat)(struct sink *s);                  /* new reference, or NULL */
         uint64_t (*heartbeat_usec)(const struct sink *s);
-        bool mute_is_dead;                                          /* a client that never answers is ended */
+        bool mute_is_dead; /* a client that never answers is ended */
         bool eof_is_dead;
         void (*destroy)(struct sink *s); /* frees the object that holds the sink */
 };
@@ -48,7 +50,7 @@ struct sink {
         sd_event_source *io;
         uint32_t events;
         bool over_half, paused;
-        void *slot; /* http_slot_release */
+        void *slot;          /* http_slot_release */
         struct frame **ring; /* NULL while nothing is queued */
         uint32_t ring_size, first, count;
         size_t offset; /* bytes of the first frame already sent */
@@ -65,17 +67,19 @@ struct sink_set {
         size_t n[2];
         struct loop_task flush, reap;
         struct loop_timer tick;
+        uint64_t recheck_us; /* when the tokens are asked about again */
 };
 
 int sink_set_new(struct gateway *g, struct sink_set **ret) mustuse;
 struct sink_set *sink_set_free(struct sink_set *set); /* ends all; gone() is called for each */
 
-/* fd and slot are taken in every case; on failure the caller frees its object. */
-int sink_init(struct sink *s, struct sink_set *set, const struct sink_class *class, int fd, void *slot,
-              const struct sink_ops *ops, void *userdata) mustuse;
+/* fd, slot and grant are taken in every case; on failure the caller frees its object. */
+int sink_init(struct sink *s, struct sink_set *set, const struct sink_class *class, int fd,
+              void *slot, struct auth_grant *grant, const struct sink_ops *ops,
+              void *userdata) mustuse;
 /* Past the bound and the state checks: control frames. Takes the reference. */
 void sink_push_control(struct sink *s, struct frame *f);
 /* Closes after what is queued, with a last frame of the caller's (reference taken, may be NULL). */
 void sink_close_with(struct sink *s, struct frame *last);
 void sink_peer_closed(struct sink *s); /* the client has said goodbye: end once all is sent */
-void sink_end(struct sink *s); /* at once */
+void sink_end(struct sink *s);         /* at once */

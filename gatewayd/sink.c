@@ -1,4 +1,5 @@
-/* Queues of frames to clients: bounded, joined into one write per client and turn, ended when too slow. */
+/* Queues of frames to clients: bounded, joined into one write per client and turn, ended when too
+ * slow. */
 #include "gatewayd/sink-private.h"
 
 #include <sys/epoll.h>
@@ -12,6 +13,7 @@
 #define CLOSING_USEC (5 * USEC_PER_SEC)
 #define GOODBYE_USEC (2 * USEC_PER_SEC)
 #define READ_SIZE 65536u
+#define RECHECK_USEC (2 * USEC_PER_SEC)
 #define READS_PER_TURN 4
 
 enum sink_kind sink_kind(const struct sink *s)
@@ -41,7 +43,8 @@ size_t sink_bytes(const struct sink *s)
 
 size_t sink_space(const struct sink *s)
 {
-        if (s->state != SINK_OPEN || s->bytes >= SINK_BYTES_MAX / 2 || s->count >= SINK_FRAMES_MAX / 2)
+        if (s->state != SINK_OPEN || s->bytes >= SINK_BYTES_MAX / 2 ||
+            s->count >= SINK_FRAMES_MAX / 2)
                 return 0;
         return SINK_FRAMES_MAX / 2 - s->count;
 }
@@ -77,7 +80,8 @@ static void set_state(struct sink *s, enum sink_state to)
         s->state = to;
         list_remove(&s->all);
         if (to == SINK_CLOSING || to == SINK_CLOSED_OUT) {
-                s->deadline_us = now_monotonic() + (to == SINK_CLOSING ? CLOSING_USEC : GOODBYE_USEC);
+                s->deadline_us =
+                        now_monotonic() + (to == SINK_CLOSING ? CLOSING_USEC : GOODBYE_USEC);
                 list_push_back(&s->set->closing, &s->all);
         }
 }
@@ -92,6 +96,7 @@ void sink_end(struct sink *s)
         s->fd = fd_close(s->fd);
         if (s->slot)
                 http_slot_release(s->set->gateway->http, TAKE_PTR(s->slot));
+        s->grant = auth_grant_release(s->grant);
         drop_queue(s);
         s->set->n[s->class->kind]--;
         list_push_back(&s->set->doomed, &s->doomed);
@@ -337,6 +342,20 @@ static void beat(struct sink_set *set, enum sink_kind kind, uint64_t now)
         }
 }
 
+/* A token that was revoked ends the streams it opened. */
+static void recheck(struct sink_set *set, uint64_t now)
+{
+        struct sink *s, *tmp;
+
+        if (now < set->recheck_us)
+                return;
+        set->recheck_us = now + RECHECK_USEC;
+        for (int kind = 0; kind < 2; kind++)
+                list_foreach_safe (s, tmp, &set->open[kind], all)
+                        if (s->grant && !auth_grant_stands(s->grant))
+                                sink_close(s, SINK_CLOSE_POLICY, "token revoked");
+}
+
 static void on_tick(void *userdata)
 {
         struct sink_set *set = userdata;
@@ -346,13 +365,14 @@ static void on_tick(void *userdata)
         loop_timer_arm(&set->tick, USEC_PER_SEC / 2);
         beat(set, SINK_WS, now);
         beat(set, SINK_SSE, now);
+        recheck(set, now);
         list_foreach_safe (s, tmp, &set->closing, all)
                 if (s->deadline_us <= now)
                         sink_end(s);
 }
 
-int sink_init(struct sink *s, struct sink_set *set, const struct sink_class *class, int fd, void *slot,
-              const struct sink_ops *ops, void *userdata)
+int sink_init(struct sink *s, struct sink_set *set, const struct sink_class *class, int fd,
+              void *slot, struct auth_grant *grant, const struct sink_ops *ops, void *userdata)
 {
         uint64_t now = now_monotonic();
 
@@ -362,6 +382,7 @@ int sink_init(struct sink *s, struct sink_set *set, const struct sink_class *cla
         s->userdata = userdata;
         s->fd = fd;
         s->slot = slot;
+        s->grant = grant;
         s->heard_us = now;
         s->beat_us = now + class->heartbeat_usec(s);
         s->events = EPOLLIN;
@@ -369,6 +390,7 @@ int sink_init(struct sink *s, struct sink_set *set, const struct sink_class *cla
         if (r < 0) {
                 s->fd = fd_close(s->fd);
                 http_slot_release(set->gateway->http, TAKE_PTR(s->slot));
+                s->grant = auth_grant_release(s->grant);
                 return r;
         }
         set->n[class->kind]++;

@@ -20,7 +20,8 @@ size_t ws_server_clients(const struct ws_server *s);
 /* The request asks for an upgrade to WebSocket (its handshake was checked before the handler ran).
  */
 bool ws_requested(const struct http_request *req);
-/* Checks the handshake of a request whose Connection names upgrade, Origin included. False: it was answered. */
+/* Checks the handshake of a request whose Connection names upgrade, Origin included. False: it was
+ * answered. */
 bool ws_check_handshake(struct http_request *req);
 /* Final call of a request for which ws_requested() is true: 101 and a sink. On failure the request
  * has been answered. */

@@ -1,0 +1,198 @@
+/* The manager of gatewayd: settings, construction in order, teardown in the opposite order. */
+#include "gatewayd/gateway.h"
+
+#include <sys/resource.h>
+
+#include "common/io/log.h"
+#include "gatewayd/fanout.h"
+#include "gatewayd/relay.h"
+#include "gatewayd/sink-private.h"
+#include "gatewayd/static.h"
+
+#define AT(member) offsetof(struct gateway_settings, member)
+
+const struct setting gateway_settings_table[] = {
+        { "listen", SETTING_STRING, AT(listen), "127.0.0.1:8765",
+          .help = "Address and port of everything, or the path of a Unix socket." },
+        { "documents_listen", SETTING_STRING, AT(documents_listen), "127.0.0.1:8766",
+          .help = "The same for a listener that serves documents only; empty: none." },
+        { "listen_public", SETTING_BOOL, AT(listen_public), "no",
+          .help = "Allows addresses that are not loopback; put a TLS proxy in front." },
+        { "allowed_origins", SETTING_STRING, AT(allowed_origins), "",
+          .help = "Origins besides our own whose pages may open WebSockets, as "
+                  "scheme://host[:port], by commas." },
+        { "web_dir", SETTING_PATH, AT(web_dir), "", .help = "Folder of the page; empty: no page." },
+        { "demo_dir", SETTING_PATH, AT(demo_dir), "",
+          .help = "Folder served at /demo/; empty: none." },
+        { "demo", SETTING_BOOL, AT(demo), "no",
+          .help = "Tells the page that the model is a scripted demo." },
+        { "coordinator_socket", SETTING_PATH, AT(coordinator_socket), "/run/berth/gateway.sock",
+          .help = "Socket on which coordinatord takes requests." },
+        { "bus_socket", SETTING_PATH, AT(bus_socket), "/run/berth/bus.sock",
+          .help = "Socket on which coordinatord publishes." },
+        { "documents_socket", SETTING_PATH, AT(documents_socket), "",
+          .help = "Socket on which docserverd takes requests; empty: no documents." },
+        { "documents_descriptor_socket", SETTING_PATH, AT(documents_descriptor_socket), "",
+          .help = "Socket on which docserverd hands out descriptors; empty: no documents." },
+        { "database", SETTING_STRING, AT(database), "dbname=berth user=berth_gatewayd",
+          .help = "How to reach PostgreSQL, in libpq's keywords; the role only reads." },
+        { "database_passfile", SETTING_PATH, AT(database_passfile), "",
+          .help = "libpq password file; empty: libpq's default." },
+        { "database_connections", SETTING_INT, AT(database_connections), "4", "1", "64",
+          .help = "Connections to PostgreSQL." },
+        { "connections_max", SETTING_INT, AT(connections_max), "10000", "4", "100000",
+          .help = "Client connections at once; the oldest idle ones give way." },
+        { "connections_per_address", SETTING_INT, AT(connections_per_address), "256", "1", "100000",
+          .help = "The same per client address; Unix sockets do not count." },
+        { "body_max", SETTING_SIZE, AT(body_max), "1M", "1K", "64M",
+          .help = "Largest request body, but for uploads." },
+        { "upload_max", SETTING_SIZE, AT(upload_max), "64M", "1K", "1T",
+          .help = "Largest upload." },
+        { "head_timeout", SETTING_DURATION, AT(head_timeout), "5s", "100ms", "60s",
+          .help = "Time for a request head to arrive." },
+        { "body_timeout", SETTING_DURATION, AT(body_timeout), "30s", "100ms", "10min",
+          .help = "Time for a body to arrive; for an upload, for each next 4 KiB." },
+        { "idle_timeout", SETTING_DURATION, AT(idle_timeout), "60s", "100ms", "1h",
+          .help = "How long a connection may wait between requests." },
+        { "write_timeout", SETTING_DURATION, AT(write_timeout), "30s", "100ms", "10min",
+          .help = "How long a client may read nothing of an answer." },
+        { "request_timeout", SETTING_DURATION, AT(request_timeout), "5s", "100ms", "60s",
+          .help = "How long another daemon may take to answer." },
+        { "ping_interval", SETTING_DURATION, AT(ping_interval), "20s", "100ms", "10min",
+          .help = "Time between pings to WebSocket clients; two unanswered ones end a client." },
+};
+const size_t n_gateway_settings = ARRAY_LEN(gateway_settings_table);
+
+/* A WebSocket client takes three descriptors: its socket and a pair for libwebsockets (ws.c). */
+static void raise_descriptor_limit(const struct gateway_settings *s)
+{
+        struct rlimit limit;
+        rlim_t want = (rlim_t) s->connections_max * 3 + 256;
+
+        if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+                return;
+        limit.rlim_cur = MIN(want, limit.rlim_max);
+        if (limit.rlim_cur < want)
+                log_warning("only %llu descriptors are allowed, connections_max would need %llu",
+                            (unsigned long long) limit.rlim_cur, (unsigned long long) want);
+        if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+                (void) log_errno(LOG_WARNING, errno, "cannot set the limit of descriptors");
+}
+
+static int connect_database(struct gateway *g)
+{
+        struct pg_config config = {
+                .conninfo = g->settings->database,
+                .passfile = strempty(g->settings->database_passfile)
+                                    ? NULL
+                                    : g->settings->database_passfile,
+                .application = "gatewayd",
+                .connections = (unsigned) g->settings->database_connections,
+                .queue_max = 2000,
+        };
+        int r = pg_pool_new(g->event, &config, &g->pg);
+
+        return r < 0 ? log_errno(LOG_ERR, r, "cannot use the database settings") : 0;
+}
+
+static int connect_daemon(struct gateway *g, const char *path, struct rpc_link **ret)
+{
+        cleanup_free char *endpoint = xasprintf("ipc://%s", path);
+        struct rpc_config config = {
+                .event = g->event, .zmq = g->daemon->zmq, .endpoint = endpoint, .userdata = g
+        };
+        int r = rpc_client_new(&config, ret);
+
+        return r < 0 ? log_errno(LOG_ERR, r, "cannot use the socket %s", path) : 0;
+}
+
+static int connect_links(struct gateway *g)
+{
+        const struct gateway_settings *s = g->settings;
+        int r = connect_database(g);
+
+        if (r >= 0)
+                r = connect_daemon(g, s->coordinator_socket, &g->coordinator);
+        if (r >= 0 && !strempty(s->documents_socket))
+                r = connect_daemon(g, s->documents_socket, &g->documents);
+        if (r >= 0 && !strempty(s->documents_descriptor_socket)) {
+                r = fdlink_client_new(g->event, s->documents_descriptor_socket, &g->documents_fd);
+                if (r < 0)
+                        r = log_errno(LOG_ERR, r, "cannot use the socket %s",
+                                      s->documents_descriptor_socket);
+        }
+        return r;
+}
+
+static int listen_on(struct gateway *g, const char *address, unsigned listener)
+{
+        if (strempty(address))
+                return 0;
+        int r = http_server_listen(g->http, address, listener, g->settings->listen_public);
+        if (r == -EADDRNOTAVAIL && !g->settings->listen_public) {
+                log_error("%s is not a loopback address; set listen_public = yes to allow that, "
+                          "with a TLS proxy in front",
+                          address);
+                return r;
+        }
+        return r < 0 ? log_errno(LOG_ERR, r, "cannot listen on %s", address) : 0;
+}
+
+int gateway_new(struct daemon *d, const struct gateway_settings *s, struct gateway **ret)
+{
+        CLEANUP(gateway_freep) struct gateway *g = xnew(struct gateway);
+
+        g->daemon = d;
+        g->event = d->event;
+        g->settings = s;
+        uuid_make(g->instance);
+        g->started_us = now_realtime();
+        raise_descriptor_limit(s);
+        int r = connect_links(g);
+        if (r >= 0)
+                r = auth_new(g, &g->auth);
+        if (r >= 0)
+                r = static_files_new(g, &g->files);
+        if (r >= 0)
+                r = sink_set_new(g, &g->sinks);
+        if (r >= 0)
+                r = ws_server_new(g, &g->ws);
+        if (r >= 0)
+                r = relay_new(g, &g->relay);
+        if (r >= 0)
+                r = fanout_new(g, &g->fanout);
+        if (r >= 0)
+                r = http_server_new(g, &g->http);
+        if (r < 0)
+                return log_errno(LOG_ERR, r, "cannot start");
+        r = listen_on(g, s->listen, LISTENER_MAIN);
+        if (r >= 0)
+                r = listen_on(g, s->documents_listen, LISTENER_DOCUMENTS);
+        if (r < 0)
+                return r;
+        *ret = TAKE_PTR(g);
+        return 0;
+}
+
+struct gateway *gateway_free(struct gateway *g)
+{
+        if (!g)
+                return NULL;
+        /* Clients first: their gone() still finds everything. Then connections; requests that wait
+         * for another daemon or the database live on until that link ends their call, and answer to
+         * nobody. */
+        g->sinks = sink_set_free(g->sinks);
+        g->http = http_server_free(g->http);
+        g->fanout = fanout_free(g->fanout);
+        g->relay = relay_free(g->relay);
+        g->ws = ws_server_free(g->ws);
+        (void) rpc_link_free(TAKE_PTR(g->coordinator));
+        (void) rpc_link_free(TAKE_PTR(g->documents));
+        (void) fdlink_client_free(TAKE_PTR(g->documents_fd));
+        g->auth = auth_free(g->auth);
+        (void) pg_pool_free(TAKE_PTR(g->pg));
+        g->files = static_files_free(g->files);
+        loop_defer_flush(g->event);
+        free(g);
+        return NULL;
+}

@@ -1,0 +1,461 @@
+/* The display relay: GET /sessions/{id}/vnc and /screenshot. Several viewers, bounded both ways. */
+#include "gatewayd/relay.h"
+
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include "common/base/list.h"
+#include "common/base/map.h"
+#include "common/io/log.h"
+#include "gatewayd/gateway.h"
+#include "gatewayd/rfb-filter.h"
+
+#define TO_SLOT_MAX (256u << 10)
+#define READ_SIZE 65536u
+#define READS_PER_TURN 4
+#define WORKERS_MAX 1024u
+#define VIEWER_MESSAGE_MAX (2u << 20) /* one WebSocket message may hold a clipboard text and more  \
+                                       */
+#define SCREENSHOT_TIMEOUT (5 * USEC_PER_SEC)
+
+/* The descriptor socket of one worker. */
+struct worker_link {
+        char *endpoint;
+        struct fdlink_client *client;
+        unsigned calls;
+};
+
+struct viewer {
+        struct relay *relay;
+        char session_id[65], token_hash[SHA256_HEX];
+        struct sink *sink;
+        int fd; /* the slot's display */
+        sd_event_source *io;
+        uint32_t events;
+        bool full; /* the client's queue has no room: the slot is not read */
+        struct rfb_filter filter;
+        struct buf to_slot;
+        struct list all;
+};
+
+struct relay {
+        struct gateway *gateway;
+        struct map *workers; /* endpoint -> struct worker_link */
+        struct list viewers;
+        size_t n;
+};
+
+/* ---- asking a worker ---- */
+
+static struct worker_link *link_free(struct worker_link *l)
+{
+        (void) fdlink_client_free(l->client);
+        free(l->endpoint);
+        free(l);
+        return NULL;
+}
+
+/* Links that nobody waits on can go when there are too many: workers come and go. */
+static void prune_links(struct relay *r)
+{
+        size_t iter = 0;
+        void *value;
+        const char *key;
+
+        while (map_count(r->workers) >= WORKERS_MAX && map_next(r->workers, &iter, &key, &value)) {
+                struct worker_link *l = value;
+                if (l->calls > 0)
+                        continue;
+                (void) map_remove(r->workers, l->endpoint);
+                (void) link_free(l);
+        }
+}
+
+static int link_get(struct relay *r, const char *endpoint, struct worker_link **ret)
+{
+        struct worker_link *l = map_get(r->workers, endpoint);
+
+        if (!l) {
+                prune_links(r);
+                if (map_count(r->workers) >= WORKERS_MAX)
+                        return -EAGAIN;
+                l = xnew(struct worker_link);
+                int e = fdlink_client_new(r->gateway->event, endpoint, &l->client);
+                if (e < 0) {
+                        free(l);
+                        return e;
+                }
+                l->endpoint = xstrdup(endpoint);
+                (void) map_set(r->workers, endpoint, l);
+        }
+        *ret = l;
+        return 0;
+}
+
+struct ask {
+        struct http_request *req;
+        struct worker_link *link;
+        uint64_t width;
+        void (*stored)(struct http_request *req); /* when there is no worker to ask; NULL = 409 */
+};
+
+static void ask_done(struct ask *a)
+{
+        a->link->calls--;
+        free(a);
+}
+
+/* ---- viewers ---- */
+
+static void viewer_events(struct viewer *v)
+{
+        uint32_t events = (v->full ? 0 : EPOLLIN) | (buf_pending(&v->to_slot) > 0 ? EPOLLOUT : 0);
+
+        if (events == v->events || !v->io)
+                return;
+        v->events = events;
+        (void) sd_event_source_set_io_events(v->io, events);
+}
+
+static void slot_gone(struct viewer *v, const char *why)
+{
+        v->io = sd_event_source_disable_unref(v->io);
+        v->fd = fd_close(v->fd);
+        sink_close(v->sink, 1001, why);
+}
+
+static void slot_write(struct viewer *v)
+{
+        while (v->fd >= 0 && buf_pending(&v->to_slot) > 0) {
+                ssize_t n = send(v->fd, buf_head(&v->to_slot), buf_pending(&v->to_slot),
+                                 MSG_NOSIGNAL | MSG_DONTWAIT);
+                if (n < 0) {
+                        if (errno != EAGAIN && errno != EINTR)
+                                slot_gone(v, "display ended");
+                        break;
+                }
+                buf_consume(&v->to_slot, (size_t) n);
+        }
+        if (buf_pending(&v->to_slot) == 0)
+                buf_done(&v->to_slot);
+        sink_pause(v->sink, buf_pending(&v->to_slot) > TO_SLOT_MAX / 4);
+        viewer_events(v);
+}
+
+static void slot_read(struct viewer *v)
+{
+        static char scratch[READ_SIZE];
+
+        for (int i = 0; i < READS_PER_TURN && !v->full; i++) {
+                ssize_t n = recv(v->fd, scratch, sizeof(scratch), MSG_DONTWAIT);
+                if (n < 0 && (errno == EAGAIN || errno == EINTR))
+                        return;
+                if (n <= 0) {
+                        slot_gone(v, "display ended");
+                        return;
+                }
+                struct frame *f = frame_ws_binary(&(struct span){ scratch, (size_t) n }, 1);
+                int r = sink_push(v->sink, f);
+                (void) frame_unref(f);
+                if (r < 0) {
+                        slot_gone(v, "display ended");
+                        return;
+                }
+                v->full = sink_space(v->sink) == 0;
+        }
+        viewer_events(v);
+}
+
+static int on_slot(sd_event_source *source, int fd, uint32_t revents, void *userdata)
+{
+        struct viewer *v = userdata;
+
+        if (revents & EPOLLOUT)
+                slot_write(v);
+        if (v->fd >= 0 && (revents & (EPOLLIN | EPOLLHUP | EPOLLERR))) {
+                if (v->full && !(revents & EPOLLIN))
+                        slot_gone(v, "display ended");
+                else
+                        slot_read(v);
+        }
+        return 0;
+}
+
+static void on_message(struct sink *s, struct span data, bool binary)
+{
+        struct viewer *v = sink_userdata(s);
+        const char *why = "display bytes come too fast";
+
+        if (v->fd < 0)
+                return;
+        if (!binary) {
+                sink_close(s, 1003, "RFB is binary");
+                return;
+        }
+        if (rfb_filter_feed(&v->filter, data.data, data.len, &v->to_slot, &why) < 0) {
+                log_debug("viewer of %s refused: %s", v->session_id, why);
+                sink_close(s, SINK_CLOSE_POLICY, why);
+                return;
+        }
+        slot_write(v);
+}
+
+static void on_room(struct sink *s)
+{
+        struct viewer *v = sink_userdata(s);
+
+        v->full = false;
+        viewer_events(v);
+}
+
+static void on_gone(struct sink *s)
+{
+        struct viewer *v = sink_userdata(s);
+
+        list_remove(&v->all);
+        v->relay->n--;
+        v->io = sd_event_source_disable_unref(v->io);
+        (void) fd_close(v->fd);
+        buf_done(&v->to_slot);
+        free(v);
+}
+
+static const struct sink_ops viewer_ops = {
+        .message = on_message,
+        .room = on_room,
+        .gone = on_gone,
+};
+
+static void viewer_new(struct relay *r, struct http_request *req, int display)
+{
+        struct viewer *v = xnew(struct viewer);
+        const struct ws_options options = { .subprotocol = "binary",
+                                            .message_max = VIEWER_MESSAGE_MAX };
+        cleanup_close int fd = display;
+
+        v->relay = r;
+        v->fd = TAKE_FD(fd);
+        v->to_slot.limit = TO_SLOT_MAX + VIEWER_MESSAGE_MAX;
+        (void) snprintf(v->session_id, sizeof(v->session_id), "%s", req->params[0]);
+        memcpy(v->token_hash, req->principal.token_hash, SHA256_HEX);
+        rfb_filter_init(&v->filter);
+        if (ws_accept(req, &options, &viewer_ops, v, &v->sink) < 0) {
+                (void) fd_close(v->fd);
+                free(v);
+                return;
+        }
+        r->n++;
+        list_push_back(&r->viewers, &v->all);
+        if (v->fd < 0) /* what the client sent along was wrong: it is being closed */
+                return;
+        v->events = EPOLLIN | (buf_pending(&v->to_slot) > 0 ? EPOLLOUT : 0);
+        if (sd_event_add_io(r->gateway->event, &v->io, v->fd, v->events, on_slot, v) < 0)
+                slot_gone(v, "no memory");
+}
+
+static void display_opened(void *userdata, int r, const void *reply, int fd)
+{
+        struct ask *a = userdata;
+        struct http_request *req = a->req;
+        cleanup_close int display = fd;
+
+        ask_done(a);
+        if (r < 0 || display < 0)
+                http_reply_rpc_error(req, r < 0 ? r : -EPROTO, reply);
+        else if (http_gone(req))
+                http_drop(req);
+        else
+                viewer_new(req->gateway->relay, req, TAKE_FD(display));
+}
+
+static void screenshot_taken(void *userdata, int r, const void *reply, int fd)
+{
+        struct ask *a = userdata;
+        struct http_request *req = a->req;
+        const struct screenshot_reply *m = reply;
+        cleanup_close int picture = fd;
+
+        ask_done(a);
+        if (r < 0 || picture < 0)
+                http_reply_rpc_error(req, r < 0 ? r : -EPROTO, reply);
+        else
+                http_reply_fd(req, 200, "image/png", TAKE_FD(picture), 0, m->size_bytes);
+}
+
+/* ---- finding the worker ---- */
+
+static void ask_worker(struct ask *a, const char *endpoint)
+{
+        struct http_request *req = a->req;
+        const char *id = req->params[0];
+        bool vnc = !a->stored;
+        struct display_open open = { .session_id = id };
+        struct screenshot_get get = { .session_id = id, .width = (uint32_t) a->width };
+
+        int r = link_get(req->gateway->relay, endpoint, &a->link);
+        if (r < 0) {
+                free(a);
+                http_reply_busy(req, "worker of the session");
+                return;
+        }
+        a->link->calls++;
+        r = vnc ? fdlink_call(a->link->client, &wire_display_open, &open,
+                              req->gateway->settings->request_timeout, display_opened, a)
+                : fdlink_call(a->link->client, &wire_screenshot_get, &get, SCREENSHOT_TIMEOUT,
+                              screenshot_taken, a);
+        if (r < 0) {
+                ask_done(a);
+                http_reply_busy(req, "worker of the session");
+        }
+}
+
+static void worker_found(void *userdata, int r, PGresult **results, size_t n,
+                         const struct pg_error *error)
+{
+        struct ask *a = userdata;
+        struct http_request *req = a->req;
+
+        if (r < 0) {
+                free(a);
+                http_reply_busy(req, "database");
+        } else if (PQntuples(results[0]) == 0) {
+                free(a);
+                http_reply_error(req, ERROR_CODE_NOT_FOUND, NULL,
+                                 "There is no session of that id.");
+        } else if (pg_str(results[0], 0, 0))
+                ask_worker(a, pg_str(results[0], 0, 0));
+        else {
+                void (*stored)(struct http_request *) = a->stored;
+                free(a);
+                if (stored)
+                        stored(req);
+                else
+                        http_reply_error(req, ERROR_CODE_CONFLICT, NULL,
+                                         "The session holds no slot now, so it has no display.");
+        }
+}
+
+static void find_worker(struct http_request *req, uint64_t width,
+                        void (*stored)(struct http_request *))
+{
+        struct ask *a = xnew(struct ask);
+
+        *a = (struct ask){ .req = req, .width = width, .stored = stored };
+        int r = pg_query(
+                req->gateway->pg, worker_found, a,
+                "SELECT w.endpoint FROM core.session s LEFT JOIN core.worker w "
+                "ON w.worker_id = s.worker_id AND w.online AND w.session_id = s.session_id "
+                "WHERE s.session_id = $1 AND s.tenant = $2",
+                "ss", req->params[0], req->principal.tenant);
+        if (r < 0) {
+                free(a);
+                http_reply_busy(req, "database");
+        }
+}
+
+static void vnc(struct http_request *req)
+{
+        static const char *const known[] = { NULL };
+
+        if (!ws_requested(req)) {
+                http_reply_header(req, "Upgrade", "websocket");
+                http_reply_problem(req, 426, "upgrade_required", NULL,
+                                   "The display is a WebSocket that carries RFB: connect with a "
+                                   "VNC client in a page.");
+                return;
+        }
+        if (http_query_only(req, known) == 0)
+                find_worker(req, 0, NULL);
+}
+
+static void stored_read(void *userdata, int r, PGresult **results, size_t n,
+                        const struct pg_error *error)
+{
+        struct http_request *req = userdata;
+        cleanup_free void *data = NULL;
+        size_t len = 0;
+
+        if (r < 0)
+                http_reply_busy(req, "database");
+        else if (PQntuples(results[0]) == 0 || pg_bytea(results[0], 0, 1, &data, &len) < 0)
+                http_reply_error(req, ERROR_CODE_NOT_FOUND, NULL,
+                                 "The session has no picture yet.");
+        else
+                http_reply_bytes(req, 200, pg_str(results[0], 0, 0), (struct span){ data, len });
+}
+
+/* The session holds no slot: its newest stored picture. */
+static void stored_screenshot(struct http_request *req)
+{
+        int r = pg_query(
+                req->gateway->pg, stored_read, req,
+                "SELECT a.media_type, a.data FROM core.event e JOIN core.attachment a "
+                "ON a.session_id = e.session_id AND a.digest = right(e.json::json->>'url', 64) "
+                "WHERE e.session_id = $1 AND e.event_type = 'screenshot' ORDER BY e.seq DESC LIMIT "
+                "1",
+                "s", req->params[0]);
+
+        if (r < 0)
+                http_reply_busy(req, "database");
+}
+
+static void screenshot(struct http_request *req)
+{
+        static const char *const known[] = { "width", NULL };
+        uint64_t width = 0;
+
+        if (http_query_only(req, known) == 0 &&
+            http_query_u64(req, "width", 16, 16384, 0, &width) == 0)
+                find_worker(req, width, stored_screenshot);
+}
+
+static const struct route table[] = {
+        { HTTP_GET, "/sessions/{id}/vnc", vnc, .auth = ROUTE_TICKET, .upgrade = true },
+        { HTTP_GET, "/sessions/{id}/screenshot", screenshot, .auth = ROUTE_TICKET },
+};
+const struct route_table relay_routes = { table, ARRAY_LEN(table) };
+
+/* ---- the relay ---- */
+
+size_t relay_viewers(const struct relay *r)
+{
+        return r->n;
+}
+
+void relay_set_controller(struct relay *r, const char *session_id, const char *token_hash)
+{
+        struct viewer *v;
+
+        list_foreach (v, &r->viewers, all)
+                if (streq(v->session_id, session_id))
+                        v->filter.control = token_hash && streq(v->token_hash, token_hash);
+}
+
+int relay_new(struct gateway *g, struct relay **ret)
+{
+        struct relay *r = xnew(struct relay);
+
+        r->gateway = g;
+        r->workers = map_new();
+        list_init(&r->viewers);
+        *ret = r;
+        return 0;
+}
+
+struct relay *relay_free(struct relay *r)
+{
+        size_t iter = 0;
+        void *value;
+        const char *key;
+
+        if (!r)
+                return NULL;
+        while (map_next(r->workers, &iter, &key, &value)) {
+                struct worker_link *l = value;
+                (void) map_remove(r->workers, l->endpoint);
+                (void) link_free(l);
+        }
+        (void) map_free(r->workers);
+        free(r);
+        return NULL;
+}
