@@ -294,18 +294,12 @@ static int on_ready_io(sd_event_source *s, int fd, uint32_t revents, void *userd
         return 0;
 }
 
-static void on_notice(void *arg, const char *message)
-{
-        log_debug("database: %s", message);
-}
-
 static void connected(struct pg_connection *c)
 {
         if (PQsetnonblocking(c->pg, 1) < 0 || !PQenterPipelineMode(c->pg)) {
                 connection_lost(c, PQerrorMessage(c->pg));
                 return;
         }
-        (void) PQsetNoticeProcessor(c->pg, on_notice, NULL);
         int r = sd_event_add_io(c->pool->event, &c->io, PQsocket(c->pg), EPOLLIN, on_ready_io, c);
         if (r < 0) {
                 connection_lost(c, strerror(-r));
@@ -355,6 +349,11 @@ static void poll_connect(struct pg_connection *c)
                 connection_lost(c, strerror(-r));
 }
 
+static void on_notice(void *arg, const char *message)
+{
+        log_debug("database: %s", message);
+}
+
 static void connect_now(struct pg_connection *c)
 {
         set_state(c, PG_CONNECTING);
@@ -365,6 +364,7 @@ static void connect_now(struct pg_connection *c)
                 connection_lost(c, c->pg ? PQerrorMessage(c->pg) : "out of memory");
                 return;
         }
+        (void) PQsetNoticeProcessor(c->pg, on_notice, NULL);
         /* "If PQconnectPoll was not called yet, wait as if it had said writing." */
         int r = sd_event_add_io(c->pool->event, &c->io, PQsocket(c->pg), EPOLLOUT, on_connecting_io,
                                 c);
