@@ -8,7 +8,7 @@
 
 const char *fanout_update_type(enum event_type t)
 {
-        switch (t) {
+        switch ((int) t) {
         case EVENT_TYPE_PRE_TOOL:
                 return "tool_use";
         case EVENT_TYPE_POST_TOOL:

@@ -50,8 +50,9 @@ struct sink {
         sd_event_source *io;
         uint32_t events;
         bool over_half, paused;
-        void *slot;          /* http_slot_release */
-        struct frame **ring; /* NULL while nothing is queued */
+        void *slot;               /* http_slot_release */
+        struct auth_grant *grant; /* of the token that opened it; NULL = none is needed */
+        struct frame **ring;      /* NULL while nothing is queued */
         uint32_t ring_size, first, count;
         size_t offset; /* bytes of the first frame already sent */
         size_t bytes;
