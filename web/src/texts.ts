@@ -14,7 +14,7 @@ export const texts = {
   },
   theme: { label: 'Theme', system: 'System', light: 'Light', dark: 'Dark' },
   link: {
-    connecting: 'Connecting', open: 'Live', waiting: 'Reconnecting', closed: 'Offline',
+    connecting: 'Connecting', open: 'Connected', waiting: 'Reconnecting', closed: 'Offline',
     hint: {
       connecting: 'Opening the live connection.',
       open: 'Connected: changes appear as they happen.',
@@ -163,5 +163,6 @@ export const texts = {
     ready: 'Ready', notReady: 'Not ready', workers: (n: number) => plural(n, 'slot'), unknown: 'Status unknown', model: 'Model', signOut: 'Forget token', daemons: 'Parts', version: 'Version',
     notReadyHint: 'A part of Berth is starting or down. Sessions start as soon as it is back.', down: 'down', up: 'up', status: 'System status',
   },
+  steps: { title: 'Steps', none: 'Each thing the agent does appears here.' },
   lightbox: { label: 'Screenshot', prev: 'Previous', next: 'Next', of: (i: number, n: number) => `${i} of ${n}` },
 };

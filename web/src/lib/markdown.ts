@@ -33,6 +33,7 @@ export function renderMarkdown(text: string): string {
     ALLOWED_TAGS: ['p', 'br', 'hr', 'h1', 'h2', 'h3', 'h4', 'h5', 'h6', 'ul', 'ol', 'li', 'blockquote', 'pre', 'code', 'em', 'strong', 'del', 'a',
       'table', 'thead', 'tbody', 'tr', 'th', 'td', 'input'],
     ALLOWED_ATTR: ['href', 'start', 'type', 'checked', 'disabled', 'align'],
-    ALLOWED_URI_REGEXP: /^(?:https?:|mailto:|#|\/)/i,
+    // Applied to every attribute: a scheme must be one of these, anything without a scheme is fine.
+    ALLOWED_URI_REGEXP: /^(?:(?:https?|mailto):|[^a-z]|[a-z+.-]+(?:[^a-z+.:-]|$))/i,
   });
 }

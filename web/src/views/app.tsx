@@ -46,6 +46,7 @@ function Shell() {
     const stops = [startFeed(), watchSystem()];
     void loadScenario();
     const key = (e: KeyboardEvent) => {
+      if (e.key === 'Escape' && drawerOpen.value) drawerOpen.value = false;
       if (e.metaKey || e.ctrlKey || e.altKey || typing(e)) return;
       if (e.key === 'n') newSessionOpen.value = true;
       else if (e.key === '/') document.querySelector<HTMLInputElement>('[data-shortcut="search"]')?.focus();

@@ -44,11 +44,13 @@ function useLost(stream: SessionStream): boolean {
 }
 
 const NEAR = 60;
+const HAND_MS = 600;
 
 export function Chat({ stream, session }: { stream: SessionStream; session: Session | undefined }) {
   const flow = useRef<HTMLDivElement>(null);
   const inner = useRef<HTMLDivElement>(null);
   const stick = useRef(true);
+  const hand = useRef(-HAND_MS);
   const [away, setAway] = useState(false);
   const [seen, setSeen] = useState(0);
   const lost = useLost(stream);
@@ -69,15 +71,30 @@ export function Chat({ stream, session }: { stream: SessionStream; session: Sess
     o.observe(flow.current!);
     return () => o.disconnect();
   }, []);
+  const release = () => {
+    if (!stick.current) return;
+    stick.current = false;
+    setAway(true);
+    setSeen(items.length);
+  };
   const scrolled = () => {
     const f = flow.current!;
     const near = f.scrollHeight - f.scrollTop - f.clientHeight < NEAR;
-    if (near !== stick.current) {
-      stick.current = near;
-      setAway(!near);
-      setSeen(items.length);
+    if (near && !stick.current) {
+      stick.current = true;
+      setAway(false);
     }
+    // Content that grows or shrinks scrolls, too: only a person's hand leaves the end.
+    if (!near && stick.current && performance.now() - hand.current < HAND_MS) release();
   };
+  const touched = () => {
+    hand.current = performance.now();
+  };
+  useEffect(() => {
+    const f = flow.current!;
+    f.addEventListener('berth:release', release);
+    return () => f.removeEventListener('berth:release', release);
+  });
 
   const busy = live.length > 0 || items.some((i, n) => n > items.length - 12 && i.kind === 'tool' && i.state === 'running');
   const empty = items.length === 0 && sending.length === 0 && live.length === 0;
@@ -85,7 +102,7 @@ export function Chat({ stream, session }: { stream: SessionStream; session: Sess
   return (
     <section class="chat" aria-label={texts.session.chat}>
       {lost && <div class="lost" role="status"><Spinner />{texts.chat.lost}</div>}
-      <div class="flow scroll" ref={flow} onScroll={scrolled} tabIndex={0} role="log" aria-label={texts.chat.startHint} aria-live="off">
+      <div class="flow scroll" ref={flow} onScroll={scrolled} onWheel={touched} onTouchMove={touched} onKeyDown={touched} onPointerDown={touched} onPointerMove={(e) => e.buttons !== 0 && touched()} tabIndex={0} role="log" aria-label={texts.chat.startHint} aria-live="off">
         {!stream.caughtUp.value && empty ? <Loading /> : null}
         <div class="flow-in" ref={inner}>
           {items.map((item, i) => <ItemView key={item.key} item={item} all={items} far={i < items.length - 40} />)}

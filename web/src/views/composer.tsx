@@ -32,7 +32,8 @@ export function Composer({ stream, session, onSent }: { stream: SessionStream; s
     stream.send(said).catch(toastError);
   };
   const status = session?.status;
-  const placeholder = !status || isWorking(status) ? t.placeholder.working : isLive(status) ? t.placeholder.ready : t.placeholder.ended;
+  const narrow = matchMedia('(max-width: 820px)').matches;
+  const placeholder = !status || (isWorking(status) && !narrow) ? t.placeholder.working : isLive(status) || narrow ? t.placeholder.ready : t.placeholder.ended;
   return (
     <>
       <div class="composer-box">

@@ -4,6 +4,7 @@ import { ApiError } from '../lib/api';
 import { refused, signIn } from '../state/auth';
 import { texts } from '../texts';
 import { IconButton, Spinner } from '../ui/controls';
+import { Drawing } from '../ui/drawing';
 import { Icon, Mark, type IconName } from '../ui/icons';
 
 const ICONS: IconName[] = ['monitor', 'eye', 'hand'];
@@ -56,6 +57,7 @@ export function Connect() {
         </form>
       </main>
       <aside class="connect-side">
+        <Drawing />
         <ul>
           {t.points.map(([title, text], i) => (
             <li key={title}>

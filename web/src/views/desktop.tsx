@@ -9,6 +9,7 @@ import { texts } from '../texts';
 import { isLive, type Session } from '../types';
 import { IconButton, Spinner } from '../ui/controls';
 import { Icon } from '../ui/icons';
+import { Steps } from './steps';
 
 type Phase = 'connecting' | 'live' | 'lost';
 
@@ -147,6 +148,7 @@ export function Desktop({ session: given, stream }: { session: Session | undefin
           {ended && last === null && <Over icon="monitorOff" title={t.nothing} text={t.nothingHint} />}
         </div>
       </div>
+      <Steps stream={stream} />
     </section>
   );
 }

@@ -104,6 +104,6 @@ export class ItemView extends Component<{ item: Item; all: Item[]; far: boolean 
   }
   render() {
     const { item, all, far } = this.props;
-    return <div class={`item ${far ? 'far' : ''}`} data-kind={item.kind} data-seq={item.seq} style={item.kind === 'user' ? { display: 'flex', flexDirection: 'column' } : undefined}><View item={item} all={all} /></div>;
+    return <div class={`item ${far ? 'far' : ''}`} data-key={item.key} data-kind={item.kind} data-seq={item.seq} style={item.kind === 'user' ? { display: 'flex', flexDirection: 'column' } : undefined}><View item={item} all={all} /></div>;
   }
 }

@@ -1,4 +1,5 @@
 /** The left side: where one is, all sessions with search and filter, connection and system at the foot. */
+import { useEffect, useRef } from 'preact/hooks';
 import { follow, paths, route } from '../lib/router';
 import { ago, full, money } from '../lib/format';
 import { signOut } from '../state/auth';
@@ -100,10 +101,15 @@ function System() {
 }
 
 export function Sidebar() {
+  const side = useRef<HTMLElement>(null);
+  const open = drawerOpen.value;
+  useEffect(() => {
+    if (open) side.current?.querySelector<HTMLElement>('a, button')?.focus();
+  }, [open]);
   const r = route.value;
   const l = link.value;
   return (
-    <aside class={`side ${drawerOpen.value ? 'open' : ''}`} onKeyDown={(e) => e.key === 'Escape' && (drawerOpen.value = false)}>
+    <aside ref={side} class={`side ${open ? 'open' : ''}`} onKeyDown={(e) => e.key === 'Escape' && (drawerOpen.value = false)}>
       <div class="side-head">
         <a class="brand" href={paths.home} onClick={follow}><Mark />{texts.product}</a>
         <span class="grow" />

@@ -16,7 +16,7 @@ import { Picture } from '../ui/picture';
 const str = (v: unknown): string => (typeof v === 'string' ? v : '');
 const textOf = (blocks: Block[]): string => blocks.flatMap((b) => (b.type === 'text' ? [b.text] : [])).join('\n');
 const imageOf = (blocks: Block[]): ImageBlock | undefined => blocks.find((b): b is ImageBlock => b.type === 'image');
-const isLost = (t: ToolItem): boolean => t.error === 'interrupted' || /interrupted|effect unknown/i.test(t.error ?? '');
+export const isLost = (t: ToolItem): boolean => t.error === 'interrupted' || /interrupted|effect unknown/i.test(t.error ?? '');
 
 /** All screenshots of the session, for going through them. */
 function shots(all: Item[]): Shot[] {
@@ -47,7 +47,7 @@ const ICON: Record<string, IconName> = {
   screenshot: 'camera', zoom: 'search', type: 'keyboard', key: 'keyboard', hold_key: 'keyboard', wait: 'clock',
 };
 
-function iconOf(d: Described): IconName {
+export function iconOf(d: Described): IconName {
   if (d.family === 'computer') return ICON[d.action] ?? 'pointer';
   if (d.family === 'bash') return 'terminal';
   if (d.family === 'edit') return d.action === 'view' ? 'eye' : 'pencil';
