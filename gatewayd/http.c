@@ -193,8 +193,8 @@ void http_reply_fd(struct http_request *req, int status, const char *content_typ
         finish(req, status, content_type, NULL, fd, offset, len);
 }
 
-static void reply_problem(struct http_request *req, int status, const char *code, const char *field,
-                          const char *fmt, va_list ap)
+printf_like(5, 0) static void reply_problem(struct http_request *req, int status, const char *code,
+                                            const char *field, const char *fmt, va_list ap)
 {
         cleanup_buf struct buf b = { 0 };
         char message[512];
