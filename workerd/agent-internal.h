@@ -1,0 +1,84 @@
+/* What the files of the agent loop share. */
+#pragma once
+
+#include "agent.h"
+
+#define INTERRUPTED "interrupted, effect unknown; look before you repeat"
+#define NOT_AFTER_INTERRUPTION "not executed: an earlier call of this turn was interrupted"
+#define NOT_AFTER_MESSAGE "not executed: the user spoke before it could run"
+#define NOT_AFTER_FAILURE "not executed: an earlier action of this turn failed"
+
+/* One append under way and what it changes in the conversation once it is stored. */
+struct effect {
+        enum { EFFECT_TURN, EFFECT_INTENT, EFFECT_RESULT } kind;
+        size_t item; /* its event's place in the append */
+        char *call_id, *error;
+        json_t *content;
+        uint64_t input_seq;
+        bool paused;
+};
+struct step {
+        struct append *append; /* NULL once it is sent */
+        struct effect effects[OUTBOX_ITEMS_MAX];
+        size_t n_effects;
+        bool intent, result;
+        void (*after)(struct agent *a);
+        void (*refused)(struct agent *a); /* a newer user message is there; NULL = cannot happen */
+};
+
+/* The model's finished answer until it is stored. */
+struct answer {
+        json_t *content, *bad_calls;
+        char *stop_reason, *stop_detail, *model;
+        char message_id[UUID_MAX];
+        struct usage usage;
+        uint64_t input_seq, turn;
+};
+
+struct agent {
+        struct agent_config c;
+        char *model, *system, *session_id;
+        enum agent_state state;
+        enum session_state shown; /* the session's state as we last asked for it */
+        struct usage total;
+        struct step *step;
+        struct provider_call *call;
+        struct tool_run *tool;
+        uint64_t tool_started;
+        char *acting_id, *acting_name, *acting_toolset;
+        struct answer answer;
+        unsigned attempt;
+        struct loop_timer backoff;
+};
+
+void agent_set_state(struct agent *a, enum agent_state to);
+void agent_run(struct agent *a); /* decides what is next, from the conversation alone */
+void agent_show(struct agent *a, enum session_state state, const char *reason);
+void agent_rest(struct agent *a, enum session_state state);
+
+/* agent-step.c */
+struct step *step_new(void);
+struct step *step_free(struct step *s);
+DEFINE_CLEANUP(struct step, step_free)
+size_t
+step_room(const struct step *s); /* events that still fit, some kept for what always follows */
+void step_turn(struct step *s, struct agent *a);
+void step_intent(struct step *s, struct agent *a, const char *id, const char *name,
+                 const json_t *input);
+void step_result(struct step *s, struct agent *a, const char *id, const char *name,
+                 struct tool_result *result, uint64_t duration_ms);
+void step_no_result(struct step *s, struct agent *a, const char *id, const char *name,
+                    const char *why);
+void step_commit(struct step *s, struct agent *a);
+
+/* agent-model.c */
+void agent_call_model(struct agent *a);
+void agent_model_cancel(struct agent *a);
+void agent_store_turn(struct agent *a, bool rest);
+void answer_done(struct answer *answer);
+json_t *usage_json(const struct usage *u);
+
+/* agent-tools.c */
+bool agent_heal(struct agent *a); /* false when there is nothing to heal */
+void agent_act(struct agent *a, const struct history_call *call);
+void agent_plan_calls(struct agent *a, struct step *s, const char *after_id, bool failed);

@@ -1,0 +1,76 @@
+/* The agent loop of one session as a state machine.
+ *
+ *   loading -> (pictures) -> calling -> storing -> acting -> storing -> ... -> calling -> storing
+ * -> resting
+ *
+ * Rule 4: the assistant turn is durable before a tool runs, the intent of each call before it acts,
+ * its result before the next model call. One append holds as much of that as can be said at once: a
+ * turn with the first intent, a result with the next. After a restart an intent without result is
+ * answered to the model as interrupted; calls without intent never ran and are run, unless
+ * something came in between.
+ *
+ * The agent owns nothing it is given; agent_free cancels whatever is under way, at once. */
+#pragma once
+
+#include "live.h"
+#include "loader.h"
+#include "outbox.h"
+#include "prices.h"
+#include "provider.h"
+#include "tool.h"
+
+enum agent_state {
+        AGENT_NEW,
+        AGENT_LOADING,  /* reading what is stored */
+        AGENT_SYNCING,  /* reading what came meanwhile */
+        AGENT_PICTURES, /* fetching pictures the model is to see again */
+        AGENT_CALLING,  /* the model answers */
+        AGENT_BACKOFF,  /* waiting before asking it again */
+        AGENT_STORING,  /* a step is on its way to the hub; nothing acts until it is stored */
+        AGENT_ACTING,   /* a tool runs */
+        AGENT_RESTING,  /* nothing to do until a message comes */
+        AGENT_ENDED,
+        AGENT_STATE_MAX,
+};
+const char *agent_state_name(int state);
+
+struct agent_config {
+        sd_event *event;
+        struct provider *provider;
+        struct outbox *outbox;
+        struct loader *loader;
+        struct history *history;
+        struct tool_host *host;
+        struct live *live;           /* may be NULL */
+        const struct prices *prices; /* may be NULL */
+        const char *session_id;
+        uint64_t epoch;
+        const char *model;
+        const char *system;
+        uint64_t max_tokens;
+        size_t images_kept;
+        uint64_t turns_max; /* model calls for one user message */
+        unsigned retries;   /* of one model call */
+        struct {
+                uint64_t turns, tokens, cost_microusd; /* of the whole session; 0 = no limit */
+        } budget;
+        struct usage total;              /* used before this worker took over */
+        bool (*may_act)(void *userdata); /* the lease holds */
+        void (*on_rest)(void *userdata, enum session_state state);
+        void (*on_active)(void *userdata);
+        void (*on_end)(void *userdata, const char *why); /* `failed` is stored; the session ends */
+        void *userdata;
+};
+
+struct agent;
+/* Strings of the config are copied. */
+int agent_new(const struct agent_config *c, struct agent **ret) mustuse;
+struct agent *agent_free(struct agent *a);
+DEFINE_CLEANUP(struct agent, agent_free)
+void agent_start(struct agent *a); /* once; the slot is ready */
+void agent_message(struct agent *a,
+                   uint64_t seq); /* there is an event of that seq, maybe a user message */
+void agent_usage_before(struct agent *a, const json_t *event); /* for the loader's on_event */
+/* Something other than the model ended it: stores the error, then on_end. */
+void agent_fail(struct agent *a, const char *code, const char *message);
+enum agent_state agent_state(const struct agent *a);

@@ -1,0 +1,46 @@
+/* The worker's link to the coordinator: greeting, heartbeats, and what the coordinator asks.
+ *
+ * Greets whenever the link comes up (also after a coordinator's restart) and beats every
+ * heartbeat_ms; a beat renews the lease for lease_ms from its sending. Decisions are the worker's,
+ * through the callbacks. */
+#pragma once
+
+#include "common/io/daemon.h"
+#include "common/io/rpc.h"
+
+struct link_status { /* what is told; borrowed until the call returns */
+        enum slot_kind kind;
+        enum slot_state state;
+        const char *session_id; /* NULL = none */
+        uint64_t epoch;
+        struct span slot, load; /* JSON objects */
+};
+
+struct link_config {
+        sd_event *event;
+        void *zmq;
+        const char *socket;
+        const char *worker_id;
+        const char *endpoint; /* of the descriptor socket */
+        const char *limits;   /* JSON object */
+        uint32_t kinds;
+        void (*status)(void *userdata, struct link_status *ret);
+        /* The lease of (session_id, epoch) holds until then (monotonic); or it is gone. */
+        void (*on_lease)(void *userdata, const char *session_id, uint64_t epoch, bool keep,
+                         uint64_t until_usec);
+        void (*on_message)(void *userdata, const char *session_id, uint64_t epoch, uint64_t seq);
+        /* 0 = taken; else a negative errno and *why. */
+        int (*on_assign)(void *userdata, const struct session_assign *m, const char **why);
+        void (*on_cancel)(void *userdata, const struct session_cancel *m);
+        void (*on_drain)(void *userdata);
+        void *userdata;
+};
+struct link;
+int link_new(const struct link_config *c, struct link **ret) mustuse;
+struct link *link_free(struct link *l);
+DEFINE_CLEANUP(struct link, link_free)
+struct rpc_link *link_rpc(struct link *l);
+void link_beat(struct link *l); /* tell the status now: something changed */
+/* One attempt: a lost word is made good by the next heartbeat. done (may be NULL) always comes. */
+void link_released(struct link *l, const char *session_id, uint64_t epoch,
+                   void (*done)(void *userdata));

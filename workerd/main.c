@@ -1,0 +1,26 @@
+/* workerd: one slot, and the agent loop of the session in it. */
+#include "common/io/log.h"
+#include "worker.h"
+
+static int run(struct daemon *d, const struct worker_settings *settings)
+{
+        CLEANUP(worker_freep) struct worker *w = NULL;
+        int r = worker_new(d, settings, &w);
+
+        if (r < 0)
+                return r;
+        daemon_ready(d, "worker %s", settings->worker_id);
+        return daemon_run(d);
+}
+
+int main(int argc, char **argv)
+{
+        struct worker_settings settings = { 0 };
+        CLEANUP(daemon_finish) struct daemon d = { .subreaper = true };
+        int r = daemon_start(&d, "workerd", argc, argv, worker_settings_table,
+                             worker_settings_count, &settings);
+
+        if (r <= 0)
+                return daemon_exit_code(r);
+        return daemon_exit_code(run(&d, &settings));
+}

@@ -1,0 +1,14 @@
+/* What model calls cost: a table of prices by model prefix, read from a JSON file at start. */
+#pragma once
+
+#include "proto/wire.h"
+
+struct prices;
+/* {"models":[{"prefix":"claude-","input":3,"output":15,"cache_read":0.3,"cache_write":3.75}]}, US
+ * dollars per million tokens; the longest prefix that fits counts. *ret_error: a sentence, the
+ * caller frees. */
+int prices_load(const char *path, struct prices **ret, char **ret_error) mustuse;
+struct prices *prices_free(struct prices *p);
+DEFINE_CLEANUP(struct prices, prices_free)
+/* Millionths of a dollar; 0 when no price is known (p may be NULL). */
+uint64_t prices_cost(const struct prices *p, const char *model, const struct usage *u);

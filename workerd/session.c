@@ -1,0 +1,460 @@
+/* Holds one session: lease, files, conversation, agent. */
+#include "session.h"
+
+#include "common/io/log.h"
+#include "prompt.h"
+#include "scale.h"
+
+#define LEASE_MARGIN (2 * USEC_PER_SEC)
+#define LEASE_PRIORITY (-100) /* before any other event: a woken worker must not act first */
+#define DOCUMENT_MAX (1 * GIB)
+
+struct session {
+        struct session_config c;
+        char *id, *tenant, *model, *system_extra, *name;
+        uint64_t epoch;
+        enum slot_kind kind;
+        uint32_t width, height;
+        struct {
+                char *document_id, *path;
+        } * files;
+        size_t n_files, placed;
+        json_t *budget;
+        uint64_t lease_until;
+        uint64_t last_message_seq; /* newest told of before there was an agent */
+        bool over;
+        struct loop_timer lease, idle;
+        struct outbox *outbox;
+        struct loader *loader;
+        struct history *history;
+        struct live live;
+        struct tool_host host;
+        struct agent *agent;
+};
+
+const char *session_over_name(enum session_over what)
+{
+        static const char *const names[] = { "idle", "ended", "fenced" };
+
+        return what < SESSION_OVER_MAX ? names[what] : "?";
+}
+
+static void over(struct session *s, enum session_over what)
+{
+        if (s->over)
+                return;
+        s->over = true;
+        s->c.on_over(s->c.userdata, what);
+}
+
+static void on_fenced(void *userdata)
+{
+        over(userdata, SESSION_OVER_FENCED);
+}
+
+static void on_lease_end(void *userdata)
+{
+        struct session *s = userdata;
+
+        log_warning("session %s: the lease (epoch %" PRIu64 ") was not renewed in time", s->id,
+                    s->epoch);
+        over(s, SESSION_OVER_FENCED);
+}
+
+static void on_idle(void *userdata)
+{
+        over(userdata, SESSION_OVER_IDLE);
+}
+
+static bool may_act(void *userdata)
+{
+        const struct session *s = userdata;
+
+        return !s->over && now_monotonic() + LEASE_MARGIN < s->lease_until;
+}
+
+static void on_rest(void *userdata, enum session_state state)
+{
+        struct session *s = userdata;
+
+        log_info("session %s: %s", s->id, session_state_name(state));
+        loop_timer_arm(&s->idle, s->c.settings->idle_release);
+}
+
+static void on_active(void *userdata)
+{
+        struct session *s = userdata;
+
+        loop_timer_disarm(&s->idle);
+}
+
+static void on_agent_end(void *userdata, const char *why)
+{
+        over(userdata, SESSION_OVER_ENDED);
+}
+
+static void on_output(void *userdata, const char *call_id, int stream, struct span text)
+{
+        struct session *s = userdata;
+
+        live_tool(&s->live, call_id, stream, text);
+}
+
+static void on_event(void *userdata, const json_t *event)
+{
+        struct session *s = userdata;
+
+        agent_usage_before(s->agent, event);
+}
+
+static uint64_t budget_number(const struct session *s, const char *key, double unit)
+{
+        double n = json_number_value(json_object_get(s->budget, key));
+
+        return n > 0 && n < 1e15 ? (uint64_t) (n * unit) : 0;
+}
+
+static char *make_prompt(const struct session *s)
+{
+        struct screen *screen = slot_screen(s->host.slot);
+        struct scale scale = { 0 };
+        const char **files = xnewn(const char *, s->n_files + 1);
+        unsigned width, height;
+        char *text;
+
+        if (screen) {
+                screen_size(screen, &width, &height);
+                scale_choose(width, height, &scale);
+        }
+        for (size_t i = 0; i < s->n_files; i++)
+                files[i] = s->files[i].path;
+        text = prompt_make(&(struct prompt_config){
+                .desktop = screen,
+                .width = scale.width,
+                .height = scale.height,
+                .now_us = now_realtime(),
+                .session_name = s->name,
+                .extra = span_of(s->system_extra),
+                .files = files,
+                .n_files = s->n_files,
+        });
+        free(files);
+        return text;
+}
+
+static int start_agent(struct session *s)
+{
+        cleanup_free char *system = make_prompt(s);
+        int r = agent_new(
+                &(struct agent_config){
+                        .event = s->c.event,
+                        .provider = s->c.provider,
+                        .outbox = s->outbox,
+                        .loader = s->loader,
+                        .history = s->history,
+                        .host = &s->host,
+                        .live = &s->live,
+                        .prices = s->c.prices,
+                        .session_id = s->id,
+                        .epoch = s->epoch,
+                        .model = s->model,
+                        .system = system,
+                        .max_tokens = s->c.settings->max_tokens,
+                        .images_kept = s->c.settings->images_kept,
+                        .turns_max = s->c.settings->turns_max,
+                        .retries = (unsigned) s->c.settings->retries,
+                        .budget = { .turns = budget_number(s, "turns", 1),
+                                    .tokens = budget_number(s, "tokens", 1),
+                                    .cost_microusd = budget_number(s, "cost_usd", 1e6) },
+                        .may_act = may_act,
+                        .on_rest = on_rest,
+                        .on_active = on_active,
+                        .on_end = on_agent_end,
+                        .userdata = s,
+                },
+                &s->agent);
+
+        if (r < 0)
+                return r;
+        agent_start(s->agent);
+        if (s->last_message_seq > 0)
+                agent_message(s->agent, s->last_message_seq);
+        return 0;
+}
+
+/* Before the agent is there a failure is stored by a short-lived one. */
+static void fail(struct session *s, const char *code, const char *message)
+{
+        log_warning("session %s: %s: %s", s->id, code, message);
+        if (!s->agent) {
+                struct agent_config c = {
+                        .event = s->c.event,
+                        .provider = s->c.provider,
+                        .outbox = s->outbox,
+                        .loader = s->loader,
+                        .history = s->history,
+                        .host = &s->host,
+                        .session_id = s->id,
+                        .epoch = s->epoch,
+                        .model = s->model,
+                        .system = "",
+                        .may_act = may_act,
+                        .on_rest = on_rest,
+                        .on_active = on_active,
+                        .on_end = on_agent_end,
+                        .userdata = s,
+                };
+
+                if (agent_new(&c, &s->agent) < 0) {
+                        over(s, SESSION_OVER_ENDED);
+                        return;
+                }
+        }
+        agent_fail(s->agent, code, message);
+}
+
+static void place_next(struct session *s);
+
+static void on_placed(void *userdata, int r)
+{
+        struct session *s = userdata;
+        cleanup_free char *why = NULL;
+
+        if (r == 0) {
+                s->placed++;
+                place_next(s);
+                return;
+        }
+        why = xasprintf("The file %s could not be placed into the slot (%s).",
+                        s->files[s->placed].path, strerror(-r));
+        fail(s, "file_not_placed", why);
+}
+
+static void on_opened(void *userdata, int r, int fd, uint64_t size, const char *why)
+{
+        struct session *s = userdata;
+        struct guest *guest = s->host.slot ? slot_guest(s->host.slot) : NULL;
+        cleanup_free char *text = NULL;
+
+        if (r < 0) {
+                text = xasprintf("The document %s could not be opened: %s",
+                                 s->files[s->placed].document_id, why);
+                fail(s, "file_not_placed", text);
+                return;
+        }
+        if (!guest || size > DOCUMENT_MAX) {
+                fd_close(fd);
+                on_placed(s, guest ? -EFBIG : -ENOTCONN);
+                return;
+        }
+        r = guest_write_from(guest, s->epoch, s->files[s->placed].path, fd, on_placed, s);
+        if (r < 0)
+                on_placed(s, r);
+}
+
+static void place_next(struct session *s)
+{
+        int r;
+
+        if (s->placed == s->n_files) {
+                r = start_agent(s);
+                if (r < 0)
+                        fail(s, "internal", "The worker could not start the agent.");
+                return;
+        }
+        r = s->c.documents ? documents_open(s->c.documents, s->tenant,
+                                            s->files[s->placed].document_id, on_opened, s)
+                           : -ENOTCONN;
+        if (r < 0)
+                on_opened(s, r, -1, 0, "the document store cannot be reached");
+}
+
+void session_slot_ready(struct session *s, struct slot *slot)
+{
+        if (s->over || s->host.slot)
+                return;
+        s->host.slot = slot;
+        place_next(s);
+}
+
+void session_slot_failed(struct session *s, const char *why)
+{
+        cleanup_free char *text = xasprintf("The slot failed: %s", why);
+
+        if (s->over)
+                return;
+        if (s->agent && agent_state(s->agent) == AGENT_RESTING) {
+                over(s, SESSION_OVER_IDLE); /* nothing was lost that a new slot does not give */
+                return;
+        }
+        fail(s, "slot_failed", text);
+        s->host.slot = NULL;
+}
+
+void session_renew(struct session *s, uint64_t until_usec)
+{
+        uint64_t now = now_monotonic(),
+                 stop = until_usec > LEASE_MARGIN ? until_usec - LEASE_MARGIN : 0;
+
+        if (until_usec <= s->lease_until)
+                return;
+        s->lease_until = until_usec;
+        loop_timer_arm(&s->lease, stop > now ? stop - now : 0);
+}
+
+void session_message(struct session *s, uint64_t seq)
+{
+        s->last_message_seq = MAX(s->last_message_seq, seq);
+        if (s->agent && !s->over)
+                agent_message(s->agent, seq);
+}
+
+bool session_acting(const struct session *s)
+{
+        return s->agent && agent_state(s->agent) != AGENT_RESTING;
+}
+
+const char *session_id(const struct session *s)
+{
+        return s->id;
+}
+
+uint64_t session_epoch(const struct session *s)
+{
+        return s->epoch;
+}
+
+enum slot_kind session_kind(const struct session *s)
+{
+        return s->kind;
+}
+
+void session_size(const struct session *s, uint32_t *ret_width, uint32_t *ret_height)
+{
+        *ret_width = s->width;
+        *ret_height = s->height;
+}
+
+/* Relative, and not leading out of the home. */
+static bool path_fits(const char *path)
+{
+        if (strempty(path) || path[0] == '/' || str_ends(path, "/"))
+                return false;
+        for (const char *p = path; p; p = strchr(p, '/') ? strchr(p, '/') + 1 : NULL)
+                if (str_starts(p, "../") || streq(p, ".."))
+                        return false;
+        return true;
+}
+
+static int copy_assignment(struct session *s, const struct session_assign *m)
+{
+        struct json_problem problem;
+
+        s->id = xstrdup(m->session_id);
+        s->epoch = m->epoch;
+        s->tenant = xstrdup(m->tenant);
+        s->kind = m->kind;
+        s->width = m->has_width ? m->width : 0;
+        s->height = m->has_height ? m->height : 0;
+        s->name = xstrdup(m->session_name);
+        s->model = xstrdup(strempty(m->model) ? s->c.settings->model : m->model);
+        s->system_extra = m->system_prompt.len > 0 ? span_dup(m->system_prompt) : NULL;
+        s->files = xcalloc(m->n_files + 1, sizeof(*s->files));
+        for (; s->n_files < m->n_files; s->n_files++) {
+                if (!path_fits(m->files[s->n_files].path))
+                        return -EINVAL;
+                s->files[s->n_files].document_id = xstrdup(m->files[s->n_files].document_id);
+                s->files[s->n_files].path = xstrdup(m->files[s->n_files].path);
+        }
+        if (m->budget.len > 0 &&
+            json_parse(m->budget.data, m->budget.len, &s->budget, &problem) < 0)
+                return -EINVAL;
+        return 0;
+}
+
+static int make_parts(struct session *s)
+{
+        int r = loop_timer_init(&s->lease, s->c.event, on_lease_end, s);
+
+        if (r == 0)
+                r = sd_event_source_set_priority(s->lease.source, LEASE_PRIORITY);
+        if (r == 0)
+                r = loop_timer_init(&s->idle, s->c.event, on_idle, s);
+        if (r == 0)
+                r = live_init(&s->live, s->c.event, s->c.link, s->id, s->epoch);
+        if (r == 0)
+                r = outbox_new(&(struct outbox_config){ .event = s->c.event,
+                                                        .link = s->c.link,
+                                                        .session_id = s->id,
+                                                        .epoch = s->epoch,
+                                                        .on_fenced = on_fenced,
+                                                        .userdata = s },
+                               &s->outbox);
+        if (r < 0)
+                return r;
+        s->history = history_new(s->c.settings->history_max);
+        s->host = (struct tool_host){ .event = s->c.event,
+                                      .epoch = s->epoch,
+                                      .documents = s->c.documents,
+                                      .tenant = s->tenant,
+                                      .session_id = s->id,
+                                      .on_output = on_output,
+                                      .userdata = s };
+        return loader_new(&(struct loader_config){ .event = s->c.event,
+                                                   .link = s->c.link,
+                                                   .session_id = s->id,
+                                                   .epoch = s->epoch,
+                                                   .history = s->history,
+                                                   .on_event = on_event,
+                                                   .on_fenced = on_fenced,
+                                                   .userdata = s },
+                          &s->loader);
+}
+
+int session_new(const struct session_config *c, const struct session_assign *m,
+                struct session **ret)
+{
+        CLEANUP(session_freep) struct session *s = xnew(struct session);
+        int r;
+
+        s->c = *c;
+        r = copy_assignment(s, m);
+        if (r == 0)
+                r = make_parts(s);
+        if (r < 0)
+                return r;
+        session_renew(s, now_monotonic() + m->lease_ms * USEC_PER_MSEC);
+        *ret = TAKE_PTR(s);
+        return 0;
+}
+
+struct session *session_free(struct session *s)
+{
+        if (!s)
+                return NULL;
+        agent_free(s->agent);
+        tool_host_close(&s->host);
+        if (s->c.documents)
+                documents_cancel(s->c.documents, s);
+        if (s->host.slot && slot_guest(s->host.slot))
+                guest_cancel(slot_guest(s->host.slot), s);
+        outbox_free(s->outbox);
+        loader_free(s->loader);
+        history_free(s->history);
+        live_done(&s->live);
+        loop_timer_done(&s->lease);
+        loop_timer_done(&s->idle);
+        for (size_t i = 0; i < s->n_files; i++) {
+                free(s->files[i].document_id);
+                free(s->files[i].path);
+        }
+        free(s->files);
+        json_decref(s->budget);
+        free(s->id);
+        free(s->tenant);
+        free(s->model);
+        free(s->system_extra);
+        free(s->name);
+        free(s);
+        return NULL;
+}

@@ -1,0 +1,124 @@
+/* The table of the worker's settings and the checks that need more than one of them. */
+#include "settings.h"
+
+#define ROW(name_, kind_, member, fallback_, help_, ...)                                           \
+        {                                                                                          \
+                .name = name_, .kind = (kind_),                                                    \
+                .offset = offsetof(struct worker_settings, member), .fallback = (fallback_),       \
+                .help = (help_), __VA_ARGS__                                                       \
+        }
+
+const struct setting worker_settings_table[] = {
+        ROW("worker_id", SETTING_STRING, worker_id, NULL,
+            "Name of this worker, the same at each start: letters, digits, - and _."),
+        ROW("coordinator_socket", SETTING_PATH, coordinator_socket, "/run/berth/worker.sock",
+            "The coordinator's socket for workers."),
+        ROW("documents_socket", SETTING_PATH, documents_socket, "/run/berth/docs.sock",
+            "The document store's request socket."),
+        ROW("documents_descriptor_socket", SETTING_PATH, documents_descriptor_socket,
+            "/run/berth/docs-fd.sock", "The document store's descriptor socket."),
+        ROW("descriptor_socket", SETTING_PATH, descriptor_socket, "/run/berth/worker.fd.sock",
+            "Where this worker hands out its slot's display."),
+        ROW("state_dir", SETTING_PATH, state_dir, "/var/lib/berth/worker",
+            "The worker's own folder for its slot; the folder is its alone."),
+        ROW("image_dir", SETTING_PATH, image_dir, "/var/lib/berth/images/desktop",
+            "Root of the slot image; the slot sees it read-only."),
+        ROW("guest_helper", SETTING_PATH, guest_helper, "/usr/lib/berth/berth-guest",
+            "The helper program that runs inside the slot."),
+        ROW("kind", SETTING_STRING, kind, "desktop",
+            "The slot kind that is kept warm: desktop or headless."),
+        ROW("kinds", SETTING_STRING, kinds, "desktop,headless",
+            "The slot kinds that may be asked of this worker, with commas."),
+        ROW("width", SETTING_INT, width, "1280",
+            "Pixels of a desktop, when a session does not say.", .min = "320", .max = "7680"),
+        ROW("height", SETTING_INT, height, "800",
+            "Pixels of a desktop, when a session does not say.", .min = "200", .max = "4320"),
+        ROW("slot_processes", SETTING_INT, slot_processes, "512",
+            "Processes and threads in the slot.", .min = "32", .max = "65536"),
+        ROW("slot_open_files", SETTING_INT, slot_open_files, "4096",
+            "Open files of one process in the slot.", .min = "256", .max = "1048576"),
+        ROW("slot_file_bytes", SETTING_SIZE, slot_file_bytes, "2G", "Size of one file in the slot.",
+            .min = "16M"),
+        ROW("slot_tmp_bytes", SETTING_SIZE, slot_tmp_bytes, "512M", "Size of /tmp in the slot.",
+            .min = "16M"),
+        ROW("anthropic_url", SETTING_STRING, anthropic_url, "https://api.anthropic.com",
+            "Where the Messages API is, without /v1/messages."),
+        ROW("anthropic_key_file", SETTING_SECRET, anthropic_key, "",
+            "File with the API key; none for a local model."),
+        ROW("model", SETTING_STRING, model, "claude-sonnet-5-5",
+            "The model of sessions that name none."),
+        ROW("computer_tool", SETTING_STRING, computer_tool, "",
+            "Force this form of the computer tool instead of choosing by model."),
+        ROW("thinking", SETTING_STRING, thinking, "auto",
+            "auto: models that can decide themselves do; adaptive: always ask for it; off."),
+        ROW("prices", SETTING_STRING, prices, "",
+            "JSON file with the prices of models; none: costs are not counted."),
+        ROW("max_tokens", SETTING_INT, max_tokens, "16384", "Tokens of one answer at most.",
+            .min = "256", .max = "1000000"),
+        ROW("images_kept", SETTING_INT, images_kept, "5",
+            "Screenshots of tool results that stay in the conversation; 0 keeps all.",
+            .max = "100"),
+        ROW("turns_max", SETTING_INT, turns_max, "100",
+            "Model calls for one message before the session waits and asks.", .min = "1",
+            .max = "100000"),
+        ROW("retries", SETTING_INT, retries, "8", "How often a failed model call is tried again.",
+            .max = "100"),
+        ROW("history_max", SETTING_SIZE, history_max, "64M", "Memory for one conversation's text.",
+            .min = "1M"),
+        ROW("idle_release", SETTING_DURATION, idle_release, "60s",
+            "How long an idle session keeps its slot."),
+        ROW("model_stall", SETTING_DURATION, model_stall, "60s",
+            "A model that sends nothing for this long has failed.", .min = "1s"),
+};
+const size_t worker_settings_count = ARRAY_LEN(worker_settings_table);
+
+static bool plain_name(const char *s)
+{
+        size_t n = strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_");
+
+        return n > 0 && n <= 60 && s[n] == '\0';
+}
+
+static int parse_kind(const char *text, enum slot_kind *ret)
+{
+        int r = slot_kind_parse(text, ret);
+
+        if (r < 0)
+                return r;
+        return *ret == SLOT_KIND_DESKTOP || *ret == SLOT_KIND_HEADLESS ? 0 : -EINVAL;
+}
+
+int worker_settings_check(const struct worker_settings *s, enum slot_kind *ret_kind,
+                          uint32_t *ret_kinds, char **ret_error)
+{
+        cleanup_free char *list = xstrdup(s->kinds);
+        enum slot_kind kind, one;
+        uint32_t kinds = 0;
+        char *save = NULL;
+
+        if (!plain_name(s->worker_id)) {
+                *ret_error = xstrdup("worker_id must be 1 to 60 letters, digits, - and _");
+                return -EBADMSG;
+        }
+        if (parse_kind(s->kind, &kind) < 0) {
+                *ret_error = xstrdup("kind must be desktop or headless");
+                return -EBADMSG;
+        }
+        for (char *k = strtok_r(list, ", ", &save); k; k = strtok_r(NULL, ", ", &save)) {
+                if (parse_kind(k, &one) < 0) {
+                        *ret_error = xasprintf(
+                                "kinds must be a list of desktop and headless, not %s", k);
+                        return -EBADMSG;
+                }
+                kinds |= UINT32_C(1) << one;
+        }
+        kinds |= UINT32_C(1) << kind;
+        if (!streq(s->thinking, "auto") && !streq(s->thinking, "adaptive") &&
+            !streq(s->thinking, "off")) {
+                *ret_error = xstrdup("thinking must be auto, adaptive or off");
+                return -EBADMSG;
+        }
+        *ret_kind = kind;
+        *ret_kinds = kinds;
+        return 0;
+}

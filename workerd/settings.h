@@ -1,0 +1,24 @@
+/* The worker's settings. */
+#pragma once
+
+#include "common/io/settings.h"
+#include "proto/wire.h"
+
+struct worker_settings {
+        char *worker_id, *coordinator_socket, *documents_socket, *documents_descriptor_socket,
+                *descriptor_socket;
+        char *state_dir, *image_dir, *guest_helper;
+        char *kind, *kinds;
+        uint64_t width, height;
+        uint64_t slot_processes, slot_open_files, slot_file_bytes, slot_tmp_bytes;
+        char *anthropic_url, *anthropic_key, *model, *computer_tool, *thinking, *prices;
+        uint64_t max_tokens, images_kept, turns_max, retries, history_max;
+        uint64_t idle_release, model_stall;
+};
+extern const struct setting worker_settings_table[];
+extern const size_t worker_settings_count;
+
+/* What the table cannot check: kinds, sizes, names. 0, or -EBADMSG with a sentence (caller frees).
+ */
+int worker_settings_check(const struct worker_settings *s, enum slot_kind *ret_kind,
+                          uint32_t *ret_kinds, char **ret_error) mustuse;

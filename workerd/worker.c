@@ -1,0 +1,520 @@
+/* The manager of workerd: the slot's life, the session in it, what the coordinator asks. */
+#include "worker.h"
+
+#include <libgen.h>
+
+#include "common/base/states.h"
+#include "common/io/httpc.h"
+#include "common/io/log.h"
+#include "display.h"
+#include "link.h"
+#include "provider-anthropic.h"
+#include "session.h"
+
+#define FAILURES_MAX 5
+#define AGAIN_FIRST (500 * USEC_PER_MSEC)
+#define STOP_WAIT USEC_PER_SEC
+
+struct worker {
+        struct daemon *daemon;
+        const struct worker_settings *settings;
+        enum slot_kind kind; /* kept warm */
+        uint32_t kinds;
+        enum slot_state state;
+        struct slot *slot;
+        enum slot_kind slot_kind; /* of the slot that is or is being made */
+        uint32_t width, height;
+        unsigned failures;
+        struct loop_timer again, stopping;
+        struct loop_task drop; /* ends the session at the end of the turn: it may be on the stack */
+        enum session_over drop_why;
+        bool draining, quitting;
+        struct session *session;
+        struct link *link;
+        struct httpc *http;
+        struct provider *provider;
+        struct prices *prices;
+        struct documents *documents;
+        struct display *display;
+        char *image; /* name of the image folder */
+        struct buf slot_json, load_json;
+};
+
+/* ---- the slot's state ---- */
+
+#define TO(s) (UINT32_C(1) << SLOT_STATE_##s)
+static const uint32_t allowed[SLOT_STATE_MAX] = {
+        [SLOT_STATE_COLD] = TO(CREATING) | TO(BROKEN),
+        [SLOT_STATE_CREATING] = TO(WARM) | TO(RESETTING) | TO(BROKEN),
+        [SLOT_STATE_WARM] = TO(BUSY) | TO(RESETTING) | TO(BROKEN),
+        [SLOT_STATE_BUSY] = TO(RESETTING) | TO(BROKEN),
+        [SLOT_STATE_RESETTING] = TO(WARM) | TO(BROKEN),
+        [SLOT_STATE_BROKEN] = 0,
+};
+
+static const char *state_name(int state)
+{
+        return slot_state_name((enum slot_state) state);
+}
+
+static const struct state_table table = {
+        .what = "slot", .name = state_name, .allowed = allowed, .max = SLOT_STATE_MAX
+};
+
+static void worker_set_state(struct worker *w, enum slot_state to, const char *why)
+{
+        if (w->state == to)
+                return;
+        if (state_check(&table, (int) w->state, (int) to) < 0) {
+                log_error("slot: %s -> %s is not allowed (%s)", slot_state_name(w->state),
+                          slot_state_name(to), why);
+                abort();
+        }
+        log_info("slot: %s -> %s (%s)", slot_state_name(w->state), slot_state_name(to), why);
+        w->state = to;
+        daemon_status(w->daemon, "slot %s", slot_state_name(to));
+        if (w->link)
+                link_beat(w->link);
+}
+
+/* Kills what is in the slot and makes it again; kind and size as asked. */
+static void remake(struct worker *w, enum slot_kind kind, uint32_t width, uint32_t height,
+                   const char *why)
+{
+        int r;
+
+        w->slot_kind = kind;
+        w->width = width > 0 ? width : (uint32_t) w->settings->width;
+        w->height = height > 0 ? height : (uint32_t) w->settings->height;
+        r = slot_reset_as(w->slot, kind, w->width, w->height);
+        if (r < 0)
+                log_error("the slot cannot be reset: %s", strerror(-r));
+        worker_set_state(w, r < 0 ? SLOT_STATE_BROKEN : SLOT_STATE_RESETTING, why);
+}
+
+/* The slot as the session needs it: now, or once it is made. */
+static void fit_session(struct worker *w)
+{
+        uint32_t width, height;
+        enum slot_kind kind;
+
+        if (!w->session || w->state != SLOT_STATE_WARM)
+                return;
+        kind = session_kind(w->session);
+        session_size(w->session, &width, &height);
+        width = width > 0 ? width : (uint32_t) w->settings->width;
+        height = height > 0 ? height : (uint32_t) w->settings->height;
+        if (kind != w->slot_kind ||
+            (kind == SLOT_KIND_DESKTOP && (width != w->width || height != w->height))) {
+                remake(w, kind, width, height, "the session needs another slot");
+                return;
+        }
+        slot_set_epoch(w->slot, session_epoch(w->session));
+        worker_set_state(w, SLOT_STATE_BUSY, session_id(w->session));
+        session_slot_ready(w->session, w->slot);
+}
+
+static void on_slot_ready(void *userdata)
+{
+        struct worker *w = userdata;
+
+        w->failures = 0;
+        worker_set_state(w, SLOT_STATE_WARM, "ready");
+        fit_session(w);
+}
+
+static void on_again(void *userdata)
+{
+        struct worker *w = userdata;
+        int r = slot_reset_as(w->slot, w->slot_kind, w->width, w->height);
+
+        if (r < 0)
+                worker_set_state(w, SLOT_STATE_BROKEN, strerror(-r));
+}
+
+static void on_slot_failed(void *userdata, const char *why)
+{
+        struct worker *w = userdata;
+
+        log_warning("the slot failed: %s", why);
+        if (w->quitting)
+                return;
+        if (w->state ==
+            SLOT_STATE_BUSY) { /* the session says so and ends; then the slot is made again */
+                if (w->session)
+                        session_slot_failed(w->session, why);
+                return;
+        }
+        if (++w->failures >= FAILURES_MAX) {
+                if (w->session)
+                        session_slot_failed(w->session, why);
+                worker_set_state(w, SLOT_STATE_BROKEN, why);
+                return;
+        }
+        if (w->state == SLOT_STATE_WARM)
+                worker_set_state(w, SLOT_STATE_RESETTING, why);
+        loop_timer_arm(&w->again, AGAIN_FIRST << w->failures);
+}
+
+/* ---- the session ---- */
+
+/* Everything of the session stops now; its slot dies. */
+static void drop_session(struct worker *w, const char *why, bool tell)
+{
+        cleanup_free char *id = NULL;
+        uint64_t epoch;
+
+        if (!w->session)
+                return;
+        id = xstrdup(session_id(w->session));
+        epoch = session_epoch(w->session);
+        log_info("session %s: leaves the worker (%s, epoch %" PRIu64 ")", id, why, epoch);
+        w->session = session_free(w->session);
+        slot_set_epoch(w->slot, 0);
+        if (w->state == SLOT_STATE_BUSY)
+                remake(w, w->kind, 0, 0, "the session left");
+        if (tell)
+                link_released(w->link, id, epoch, NULL);
+}
+
+static void on_drop(void *userdata)
+{
+        struct worker *w = userdata;
+
+        drop_session(w, session_over_name(w->drop_why), w->drop_why != SESSION_OVER_FENCED);
+        link_beat(w->link);
+}
+
+static void on_over(void *userdata, enum session_over what)
+{
+        struct worker *w = userdata;
+
+        w->drop_why = what;
+        loop_task_queue(&w->drop);
+}
+
+static bool holds(const struct worker *w, const char *id, uint64_t epoch)
+{
+        return w->session && streq(session_id(w->session), id) &&
+               session_epoch(w->session) == epoch;
+}
+
+static int on_assign(void *userdata, const struct session_assign *m, const char **why)
+{
+        struct worker *w = userdata;
+        int r;
+
+        if (holds(w, m->session_id, m->epoch))
+                return 0; /* said twice */
+        if (w->session) {
+                *why = "the worker holds another session";
+                return -EBUSY;
+        }
+        if (w->draining || w->quitting || w->state == SLOT_STATE_BROKEN ||
+            w->state == SLOT_STATE_COLD) {
+                *why = "the worker takes no sessions now";
+                return -EAGAIN;
+        }
+        if (!(w->kinds & (UINT32_C(1) << m->kind)) || (m->image && !streq(m->image, w->image))) {
+                *why = "the worker has no slot of that kind and image";
+                return -EINVAL;
+        }
+        r = session_new(
+                &(struct session_config){
+                        .event = w->daemon->event,
+                        .link = link_rpc(w->link),
+                        .documents = w->documents,
+                        .provider = w->provider,
+                        .prices = w->prices,
+                        .settings = w->settings,
+                        .on_over = on_over,
+                        .userdata = w,
+                },
+                m, &w->session);
+        if (r < 0) {
+                *why = "the assignment makes no sense to the worker";
+                return r;
+        }
+        log_info("session %s: assigned (epoch %" PRIu64 ", %s)", m->session_id, m->epoch,
+                 slot_kind_name(m->kind));
+        fit_session(w);
+        return 0;
+}
+
+static void on_cancel(void *userdata, const struct session_cancel *m)
+{
+        struct worker *w = userdata;
+
+        if (holds(w, m->session_id, m->epoch))
+                drop_session(w, cancel_reason_name(m->reason), true);
+}
+
+static void on_lease(void *userdata, const char *id, uint64_t epoch, bool keep, uint64_t until_usec)
+{
+        struct worker *w = userdata;
+
+        if (!holds(w, id, epoch))
+                return;
+        if (keep)
+                session_renew(w->session, until_usec);
+        else
+                drop_session(w, "the lease is gone", false);
+}
+
+static void on_message(void *userdata, const char *id, uint64_t epoch, uint64_t seq)
+{
+        struct worker *w = userdata;
+
+        if (holds(w, id, epoch))
+                session_message(w->session, seq);
+}
+
+static void on_drain(void *userdata)
+{
+        struct worker *w = userdata;
+
+        log_info("draining: no more sessions");
+        w->draining = true;
+}
+
+static void status(void *userdata, struct link_status *ret)
+{
+        struct worker *w = userdata;
+        struct slot_load load = { 0 };
+
+        if (w->slot && slot_load(w->slot, &load) < 0)
+                load = (struct slot_load){ 0 };
+        buf_clear(&w->slot_json);
+        buf_putf(&w->slot_json, "{\"kind\":\"%s\",\"image\":", slot_kind_name(w->slot_kind));
+        buf_put_json_string(&w->slot_json, w->image, strlen(w->image));
+        buf_putf(&w->slot_json,
+                 ",\"width\":%" PRIu32 ",\"height\":%" PRIu32
+                 ",\"state\":\"%s\",\"controller\":%s}",
+                 w->slot_kind == SLOT_KIND_DESKTOP ? w->width : 0,
+                 w->slot_kind == SLOT_KIND_DESKTOP ? w->height : 0, slot_state_name(w->state),
+                 w->session ? "\"agent\"" : "null");
+        buf_clear(&w->load_json);
+        buf_putf(&w->load_json,
+                 "{\"processes\":%" PRIu64 ",\"memory_bytes\":%" PRIu64 ",\"cpu_usec\":%" PRIu64
+                 "}",
+                 load.processes, load.memory_bytes, load.cpu_usec);
+        *ret = (struct link_status){
+                .kind = w->slot_kind,
+                .state = w->state,
+                .session_id = w->session ? session_id(w->session) : NULL,
+                .epoch = w->session ? session_epoch(w->session) : 0,
+                .slot = { w->slot_json.data, w->slot_json.len },
+                .load = { w->load_json.data, w->load_json.len },
+        };
+}
+
+static struct slot *find_display(void *userdata, const char *id)
+{
+        struct worker *w = userdata;
+
+        return w->session && w->state == SLOT_STATE_BUSY && streq(session_id(w->session), id)
+                       ? w->slot
+                       : NULL;
+}
+
+/* ---- start and end ---- */
+
+static int open_slot(struct worker *w)
+{
+        const struct worker_settings *s = w->settings;
+        struct slot_config config = {
+                .event = w->daemon->event,
+                .id = s->worker_id,
+                .kind = w->kind,
+                .image_dir = s->image_dir,
+                .state_dir = s->state_dir,
+                .helper = s->guest_helper,
+                .width = (unsigned) s->width,
+                .height = (unsigned) s->height,
+                .limits = { .processes = s->slot_processes,
+                            .open_files = s->slot_open_files,
+                            .file_bytes = s->slot_file_bytes,
+                            .tmp_bytes = s->slot_tmp_bytes },
+                .on_ready = on_slot_ready,
+                .on_failed = on_slot_failed,
+                .userdata = w,
+        };
+        cleanup_free char *why = NULL;
+        unsigned killed = 0;
+        int r = slot_reconcile(s->state_dir, &killed);
+
+        if (r < 0)
+                return log_errno(LOG_ERR, r, "cannot clear what an earlier run left in %s",
+                                 s->state_dir);
+        if (killed > 0)
+                log_notice("killed %u processes that an earlier run left", killed);
+        r = slot_probe(&config, &why);
+        if (r < 0) {
+                log_error("slots cannot be made here: %s", why ? why : strerror(-r));
+                return r;
+        }
+        r = slot_new(&config, &w->slot);
+        if (r < 0)
+                return log_errno(LOG_ERR, r, "the slot cannot be made");
+        w->slot_kind = w->kind;
+        w->width = (uint32_t) s->width;
+        w->height = (uint32_t) s->height;
+        worker_set_state(w, SLOT_STATE_CREATING, "start");
+        return 0;
+}
+
+static int open_model(struct worker *w)
+{
+        const struct worker_settings *s = w->settings;
+        cleanup_free char *error = NULL;
+        int r = httpc_new(w->daemon->event, &w->http);
+
+        if (r < 0)
+                return log_errno(LOG_ERR, r, "the HTTP client cannot be made");
+        r = anthropic_new(&(struct anthropic_config){ .http = w->http,
+                                                      .url = s->anthropic_url,
+                                                      .key = s->anthropic_key,
+                                                      .computer_tool = s->computer_tool,
+                                                      .thinking = s->thinking,
+                                                      .stall_usec = s->model_stall },
+                          &w->provider);
+        if (r < 0)
+                return log_errno(LOG_ERR, r, "computer_tool names no form of the computer tool: %s",
+                                 s->computer_tool);
+        if (!strempty(s->prices)) {
+                r = prices_load(s->prices, &w->prices, &error);
+                if (r < 0) {
+                        log_error("%s", error);
+                        return r;
+                }
+        }
+        return 0;
+}
+
+static int open_links(struct worker *w)
+{
+        const struct worker_settings *s = w->settings;
+        int r = documents_new(
+                &(struct documents_config){ .event = w->daemon->event,
+                                            .zmq = w->daemon->zmq,
+                                            .socket = s->documents_socket,
+                                            .descriptor_socket = s->documents_descriptor_socket },
+                &w->documents);
+
+        if (r == 0)
+                r = display_new(
+                        &(struct display_config){
+                                .event = w->daemon->event,
+                                .path = s->descriptor_socket,
+                                .mode = 0660, /* the folder decides who gets that far */
+                                .any_uid = true,
+                                .find = find_display,
+                                .userdata = w },
+                        &w->display);
+        if (r == 0)
+                r = link_new(
+                        &(struct link_config){
+                                .event = w->daemon->event,
+                                .zmq = w->daemon->zmq,
+                                .socket = s->coordinator_socket,
+                                .worker_id = s->worker_id,
+                                .endpoint = s->descriptor_socket,
+                                .limits = "{\"sandbox\":\"bubblewrap\",\"version\":\"" BERTH_VERSION
+                                          "\"}",
+                                .kinds = w->kinds,
+                                .status = status,
+                                .on_lease = on_lease,
+                                .on_message = on_message,
+                                .on_assign = on_assign,
+                                .on_cancel = on_cancel,
+                                .on_drain = on_drain,
+                                .userdata = w },
+                        &w->link);
+        return r < 0 ? log_errno(LOG_ERR, r, "the worker's sockets cannot be opened") : 0;
+}
+
+static void quit(void *userdata)
+{
+        struct worker *w = userdata;
+
+        daemon_quit(w->daemon, 0);
+}
+
+/* SIGTERM: the session goes back to the queue at once, instead of when its lease ends. */
+static void on_stop(void *userdata)
+{
+        struct worker *w = userdata;
+        cleanup_free char *id = NULL;
+        uint64_t epoch;
+
+        w->quitting = true;
+        if (!w->session) {
+                quit(w);
+                return;
+        }
+        id = xstrdup(session_id(w->session));
+        epoch = session_epoch(w->session);
+        w->session = session_free(w->session);
+        slot_set_epoch(w->slot, 0);
+        loop_timer_arm(&w->stopping, STOP_WAIT);
+        link_released(w->link, id, epoch, quit);
+}
+
+int worker_new(struct daemon *d, const struct worker_settings *s, struct worker **ret)
+{
+        CLEANUP(worker_freep) struct worker *w = xnew(struct worker);
+        cleanup_free char *error = NULL, *folder = xstrdup(s->image_dir);
+        int r;
+
+        w->daemon = d;
+        w->settings = s;
+        r = worker_settings_check(s, &w->kind, &w->kinds, &error);
+        if (r < 0) {
+                log_error("%s", error);
+                return r;
+        }
+        w->image = xstrdup(basename(folder));
+        w->slot_kind = w->kind;
+        r = loop_timer_init(&w->again, d->event, on_again, w);
+        if (r == 0)
+                r = loop_timer_init(&w->stopping, d->event, quit, w);
+        if (r == 0)
+                r = loop_task_init(&w->drop, d->event, on_drop, w);
+        if (r == 0)
+                r = open_model(w);
+        if (r == 0)
+                r = open_slot(w);
+        if (r == 0)
+                r = open_links(w);
+        if (r < 0)
+                return r;
+        d->on_stop = on_stop;
+        d->userdata = w;
+        *ret = TAKE_PTR(w);
+        return 0;
+}
+
+struct worker *worker_free(struct worker *w)
+{
+        if (!w)
+                return NULL;
+        w->quitting = true;
+        session_free(w->session);
+        display_free(w->display);
+        link_free(w->link);
+        if (w->slot)
+                slot_free(w->slot);
+        documents_free(w->documents);
+        if (w->provider)
+                w->provider->free(w->provider);
+        httpc_free(w->http);
+        prices_free(w->prices);
+        loop_task_done(&w->drop);
+        loop_timer_done(&w->again);
+        loop_timer_done(&w->stopping);
+        buf_done(&w->slot_json);
+        buf_done(&w->load_json);
+        free(w->image);
+        free(w);
+        return NULL;
+}
