@@ -1,5 +1,5 @@
 /* Hash map from string keys to pointers: open addressing, keys copied, values borrowed.
- * Hashing is SipHash-like keyed per process, so a peer cannot choose colliding keys. */
+ * Hashing is SipHash-like keyed per map, so a peer cannot choose colliding keys. */
 #pragma once
 
 #include "util.h"

@@ -4,7 +4,9 @@
 
 #include <sys/epoll.h>
 
-#define CONNECTIONS_KEPT 32
+#define CONNECTIONS_KEPT 32L
+#define CONNECTIONS_MAX 128L
+#define CONNECTIONS_PER_HOST_MAX 64L
 
 struct watched {
         struct list link;
@@ -180,7 +182,10 @@ int httpc_new(sd_event *e, struct httpc **ret)
             curl_multi_setopt(h->multi, CURLMOPT_SOCKETDATA, h) != CURLM_OK ||
             curl_multi_setopt(h->multi, CURLMOPT_TIMERFUNCTION, on_curl_timer) != CURLM_OK ||
             curl_multi_setopt(h->multi, CURLMOPT_TIMERDATA, h) != CURLM_OK ||
-            curl_multi_setopt(h->multi, CURLMOPT_MAXCONNECTS, (long) CONNECTIONS_KEPT) !=
+            curl_multi_setopt(h->multi, CURLMOPT_MAXCONNECTS, CONNECTIONS_KEPT) != CURLM_OK ||
+            curl_multi_setopt(h->multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, CONNECTIONS_MAX) !=
+                    CURLM_OK ||
+            curl_multi_setopt(h->multi, CURLMOPT_MAX_HOST_CONNECTIONS, CONNECTIONS_PER_HOST_MAX) !=
                     CURLM_OK) {
                 client_destroy(h);
                 return r < 0 ? r : -ENOMEM;

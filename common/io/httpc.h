@@ -1,7 +1,8 @@
 /* HTTP client: libcurl's multi interface in the sd-event loop. Used by workerd (models) and coordinatord
  * (webhooks). Connections are kept and reused; HTTP/2 when the server offers it over TLS. Redirects are not
- * followed; a proxy comes from the environment (https_proxy, no_proxy). At most 1000 requests at once, 256 KiB
- * of headers per answer. All functions may be called inside the callbacks. */
+ * followed; a proxy comes from the environment (https_proxy, no_proxy). At most 1000 requests at once over
+ * 128 connections (64 per host; the others wait, within their stall time), 256 KiB of headers per answer.
+ * All functions may be called inside the callbacks. */
 #pragma once
 
 #include <systemd/sd-event.h>
