@@ -116,7 +116,7 @@ class Stack:
         return path
 
     def prepare(self):
-        if len(str(self.run_dir / "worker-99.fd.sock")) > SOCKET_PATH_MAX or len(str(self.run_dir / ".s.PGSQL.5432")) > SOCKET_PATH_MAX:
+        if len(str(self.run_dir / "worker99" / "fd.sock")) > SOCKET_PATH_MAX or len(str(self.run_dir / ".s.PGSQL.5432")) > SOCKET_PATH_MAX:
             raise Problem(f"the state folder's path is too long for Unix sockets: {self.state}; give a shorter --state")
         ensure_accounts(self.workers)
         self.state.mkdir(parents=True, exist_ok=True)
@@ -129,6 +129,7 @@ class Stack:
         self.folder("blobs")
         for i in range(self.workers):
             self.folder(f"worker{i + 1}", user=f"berth-worker{i + 1}")
+            self.folder(f"run/worker{i + 1}", user=f"berth-worker{i + 1}", mode=0o750)  # only it makes its socket there
 
     # --- PostgreSQL ---------------------------------------------------------------------------------
 
@@ -222,7 +223,7 @@ class Stack:
             name = f"worker{i + 1}"
             account = f"berth-worker{i + 1}"
             values = {"worker_id": str(i + 1), "coordinator_socket": run / "worker.sock", **documents,
-                      "descriptor_socket": run / f"worker-{i + 1}.fd.sock", "state_dir": self.state / name, "image_dir": self.image_dir,
+                      "descriptor_socket": run / name / "fd.sock", "state_dir": self.state / name, "image_dir": self.image_dir,
                       "guest_helper": self.bin / "berth-guest", "kind": self.kind}
             if self.model_url:
                 values["anthropic_url"] = self.model_url
