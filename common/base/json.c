@@ -93,7 +93,7 @@ static void put_real(struct buf *b, double v)
 
 static void put_value(struct buf *b, const json_t *j);
 
-static void put_object(struct buf *b, const json_t *j)
+static void put_object(struct buf *b, const json_t *j) /* NOLINT(misc-no-recursion) */
 {
         const char *separator = "{";
         void *it = json_object_iter((json_t *) (uintptr_t) j);
@@ -108,7 +108,7 @@ static void put_object(struct buf *b, const json_t *j)
         buf_puts(b, *separator == '{' ? "{}" : "}");
 }
 
-static void put_array(struct buf *b, const json_t *j)
+static void put_array(struct buf *b, const json_t *j) /* NOLINT(misc-no-recursion) */
 {
         buf_puts(b, "[");
         for (size_t i = 0; i < json_array_size(j); i++) {

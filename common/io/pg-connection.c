@@ -228,9 +228,8 @@ static void batch_finished(struct pg_connection *c, struct pg_batch *b)
 }
 
 /* Takes the result. Negative: the conversation is not what we think it is. */
-static int on_result(struct pg_connection *c, PGresult *res)
+static int on_result(struct pg_connection *c, struct pg_batch *b, PGresult *res)
 {
-        struct pg_batch *b = list_first(&c->flying, struct pg_batch, link);
         ExecStatusType status = PQresultStatus(res);
         int r = 0;
         if (status == PGRES_PIPELINE_SYNC) {
@@ -261,11 +260,12 @@ static void receive(struct pg_connection *c)
         unsigned nulls = 0;
         int r = 0;
         /* After end of file whole answers may still be in the buffer: they count. */
-        while (r == 0 && nulls < 2 && c->state == PG_READY && !list_empty(&c->flying) &&
-               !PQisBusy(c->pg)) {
+        struct pg_batch *b;
+        while (r == 0 && nulls < 2 && c->state == PG_READY &&
+               (b = list_first(&c->flying, struct pg_batch, link)) && !PQisBusy(c->pg)) {
                 PGresult *res = PQgetResult(c->pg);
                 nulls = res ? 0 : nulls + 1; /* one ends a statement, two: nothing is there */
-                r = res ? on_result(c, res) : 0;
+                r = res ? on_result(c, b, res) : 0;
         }
         if (c->state != PG_READY)
                 return;

@@ -25,20 +25,21 @@ void pg_pool_leave(struct pg_pool *p)
                 pool_destroy(p);
 }
 
-static struct pg_batch *take_waiting(struct pg_pool *p)
+static struct pg_batch *first_waiting(struct pg_pool *p)
 {
-        struct pg_batch *b = list_first(&p->waiting, struct pg_batch, link);
-        if (b) {
-                list_remove(&b->link);
-                p->n_waiting--;
-                p->waiting_bytes -= pg_batch_bytes(b);
-        }
-        return b;
+        return list_first(&p->waiting, struct pg_batch, link);
+}
+
+static void leave_queue(struct pg_pool *p, struct pg_batch *b)
+{
+        list_remove(&b->link);
+        p->n_waiting--;
+        p->waiting_bytes -= pg_batch_bytes(b);
 }
 
 static void arm_expiry(struct pg_pool *p)
 {
-        struct pg_batch *b = list_first(&p->waiting, struct pg_batch, link);
+        struct pg_batch *b = first_waiting(p);
         uint64_t now = now_monotonic();
         if (!b)
                 loop_timer_disarm(&p->expiry);
@@ -52,9 +53,10 @@ static void on_expiry(void *userdata)
         struct pg_batch *b;
         pg_pool_enter(p);
         uint64_t now = now_monotonic();
-        while (!p->dead && (b = list_first(&p->waiting, struct pg_batch, link)) &&
-               b->deadline <= now)
-                pg_batch_finish(take_waiting(p), -ETIMEDOUT);
+        while (!p->dead && (b = first_waiting(p)) && b->deadline <= now) {
+                leave_queue(p, b);
+                pg_batch_finish(b, -ETIMEDOUT);
+        }
         if (!p->dead)
                 arm_expiry(p);
         pg_pool_leave(p);
@@ -83,8 +85,9 @@ static void on_dispatch(void *userdata)
         struct pg_pool *p = userdata;
         pg_pool_enter(p);
         struct pg_connection *c;
-        while (!p->dead && !list_empty(&p->waiting) && (c = pick_connection(p))) {
-                struct pg_batch *b = take_waiting(p);
+        struct pg_batch *b;
+        while (!p->dead && (b = first_waiting(p)) && (c = pick_connection(p))) {
+                leave_queue(p, b);
                 enum pg_fault fault = pg_fault_next();
                 if (fault == PG_FAULT_ERROR || fault == PG_FAULT_TIMEOUT) {
                         fail_on_purpose(b, fault);
@@ -175,8 +178,10 @@ struct pg_pool *pg_pool_free(struct pg_pool *p)
         struct pg_batch *b;
         for (size_t i = 0; i < p->n_connections; i++)
                 pg_connection_done(&p->connections[i]);
-        while ((b = take_waiting(p)))
+        while ((b = first_waiting(p))) {
+                leave_queue(p, b);
                 pg_batch_finish(b, -ECANCELED);
+        }
         loop_task_done(&p->dispatch);
         loop_timer_disarm(&p->expiry);
         pg_pool_leave(p);

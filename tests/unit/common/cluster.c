@@ -14,28 +14,38 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static _Noreturn void give_up(int code, const char *why)
+static _Noreturn void give_up(const char *why)
 {
         fprintf(stderr, "cluster: %s\n", why);
-        exit(code);
+        exit(1);
 }
 
-static void find_programs(struct cluster *c)
+/* Folder of the newest PostgreSQL's programs. */
+static int find_programs(char *bin, size_t size)
 {
         glob_t g;
         if (glob("/usr/lib/postgresql/*/bin/initdb", 0, NULL, &g) != 0)
-                give_up(77, "PostgreSQL is not installed");
+                return -ENOENT;
         const char *last = g.gl_pathv[g.gl_pathc - 1];
-        (void) snprintf(c->bin, sizeof(c->bin), "%.*s", (int) (strlen(last) - strlen("/initdb")),
-                        last);
+        (void) snprintf(bin, size, "%.*s", (int) (strlen(last) - strlen("/initdb")), last);
         globfree(&g);
+        return 0;
+}
+
+void cluster_require(void)
+{
+        char bin[128];
+        if (find_programs(bin, sizeof(bin)) == 0)
+                return;
+        printf("1..0 # SKIP PostgreSQL is not installed\n");
+        exit(0);
 }
 
 static struct passwd *database_user(void)
 {
         struct passwd *user = getuid() == 0 ? getpwnam("postgres") : getpwuid(getuid());
         if (!user)
-                give_up(77, "there is no user to run PostgreSQL as");
+                give_up("there is no user to run PostgreSQL as");
         return user;
 }
 
@@ -85,7 +95,7 @@ void cluster_restart(struct cluster *c)
         uint64_t end = now_monotonic() + 60 * USEC_PER_SEC;
         while (PQping(c->conninfo) != PQPING_OK) {
                 if (now_monotonic() > end || waitpid(c->postmaster, NULL, WNOHANG) != 0)
-                        give_up(1, "PostgreSQL did not start");
+                        give_up("PostgreSQL did not start");
                 (void) poll(NULL, 0, 10);
         }
 }
@@ -93,16 +103,17 @@ void cluster_restart(struct cluster *c)
 void cluster_start(struct cluster *c)
 {
         *c = (struct cluster){ .folder = "/tmp/berth-cluster-XXXXXX" };
-        find_programs(c);
+        if (find_programs(c->bin, sizeof(c->bin)) < 0)
+                give_up("PostgreSQL is not installed");
         struct passwd *user = database_user();
         if (!mkdtemp(c->folder) || chown(c->folder, user->pw_uid, user->pw_gid) < 0)
-                give_up(1, "cannot make a folder");
+                give_up("cannot make a folder");
         (void) snprintf(c->conninfo, sizeof(c->conninfo), "host=%s user=berth dbname=postgres",
                         c->folder);
         const char *args[] = { "-D", "data", "-U",         "berth",     "-A", "trust",
                                "-E", "UTF8", "--locale=C", "--no-sync", NULL };
         if (!exited_well(spawn(c, "initdb", args)))
-                give_up(1, "initdb failed");
+                give_up("initdb failed");
         cluster_restart(c);
 }
 

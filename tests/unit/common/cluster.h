@@ -12,8 +12,11 @@ struct cluster {
         pid_t postmaster;
 };
 
-/* Exits the program with 77 when the machine has no PostgreSQL; dies on any other failure. As root
- * the cluster runs as user postgres. It ends with the test program, also when that is killed. */
+/* Ends the program as skipped when the machine has no PostgreSQL. Call it first in main: TAP wants
+ * that said before any plan. */
+void cluster_require(void);
+/* Dies on failure. As root the cluster runs as user postgres. It ends with the test program, also
+ * when that is killed. */
 void cluster_start(struct cluster *c);
 void cluster_restart(struct cluster *c); /* after cluster_halt */
 void cluster_halt(struct cluster *c);    /* stops the server, at once, keeps the data */

@@ -126,5 +126,6 @@ int main(void)
                 cmocka_unit_test(at_once),
                 cmocka_unit_test(no_server),
         };
+        cluster_require();
         return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -500,5 +500,6 @@ int main(void)
                 cmocka_unit_test(freed_inside_a_callback),
                 cmocka_unit_test(forgotten),
         };
+        cluster_require();
         return cmocka_run_group_tests(tests, setup, teardown);
 }
