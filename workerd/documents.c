@@ -138,6 +138,7 @@ static int copy_piece(sd_event_source *source, void *userdata)
                 return 0;
         o->copying = sd_event_source_disable_unref(o->copying);
         o->size = o->copied;
+        o->to = fd_close(o->to); /* the store takes only what nobody can write to any more */
         create(o);
         return 0;
 }
