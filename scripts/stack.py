@@ -129,6 +129,7 @@ class Stack:
         self.folder("blobs")
         for i in range(self.workers):
             self.folder(f"worker{i + 1}", user=f"berth-worker{i + 1}")
+            self.folder(f"run/{i + 1}", user=f"berth-worker{i + 1}", mode=0o750)
             self.folder(f"run/worker{i + 1}", user=f"berth-worker{i + 1}", mode=0o750)  # only it makes its socket there
 
     # --- PostgreSQL ---------------------------------------------------------------------------------
