@@ -107,8 +107,8 @@ static void blend_columns(const struct taps *taps, unsigned n, const uint8_t *ro
         }
 }
 
-int scale_pixels(const uint32_t *src, unsigned src_width, unsigned src_height, size_t stride,
-                 uint32_t *dst, unsigned dst_width, unsigned dst_height)
+int resample(const uint32_t *src, unsigned src_width, unsigned src_height, size_t stride,
+             uint32_t *dst, unsigned dst_width, unsigned dst_height)
 {
         cleanup_axis struct axis columns = { 0 };
         cleanup_axis struct axis rows = { 0 };

@@ -156,26 +156,38 @@ uint64_t process_start_time(pid_t pid)
         return at ? strtoull(at + 1, NULL, 10) : 0;
 }
 
+/* "child-pid": N with what follows the number there too. */
+static void find_inner(struct sandbox *b)
+{
+        const char *at = strstr(b->info_text, "\"child-pid\":");
+        char *end = NULL;
+        if (b->inner > 0 || !at)
+                return;
+        long pid = strtol(at + strlen("\"child-pid\":"), &end, 10);
+        if (!*end || pid <= 1)
+                return;
+        b->inner_fd = pidfd_open((pid_t) pid, 0);
+        if (b->inner_fd >= 0)
+                b->inner = (pid_t) pid;
+}
+
 int sandbox_read_info(struct sandbox *b)
 {
-        char text[512];
-        if (b->info < 0)
-                return b->inner > 0 ? 0 : -ENODATA;
-        ssize_t n = read(b->info, text, sizeof(text) - 1);
-        if (n < 0)
-                return errno == EINTR ? -EAGAIN : -errno;
-        b->info = fd_close(b->info);
-        text[n] = '\0';
-        const char *at = strstr(text, "\"child-pid\":");
-        if (!at)
-                return -ENODATA;
-        b->inner = (pid_t) strtol(at + strlen("\"child-pid\":"), NULL, 10);
-        b->inner_fd = b->inner > 0 ? pidfd_open(b->inner, 0) : -1;
-        if (b->inner_fd < 0) {
-                b->inner = 0;
-                return -ESRCH;
+        /* It is written in pieces, and closing early would kill bubblewrap with SIGPIPE. */
+        while (b->info >= 0) {
+                size_t have = strlen(b->info_text), room = sizeof(b->info_text) - 1 - have;
+                ssize_t n = room > 0 ? read(b->info, b->info_text + have, room) : 0;
+                if (n < 0 && errno == EINTR)
+                        continue;
+                if (n < 0)
+                        break;
+                if (n == 0)
+                        b->info = fd_close(b->info);
+                else
+                        b->info_text[have + (size_t) n] = '\0';
         }
-        return 0;
+        find_inner(b);
+        return b->inner > 0 ? 0 : b->info >= 0 ? -EAGAIN : -ENODATA;
 }
 
 void sandbox_kill(struct sandbox *b, bool hard)

@@ -21,8 +21,9 @@ struct sandbox_config {
 };
 
 struct sandbox {
-        pid_t pid;    /* bubblewrap itself, our child */
-        int info;     /* gives the pid of process 1 of the slot; -1 once read */
+        pid_t pid; /* bubblewrap itself, our child */
+        int info;  /* gives the pid of process 1 of the slot; -1 once all is read */
+        char info_text[512];
         int errors;   /* what bubblewrap and the helper say */
         pid_t inner;  /* process 1 as the host sees it, 0 = not known yet */
         int inner_fd; /* its pidfd */
@@ -30,7 +31,7 @@ struct sandbox {
 #define SANDBOX_NONE ((struct sandbox){ .info = -1, .errors = -1, .inner_fd = -1 })
 
 int sandbox_start(const struct sandbox_config *c, struct sandbox *ret) mustuse;
-/* Reads `info`: 0 when inner is known, -EAGAIN when not yet, else what is wrong. */
+/* Reads `info`: 0 when inner is known, -EAGAIN when not yet, -ENODATA when it never will be. */
 int sandbox_read_info(struct sandbox *b) mustuse;
 /* Kills process 1, and with it all of the slot; bubblewrap itself when process 1 is not known and
  * `hard`. */

@@ -214,13 +214,16 @@ static void on_deadline(void *userdata)
 static int on_info(sd_event_source *source, int fd, uint32_t revents, void *userdata)
 {
         struct slot *s = userdata;
+        bool known = s->sandbox.inner > 0;
         int r = sandbox_read_info(&s->sandbox);
-        if (r == -EAGAIN)
-                return 0;
-        s->info = sd_event_source_disable_unref(s->info);
-        if (r == 0)
+        if (r == 0 && !known) {
                 slot_write_processes(s);
-        return 0; /* else bubblewrap is about to end and says why */
+                if (s->phase == SLOT_PHASE_ENDING)
+                        sandbox_kill(&s->sandbox, false); /* it could not be killed before */
+        }
+        if (s->sandbox.info < 0)
+                s->info = sd_event_source_disable_unref(s->info);
+        return 0; /* without it bubblewrap is about to end and says why */
 }
 
 static void on_guest_up(void *userdata)
@@ -490,9 +493,10 @@ struct slot *slot_free(struct slot *s)
         bool gone = true;
         if (s->sandbox.pid > 0) {
                 cleanup_close int outer = pidfd_open(s->sandbox.pid, 0);
-                if (s->sandbox.inner == 0 && s->sandbox.info >= 0) {
+                /* Process 1 must be known to be killed; bubblewrap names it within milliseconds. */
+                while (sandbox_read_info(&s->sandbox) == -EAGAIN && now_monotonic() < until) {
                         struct pollfd p = { .fd = s->sandbox.info, .events = POLLIN };
-                        (void) poll(&p, 1, 1000);
+                        (void) poll(&p, 1, 100);
                 }
                 sandbox_kill(&s->sandbox, false);
                 gone = outer < 0 || wait_gone(outer, until);

@@ -1,0 +1,211 @@
+/* Waiting until the screen is quiet, and pictures of it. */
+#include "resample.h"
+#include "screen-private.h"
+
+/* --- quiet ------------------------------------------------------------------------------------ */
+
+static void waiter_end(struct screen *s, struct screen_waiter *w, int r)
+{
+        s->n_waiters--;
+        list_remove(&w->link);
+        if (w->fn)
+                w->fn(w->userdata, r);
+        free(w);
+}
+
+/* When this one is due, given what is known now; *ret_r is what it will be told. */
+static uint64_t due(const struct screen *s, const struct screen_waiter *w, int *ret_r)
+{
+        uint64_t quiet = MAX(s->changed_at, w->started) + w->quiet_usec,
+                 max = w->started + w->max_usec;
+        *ret_r = quiet <= max ? 0 : 1;
+        return MIN(quiet, max);
+}
+
+void screen_look_at_waiters(void *userdata)
+{
+        struct screen *s = userdata;
+        struct screen_waiter *w;
+        uint64_t now = now_monotonic(), next = UINT64_MAX;
+        int r;
+again:
+        list_foreach (w, &s->waiters, link) {
+                if (w->started == 0 && s->done_number >= w->after)
+                        w->started = now;
+                if (w->started == 0)
+                        continue;
+                uint64_t at = due(s, w, &r);
+                if (at <= now) {
+                        waiter_end(s, w, r);
+                        if (s->freed)
+                                return;
+                        next = UINT64_MAX;
+                        goto again; /* the callback may have changed the list */
+                }
+                next = MIN(next, at);
+        }
+        if (next != UINT64_MAX)
+                loop_timer_arm(&s->quiet, next - now);
+        else
+                loop_timer_disarm(&s->quiet);
+}
+
+int screen_wait_quiet(struct screen *s, unsigned quiet_ms, unsigned max_ms, screen_done_fn fn,
+                      void *userdata)
+{
+        if (!s->ready || s->ended || s->freed)
+                return -ENOTCONN;
+        if (s->n_waiters >= SCREEN_WAITERS_MAX)
+                return -EAGAIN;
+        struct screen_waiter *w = xnew(struct screen_waiter);
+        *w = (struct screen_waiter){ .after = s->last_number,
+                                     .quiet_usec = quiet_ms * USEC_PER_MSEC,
+                                     .max_usec = max_ms * USEC_PER_MSEC,
+                                     .fn = fn,
+                                     .userdata = userdata };
+        s->n_waiters++;
+        list_push_back(&s->waiters, &w->link);
+        if (s->done_number >= w->after)
+                w->started = now_monotonic();
+        /* From the loop, also when it is due at once. */
+        if (w->started && !loop_timer_armed(&s->quiet))
+                loop_timer_arm(&s->quiet, MIN(w->quiet_usec, w->max_usec));
+        return 0;
+}
+
+/* --- pictures --------------------------------------------------------------------------------- */
+
+static void shot_end(struct screen *s, struct screen_shot *shot, int r)
+{
+        s->n_shots--;
+        list_remove(&shot->link);
+        if (r < 0)
+                shot->fn(shot->userdata, r, NULL, 0, 0, 0);
+        else
+                shot->fn(shot->userdata, 0, s->picture.data, s->picture.len, shot->width,
+                         shot->height);
+        free(shot);
+}
+
+static bool same_shot(const struct screen_shot *a, const struct screen_shot *b)
+{
+        return memcmp(&a->region, &b->region, sizeof(a->region)) == 0 && a->width == b->width &&
+               a->height == b->height;
+}
+
+/* Makes s->picture what the shot asks for. */
+static int take(struct screen *s, const struct screen_shot *shot)
+{
+        const struct screen_region *from = &shot->region;
+        if (s->picture.len > 0 && s->pictured_generation == s->rfb.generation &&
+            same_shot(&s->pictured, shot))
+                return 0;
+        /* The screen may have become smaller since the shot was asked for. */
+        if (from->x + from->width > s->rfb.width || from->y + from->height > s->rfb.height)
+                return -ERANGE;
+        const uint32_t *pixels = s->rfb.pixels + (size_t) from->y * s->rfb.width + from->x;
+        size_t stride = s->rfb.width;
+        if (shot->width != from->width || shot->height != from->height) {
+                size_t need = (size_t) shot->width * shot->height;
+                if (need > s->scaled_room) {
+                        free(s->scaled);
+                        s->scaled = malloc(need * sizeof(*s->scaled));
+                        s->scaled_room = s->scaled ? need : 0;
+                }
+                if (!s->scaled || resample(pixels, from->width, from->height, stride, s->scaled,
+                                           shot->width, shot->height) < 0)
+                        return -ENOMEM;
+                pixels = s->scaled;
+                stride = shot->width;
+        }
+        buf_clear(&s->picture);
+        int r = png_write(s->png, pixels, shot->width, shot->height, stride, &s->picture);
+        if (r < 0) {
+                buf_clear(&s->picture);
+                return r;
+        }
+        s->pictured = *shot;
+        s->pictured_generation = s->rfb.generation;
+        return 0;
+}
+
+void screen_on_shoot(void *userdata)
+{
+        struct screen *s = userdata;
+        struct screen_shot *shot = list_first(&s->shots, struct screen_shot, link);
+        if (!shot || s->ended || s->freed)
+                return;
+        /* One per turn: each may take some milliseconds. */
+        if (s->n_shots > 1)
+                loop_task_queue(&s->shoot);
+        shot_end(s, shot, take(s, shot));
+}
+
+/* The missing side keeps the aspect. */
+static void complete_size(const struct screen_region *from, unsigned *width, unsigned *height)
+{
+        if (*width == 0 && *height == 0) {
+                *width = from->width;
+                *height = from->height;
+        } else if (*height == 0)
+                *height = MAX((unsigned) ((uint64_t) *width * from->height / from->width), 1U);
+        else if (*width == 0)
+                *width = MAX((unsigned) ((uint64_t) *height * from->width / from->height), 1U);
+}
+
+int screen_capture(struct screen *s, const struct screen_region *region, unsigned width,
+                   unsigned height, screen_picture_fn fn, void *userdata)
+{
+        if (!s->ready || s->ended || s->freed)
+                return -ENOTCONN;
+        if (s->n_shots >= SCREEN_WAITERS_MAX)
+                return -EAGAIN;
+        struct screen_region from =
+                region ? *region : (struct screen_region){ 0, 0, s->rfb.width, s->rfb.height };
+        if (from.width == 0 || from.height == 0 || from.x > s->rfb.width ||
+            from.y > s->rfb.height || from.width > s->rfb.width - from.x ||
+            from.height > s->rfb.height - from.y)
+                return -ERANGE;
+        complete_size(&from, &width, &height);
+        if (width > SCREEN_SIDE_MAX || height > SCREEN_SIDE_MAX ||
+            (uint64_t) width * height > RFB_PIXELS_MAX)
+                return -ERANGE;
+        struct screen_shot *shot = xnew(struct screen_shot);
+        *shot = (struct screen_shot){
+                .region = from, .width = width, .height = height, .fn = fn, .userdata = userdata
+        };
+        s->n_shots++;
+        list_push_back(&s->shots, &shot->link);
+        loop_task_queue(&s->shoot);
+        return 0;
+}
+
+void screen_waits_end(struct screen *s, int r)
+{
+        struct screen_waiter *w;
+        struct screen_shot *shot;
+        while ((w = list_first(&s->waiters, struct screen_waiter, link)))
+                waiter_end(s, w, r);
+        while ((shot = list_first(&s->shots, struct screen_shot, link)))
+                shot_end(s, shot, r);
+}
+
+void screen_forget(struct screen *s, void *userdata)
+{
+        struct screen_waiter *w, *w_next;
+        struct screen_shot *shot, *shot_next;
+        list_foreach_safe (w, w_next, &s->waiters, link) {
+                if (w->userdata != userdata)
+                        continue;
+                s->n_waiters--;
+                list_remove(&w->link);
+                free(w);
+        }
+        list_foreach_safe (shot, shot_next, &s->shots, link) {
+                if (shot->userdata != userdata)
+                        continue;
+                s->n_shots--;
+                list_remove(&shot->link);
+                free(shot);
+        }
+}

@@ -1,0 +1,96 @@
+/* What the parts of the screen share: screen.c (link and frames), screen-input.c (actions),
+ * screen-picture.c (waits and captures). */
+#pragma once
+
+#include "common/base/list.h"
+#include "common/io/daemon.h"
+#include "png.h"
+#include "rfb.h"
+#include "screen.h"
+
+#define SCREEN_HELD_MAX 32
+
+enum step_kind { STEP_MOVE, STEP_BUTTON, STEP_KEY, STEP_PAUSE };
+struct step {
+        uint8_t kind;
+        bool down;
+        uint16_t x;     /* move */
+        uint32_t value; /* move: y; button: 1 to 7; key: keysym; pause: microseconds */
+};
+
+struct screen_action {
+        struct list link;
+        uint64_t number;
+        struct step *steps;
+        size_t n, room, next;
+        screen_done_fn fn;
+        void *userdata;
+};
+
+struct screen_waiter {
+        struct list link;
+        uint64_t after; /* the action that must be done first */
+        uint64_t quiet_usec, max_usec;
+        uint64_t started; /* 0 = still waiting for `after` */
+        screen_done_fn fn;
+        void *userdata;
+};
+
+struct screen_shot {
+        struct list link;
+        struct screen_region region;
+        unsigned width, height;
+        screen_picture_fn fn;
+        void *userdata;
+};
+
+struct screen {
+        struct screen_config config;
+        int fd;
+        sd_event_source *io;
+        struct rfb rfb;
+        struct loop_task work; /* goes on where the budget of a turn ended */
+        uint64_t seen_generation, changed_at;
+        bool ready, ended, freed;
+
+        struct list actions;
+        unsigned n_actions;
+        uint64_t last_number, done_number;
+        struct loop_timer pace;
+        bool paused; /* `pace` runs, or the server does not read */
+        unsigned x, y, buttons;
+        uint32_t held[SCREEN_HELD_MAX]; /* keys that are down */
+        unsigned n_held;
+
+        struct list waiters;
+        unsigned n_waiters;
+        struct loop_timer quiet;
+
+        struct list shots;
+        unsigned n_shots;
+        struct loop_task shoot;
+        struct png_writer *png;
+        uint32_t *scaled;
+        size_t scaled_room; /* pixels */
+        struct buf picture; /* the last capture, kept while nothing changes */
+        struct screen_shot pictured;
+        uint64_t pictured_generation;
+};
+
+/* screen.c */
+void screen_flush(
+        struct screen *s); /* sends what is queued; asks for EPOLLOUT when the socket is full */
+void screen_end(struct screen *s, const char *why);
+
+/* screen-input.c */
+void screen_play(
+        struct screen *s); /* plays steps until a pause or the end; calls no callbacks itself */
+void screen_actions_end(struct screen *s, int r);
+void screen_release_all(struct screen *s);
+void screen_on_pace(void *userdata);
+
+/* screen-picture.c */
+void screen_look_at_waiters(
+        void *userdata); /* ends those whose time has come, arms the timer for the rest */
+void screen_waits_end(struct screen *s, int r);
+void screen_on_shoot(void *userdata);
