@@ -70,7 +70,7 @@ static int append_va(struct buf *b, const char *fmt, va_list ap)
 {
         va_list again;
         va_copy(again, ap);
-        int n = vsnprintf(NULL, 0, fmt, ap);
+        int n = vsnprintf(NULL, 0, fmt, ap); /* NOLINT(clang-analyzer-valist.Uninitialized) */
         int r = n < 0 ? -EINVAL : buf_reserve(b, (size_t) n);
         if (r == 0) {
                 (void) vsnprintf(buf_tail(b), (size_t) n + 1, fmt, again);

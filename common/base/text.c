@@ -271,7 +271,7 @@ int base64_decode(const char *s, size_t n, void **ret, size_t *ret_len)
                 return -EINVAL;
         size_t pad = n == 0 ? 0 : (size_t) (s[n - 1] == '=') + (s[n - 1] == '=' && s[n - 2] == '=');
         size_t len = n / 4 * 3 - pad;
-        cleanup_free uint8_t *out = malloc(len + 1); /* n came from a peer: may fail */
+        cleanup_free uint8_t *out = try_malloc(len + 1);
         if (!out)
                 return -ENOMEM;
         uint32_t bits = 0;

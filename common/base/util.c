@@ -37,6 +37,11 @@ int fd_close(int fd)
         return -1;
 }
 
+void *try_malloc(size_t n)
+{
+        return malloc(n ? n : 1);
+}
+
 void *xmalloc(size_t n)
 {
         void *p = malloc(n ? n : 1);

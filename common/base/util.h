@@ -65,6 +65,7 @@ int fd_close(int fd); /* closes when >= 0, keeps errno, returns -1: `fd = fd_clo
 
 /* Small fixed allocations: die (abort with a line on stderr) when memory is gone. A size that came
  * from a peer must be checked against its limit first. */
+void *try_malloc(size_t n) mustuse; /* may give NULL: for sizes that follow from a peer's data */
 void *xmalloc(size_t n) mustuse;
 void *xcalloc(size_t n, size_t size) mustuse;
 void *xrealloc(void *p, size_t n, size_t size) mustuse; /* overflow-checked n * size */

@@ -16,14 +16,20 @@ struct watched {
 
 static void settle(struct httpc *h);
 
+static void unwatch(struct watched *w)
+{
+        list_remove(&w->link);
+        sd_event_source_disable_unref(w->source);
+        free(w);
+}
+
 static void client_destroy(struct httpc *h)
 {
         (void) curl_multi_cleanup(h->multi);
-        struct watched *w;
-        while ((w = list_first(&h->sockets, struct watched, link))) {
-                list_remove(&w->link);
-                sd_event_source_disable_unref(w->source);
-                free(w);
+        struct watched *w, *next;
+        list_foreach_safe(w, next, &h->sockets, link)
+        {
+                unwatch(w);
         }
         loop_timer_done(&h->timer);
         sd_event_unref(h->event);
@@ -62,13 +68,6 @@ static int on_io(sd_event_source *s, int fd, uint32_t revents, void *userdata)
                    (revents & (EPOLLERR | EPOLLHUP) ? CURL_CSELECT_ERR | CURL_CSELECT_IN : 0);
         act(w->client, fd, what);
         return 0;
-}
-
-static void unwatch(struct watched *w)
-{
-        list_remove(&w->link);
-        sd_event_source_disable_unref(w->source);
-        free(w);
 }
 
 static int on_socket(CURL *easy, curl_socket_t fd, int what, void *userdata, void *per_socket)

@@ -191,7 +191,7 @@ int pg_bytea(const PGresult *r, int row, int col, void **ret, size_t *ret_len)
         if (n < 2 || n % 2 != 0 || s[0] != '\\' || s[1] != 'x')
                 return -EBADMSG;
         size_t len = n / 2 - 1;
-        cleanup_free char *out = malloc(len + 1);
+        cleanup_free char *out = try_malloc(len + 1);
         if (!out)
                 return -ENOMEM;
         for (size_t i = 0; i < len; i++) {
