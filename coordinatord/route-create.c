@@ -191,10 +191,10 @@ int route_session_create(void *userdata, struct rpc_peer *p, struct rpc_request 
 {
         struct request *q = request_new(userdata, sizeof(struct create), p, req,
                                         &wire_session_create, msg, true);
-        struct create *cr = container_of(q, struct create, q);
 
         if (!q)
                 return 0;
+        struct create *cr = container_of(q, struct create, q);
         const struct session_create *m = q->msg;
         q->release = create_release;
         if (create_check(cr, m) < 0) {

@@ -95,10 +95,10 @@ int route_message_post(void *userdata, struct rpc_peer *p, struct rpc_request *r
 {
         struct request *q =
                 request_new(userdata, sizeof(struct post), p, req, &wire_message_post, msg, true);
-        struct post *po = container_of(q, struct post, q);
 
         if (!q)
                 return 0;
+        struct post *po = container_of(q, struct post, q);
         const struct message_post *m = q->msg;
         q->release = post_release;
         if (!route_tenant(q, m->tenant) ||
