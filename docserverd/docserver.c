@@ -175,6 +175,8 @@ static int open_store(struct docserver *d)
                                     : d->settings->database_passfile,
                 .application = "docserverd",
                 .connections = (unsigned) d->settings->database_connections,
+                .queue_timeout_usec =
+                        USEC_PER_SEC, /* the asker has been waiting at the gateway, too */
                 .on_state = on_database,
                 .userdata = d,
         };

@@ -52,7 +52,6 @@ static struct put *put_free(struct put *p)
         free(p);
         return NULL;
 }
-DEFINE_CLEANUP(struct put, put_free)
 
 static void put_end(struct put *p, int r, const char *json)
 {
