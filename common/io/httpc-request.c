@@ -193,6 +193,8 @@ static CURLcode set_options(struct httpc_request *r, const struct httpc_config *
         SET(CURLOPT_TCP_KEEPIDLE, 15L);
         SET(CURLOPT_TCP_KEEPINTVL, 5L);
         SET(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
+        if (!strempty(c->ca_file))
+                SET(CURLOPT_CAINFO, c->ca_file);
         SET(CURLOPT_CONNECTTIMEOUT_MS, (long) (connect / USEC_PER_MSEC));
         SET(CURLOPT_TIMEOUT_MS, (long) (c->total_usec / USEC_PER_MSEC));
         SET(CURLOPT_HEADERFUNCTION, on_header);

@@ -21,6 +21,7 @@ struct httpc_config {
         uint64_t stall_usec;           /* no byte moved for this long: -ETIMEDOUT; 0 = 60 s */
         uint64_t total_usec;           /* 0 = none */
         size_t body_max;               /* of the answer; beyond it -EMSGSIZE; 0 = 64 MiB */
+        const char *ca_file;           /* PEM of the authorities to trust; NULL = the system's */
         /* All may be NULL. on_head comes first, with the HTTP status (>= 200), then one on_header for each
          * header, then on_data with bytes as they arrive. */
         void (*on_head)(void *userdata, long status);
