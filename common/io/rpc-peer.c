@@ -288,7 +288,7 @@ void rpc_peer_tick(void *userdata)
                 struct rpc_peer *p;
                 list_foreach (p, &l->peers, link)
                         p->heard = now;
-                if (l->server)
+                if (!l->is_server)
                         l->server->heard = now;
         }
         if (l->is_server)

@@ -46,6 +46,8 @@ struct rpc_config {
         size_t calls_max;      /* pending calls; 0 = 10000 */
 };
 
+/* A server replaces a stale socket file only: -EADDRINUSE while somebody listens, which a server of this very
+ * process does for some milliseconds after its rpc_link_free; -EEXIST when the file is no socket. */
 int rpc_server_new(const struct rpc_config *c, struct rpc_link **ret) mustuse;
 int rpc_client_new(const struct rpc_config *c, struct rpc_link **ret) mustuse;
 struct rpc_link *rpc_link_free(struct rpc_link *l); /* pending calls end with -ECANCELED */
