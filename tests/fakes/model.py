@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """FAKE of the outside world: an Anthropic Messages API that plays the script it finds in the user's message.
 
-The newest user text that starts with "SCRIPT:" holds a JSON list of turns; the turn played is the number of
+The newest thing the user said, when it starts with "SCRIPT:", holds a JSON list of turns; the turn played is the number of
 assistant messages after it. A turn is {"text"?, "thinking"?, "tools"?: [[name, input], ...], "delay"?: seconds
 before the first byte, "gap"?: seconds between chunks, "status"?: HTTP error, "headers"?: {}, "times"?: how often
 the error is given before the turn is played, "cut"?: chunks after which the connection is closed, "stall"?: true}.
@@ -16,21 +16,25 @@ import threading
 import time
 
 
-def user_text(message):
+def last_text(message):
+    """The newest thing a person said in a user message; None when it holds only tool results."""
     content = message.get("content")
     if isinstance(content, str):
         return content
-    return " ".join(b.get("text", "") for b in content or [] if b.get("type") == "text")
+    texts = [b["text"] for b in content or [] if b.get("type") == "text"]
+    return texts[-1] if texts else None
 
 
 def find_turn(messages):
     for at in range(len(messages) - 1, -1, -1):
-        if messages[at]["role"] == "user":
-            text = user_text(messages[at])
-            if "SCRIPT:" in text:
-                turns, _ = json.JSONDecoder().raw_decode(text.split("SCRIPT:", 1)[1].lstrip())
-                number = sum(1 for m in messages[at + 1:] if m["role"] == "assistant")
-                return number, (turns[number] if number < len(turns) else {"text": "done"}), text
+        text = last_text(messages[at]) if messages[at]["role"] == "user" else None
+        if text is None:
+            continue
+        if "SCRIPT:" not in text:
+            break
+        turns, _ = json.JSONDecoder().raw_decode(text.rsplit("SCRIPT:", 1)[1].lstrip())
+        number = sum(1 for m in messages[at + 1:] if m["role"] == "assistant")
+        return number, (turns[number] if number < len(turns) else {"text": "done"}), text
     return 0, {"text": "ok"}, ""
 
 

@@ -107,7 +107,7 @@ def test_stop_is_at_once(own_berth, turns, running):
     berth.call("POST", f"/sessions/{session}/stop", 409)
     berth.call("POST", "/sessions/00000000-0000-7000-8000-000000000000/stop", 404)
     # A stopped session runs again when it is spoken to.
-    berth.call("POST", f"/sessions/{session}/messages", 202, json={"content": "hello"})
+    berth.call("POST", f"/sessions/{session}/messages", 202, json={"content": 'SCRIPT: [{"text": "hello"}]'})
     berth.wait_status(session, "idle")
 
 
