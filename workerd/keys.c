@@ -160,8 +160,12 @@ static int normalize(struct key_combo *k)
                 return 0;
         if (k->n == KEYS_COMBO_MAX)
                 return -EINVAL;
-        memmove(k->keysym + 1, k->keysym, k->n * sizeof(k->keysym[0]));
-        k->keysym[0] = XKB_KEY_Shift_L;
+        /* After the other modifiers, before the first key. */
+        unsigned at = 0;
+        while (at < k->n && is_modifier(k->keysym[at]))
+                at++;
+        memmove(k->keysym + at + 1, k->keysym + at, (k->n - at) * sizeof(k->keysym[0]));
+        k->keysym[at] = XKB_KEY_Shift_L;
         k->n++;
         return 0;
 }

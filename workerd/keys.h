@@ -31,4 +31,6 @@ int keys_of_char(uint32_t codepoint, struct key_char *ret) mustuse;
 /* Next code point of valid UTF-8 at *at (advanced), 0 at the end. */
 uint32_t keys_next_char(const char **at, const char *end);
 
-#define KEYS_SHIFT 0xffe1U /* XK_Shift_L */
+#define KEYS_SHIFT 0xffe1U  /* XK_Shift_L */
+#define KEYS_INSERT 0xff63U /* XK_Insert */
+#define KEYS_RETURN 0xff0dU /* XK_Return */

@@ -14,7 +14,10 @@
 #define TYPE_PAUSE (2 * USEC_PER_MSEC)
 /* A character without a key gets one when it is first used; programs must read the new layout
  * meanwhile. */
-#define NEW_KEY_PAUSE (16 * USEC_PER_MSEC)
+#define NEW_KEY_PAUSE (30 * USEC_PER_MSEC)
+/* A paste is over when the screen has been quiet for a while. */
+#define SETTLE_QUIET (80 * USEC_PER_MSEC)
+#define SETTLE_MAX (1000 * USEC_PER_MSEC)
 
 static void add(struct screen_action *a, enum step_kind kind, bool down, unsigned x, uint32_t value)
 {
@@ -46,6 +49,7 @@ static void add_click(struct screen_action *a, unsigned button)
 
 static void action_free(struct screen_action *a)
 {
+        buf_done(&a->text);
         free(a->steps);
         free(a);
 }
@@ -75,7 +79,7 @@ static int queue(struct screen *s, struct screen_action *a, screen_done_fn fn, v
         s->n_actions++;
         list_push_back(&s->actions, &a->link);
         /* The first step is taken from the loop: no callback from inside the caller. */
-        if (!s->paused && !loop_timer_armed(&s->pace))
+        if (!s->paused && !s->pasting && !loop_timer_armed(&s->pace))
                 loop_timer_arm(&s->pace, 0);
         return 0;
 }
@@ -192,6 +196,72 @@ static void add_char(struct screen_action *a, const struct key_char *k)
                 add(a, STEP_KEY, false, 0, KEYS_SHIFT);
 }
 
+static bool is_assigned(const struct screen *s, uint32_t keysym)
+{
+        for (unsigned i = 0; i < s->n_assigned; i++)
+                if (s->assigned[i] == keysym)
+                        return true;
+        return false;
+}
+
+/* Whether every character of the line is on a key or can get one; remembers those that will. */
+static bool line_has_keys(struct screen *s, const char *line, const char *end)
+{
+        uint32_t fresh[SCREEN_SPARE_KEYS];
+        unsigned n = s->n_assigned;
+        memcpy(fresh, s->assigned, sizeof(fresh));
+        const char *at = line;
+        for (uint32_t c; (c = keys_next_char(&at, end)) != 0;) {
+                struct key_char k;
+                bool found = keys_of_char(c, &k) < 0 || k.known;
+                for (unsigned i = 0; i < n && !found; i++)
+                        found = fresh[i] == k.keysym;
+                if (found)
+                        continue;
+                if (n == SCREEN_SPARE_KEYS)
+                        return !s->config.paste;
+                fresh[n++] = k.keysym;
+        }
+        return true;
+}
+
+static int type_line(struct screen *s, struct screen_action *a, const char *at, const char *end,
+                     unsigned *burst)
+{
+        struct key_char k;
+        for (uint32_t c; (c = keys_next_char(&at, end)) != 0;) {
+                if (keys_of_char(c, &k) < 0)
+                        return -EINVAL;
+                bool fresh = !k.known && !is_assigned(s, k.keysym);
+                if (fresh)
+                        add_pause(a, NEW_KEY_PAUSE);
+                if (fresh && s->n_assigned < SCREEN_SPARE_KEYS)
+                        s->assigned[s->n_assigned++] = k.keysym;
+                add_char(a, &k);
+                if (fresh)
+                        add_pause(a, NEW_KEY_PAUSE);
+                else if (++*burst % TYPE_BURST == 0)
+                        add_pause(a, TYPE_PAUSE);
+        }
+        return 0;
+}
+
+static int paste_line(struct screen_action *a, const char *line, const char *end)
+{
+        const char *at = line;
+        struct key_char k;
+        for (uint32_t c; (c = keys_next_char(&at, end)) != 0;)
+                if (c != '\t' && (c < ' ' || keys_of_char(c, &k) < 0))
+                        return -EINVAL;
+        struct key_combo insert = { .keysym = { KEYS_SHIFT, KEYS_INSERT }, .n = 2 };
+        buf_put(&a->text, line, (size_t) (end - line));
+        add(a, STEP_PASTE, false, 0, (uint32_t) (end - line));
+        add_combo(a, &insert, true);
+        add_combo(a, &insert, false);
+        add(a, STEP_SETTLE, false, 0, 0);
+        return 0;
+}
+
 int screen_type(struct screen *s, uint64_t epoch, const char *text, size_t n, screen_done_fn fn,
                 void *userdata)
 {
@@ -202,21 +272,20 @@ int screen_type(struct screen *s, uint64_t epoch, const char *text, size_t n, sc
         if (r < 0)
                 return r;
         unsigned burst = 0;
-        uint32_t previous = 0;
-        const char *at = text;
-        for (uint32_t c; (c = keys_next_char(&at, text + n)) != 0; previous = c) {
-                struct key_char k;
-                if (c == '\n' && previous == '\r')
-                        continue;
-                if (keys_of_char(c, &k) < 0) {
-                        action_free(a);
-                        return -EINVAL;
-                }
-                add_char(a, &k);
-                if (!k.known)
-                        add_pause(a, NEW_KEY_PAUSE);
-                else if (++burst % TYPE_BURST == 0)
-                        add_pause(a, TYPE_PAUSE);
+        const struct key_char enter = { .keysym = KEYS_RETURN };
+        for (const char *at = text, *end = text + n; at < end && r == 0;) {
+                const char *newline = memchr(at, '\n', (size_t) (end - at));
+                const char *stop = newline ? newline : end;
+                const char *line_end = newline && stop > at && stop[-1] == '\r' ? stop - 1 : stop;
+                r = line_has_keys(s, at, line_end) ? type_line(s, a, at, line_end, &burst)
+                                                   : paste_line(a, at, line_end);
+                if (newline)
+                        add_char(a, &enter);
+                at = newline ? newline + 1 : end;
+        }
+        if (r < 0) {
+                action_free(a);
+                return r;
         }
         return queue(s, a, fn, userdata);
 }
@@ -324,39 +393,78 @@ static void action_end(struct screen *s, struct screen_action *a, int r)
         action_free(a);
 }
 
-/* Plays the first action up to its next pause. True when it is at its end and all of it was sent.
- */
-static bool play_one(struct screen *s, struct screen_action *a)
+static void on_pasted(void *userdata, int r)
+{
+        struct screen *s = userdata;
+        struct screen_action *a = list_first(&s->actions, struct screen_action, link);
+        s->pasting = false;
+        if (s->ended || s->freed)
+                return;
+        /* After a cancel the first action is another one, at its own beginning. */
+        bool ours = a && a->next > 0 && a->steps[a->next - 1].kind == STEP_PASTE;
+        if (r < 0 && ours)
+                action_end(s, a, r);
+        if (!s->freed)
+                screen_play(s);
+}
+
+/* What holds the player up after a step. -EAGAIN: it must wait. */
+static int hold_up(struct screen *s, struct screen_action *a, const struct step *step)
+{
+        int r;
+        switch (step->kind) {
+        case STEP_PAUSE:
+                loop_timer_arm(&s->pace, step->value);
+                return -EAGAIN;
+        case STEP_SETTLE:
+                s->settle_started = now_monotonic();
+                loop_timer_arm(&s->pace, SETTLE_QUIET);
+                return -EAGAIN;
+        case STEP_PASTE:
+                r = s->config.paste(s->config.userdata, a->text.data + a->pasted, step->value,
+                                    on_pasted, s);
+                a->pasted += step->value;
+                s->pasting = r == 0;
+                return r < 0 ? r : -EAGAIN;
+        default:
+                return 0;
+        }
+}
+
+/* Plays the first action up to where it must wait: -EAGAIN. 0 when it is at its end and all was
+ * sent. */
+static int play_one(struct screen *s, struct screen_action *a)
 {
         while (a->next < a->n) {
                 const struct step *step = &a->steps[a->next];
                 if (take_step(s, step) < 0) {
                         s->paused = true; /* until the socket takes more: on_io plays on */
-                        return false;
+                        return -EAGAIN;
                 }
                 a->next++;
-                if (step->kind == STEP_PAUSE) {
-                        screen_flush(s);
-                        loop_timer_arm(&s->pace, step->value);
-                        return false;
-                }
+                if (step->kind < STEP_PAUSE)
+                        continue;
+                screen_flush(s);
+                int r = hold_up(s, a, step);
+                if (r < 0)
+                        return r;
         }
         screen_flush(s);
         s->paused = buf_pending(&s->rfb.out) > 0;
-        return !s->paused;
+        return s->paused ? -EAGAIN : 0;
 }
 
 void screen_play(struct screen *s)
 {
-        if (loop_timer_armed(&s->pace))
+        if (loop_timer_armed(&s->pace) || s->pasting)
                 return;
         s->paused = false;
-        while (!s->ended && !s->freed && !s->paused && !loop_timer_armed(&s->pace)) {
+        while (!s->ended && !s->freed) {
                 struct screen_action *a = list_first(&s->actions, struct screen_action, link);
-                if (!a)
+                int r = a ? play_one(s, a) : -EAGAIN;
+                if (r == -EAGAIN)
                         break;
-                if (play_one(s, a))
-                        action_end(s, a, 0);
+                action_end(s, a, r);
         }
         if (!s->freed)
                 screen_look_at_waiters(s);
@@ -364,7 +472,17 @@ void screen_play(struct screen *s)
 
 void screen_on_pace(void *userdata)
 {
-        screen_play(userdata);
+        struct screen *s = userdata;
+        uint64_t now = now_monotonic();
+        if (s->settle_started) {
+                uint64_t quiet = MAX(s->changed_at, s->settle_started) + SETTLE_QUIET;
+                if (now < quiet && now < s->settle_started + SETTLE_MAX) {
+                        loop_timer_arm(&s->pace, quiet - now);
+                        return;
+                }
+                s->settle_started = 0;
+        }
+        screen_play(s);
 }
 
 void screen_actions_end(struct screen *s, int r)
@@ -390,6 +508,7 @@ void screen_cancel(struct screen *s)
 {
         loop_timer_disarm(&s->pace);
         s->paused = false;
+        s->settle_started = 0;
         screen_release_all(s);
         screen_actions_end(s, -ECANCELED);
         if (!s->freed)

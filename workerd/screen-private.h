@@ -9,13 +9,16 @@
 #include "screen.h"
 
 #define SCREEN_HELD_MAX 32
+#define SCREEN_SPARE_KEYS                                                                          \
+        12 /* Xvnc has some twenty keys without a symbol, and never takes one back */
 
-enum step_kind { STEP_MOVE, STEP_BUTTON, STEP_KEY, STEP_PAUSE };
+enum step_kind { STEP_MOVE, STEP_BUTTON, STEP_KEY, STEP_PAUSE, STEP_PASTE, STEP_SETTLE };
 struct step {
         uint8_t kind;
         bool down;
-        uint16_t x;     /* move */
-        uint32_t value; /* move: y; button: 1 to 7; key: keysym; pause: microseconds */
+        uint16_t x; /* move */
+        uint32_t
+                value; /* move: y; button: 1 to 7; key: keysym; pause: microseconds; paste: bytes */
 };
 
 struct screen_action {
@@ -23,6 +26,8 @@ struct screen_action {
         uint64_t number;
         struct step *steps;
         size_t n, room, next;
+        struct buf text; /* what is pasted, piece after piece */
+        size_t pasted;   /* bytes of it that were */
         screen_done_fn fn;
         void *userdata;
 };
@@ -57,7 +62,11 @@ struct screen {
         unsigned n_actions;
         uint64_t last_number, done_number;
         struct loop_timer pace;
-        bool paused; /* `pace` runs, or the server does not read */
+        bool paused;             /* the server does not read */
+        bool pasting;            /* the selections are being set */
+        uint64_t settle_started; /* after a paste: until the screen is quiet; 0 = not */
+        uint32_t assigned[SCREEN_SPARE_KEYS]; /* characters the server has given a key */
+        unsigned n_assigned;
         unsigned x, y, buttons;
         uint32_t held[SCREEN_HELD_MAX]; /* keys that are down */
         unsigned n_held;

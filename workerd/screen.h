@@ -19,6 +19,7 @@
 #define SCREEN_SIDE_MAX 8192         /* pixels */
 
 struct screen;
+typedef void (*screen_done_fn)(void *userdata, int r);
 
 struct screen_config {
         sd_event *event;
@@ -27,6 +28,11 @@ struct screen_config {
                 *epoch; /* read at each action; outlives the screen. NULL = actions need epoch 0 */
         void (*on_ready)(void *userdata); /* the first whole frame is there; may be NULL */
         void (*on_end)(void *userdata, const char *why); /* may free the screen */
+        /* Puts text into the display's selections (primary and clipboard), then calls fn from the
+         * loop, once. The server has room for few characters that are on no key: the rest is
+         * pasted. NULL = not done. */
+        int (*paste)(void *userdata, const char *text, size_t n, screen_done_fn fn,
+                     void *fn_userdata);
         void *userdata;
 };
 int screen_new(const struct screen_config *c, struct screen **ret) mustuse;
@@ -50,8 +56,6 @@ struct screen_point {
         unsigned x, y;
 };
 
-typedef void (*screen_done_fn)(void *userdata, int r);
-
 int screen_move(struct screen *s, uint64_t epoch, struct screen_point to, screen_done_fn fn,
                 void *userdata) mustuse;
 /* at NULL = where the pointer is. count 1 to 3. modifiers NULL or "ctrl+shift", held meanwhile. */
@@ -68,7 +72,8 @@ int screen_drag(struct screen *s, uint64_t epoch, struct screen_point from, stru
 int screen_scroll(struct screen *s, uint64_t epoch, enum screen_scroll direction, unsigned amount,
                   const struct screen_point *at, const char *modifiers, screen_done_fn fn,
                   void *userdata) mustuse;
-/* UTF-8; newline is Return, tab is Tab; other control characters are -EINVAL. */
+/* UTF-8; newline is Return, tab is Tab; other control characters are -EINVAL. Lines with more
+ * characters of other scripts than the server has spare keys for are pasted with Shift+Insert. */
 int screen_type(struct screen *s, uint64_t epoch, const char *text, size_t n, screen_done_fn fn,
                 void *userdata) mustuse;
 /* xdotool-style names joined by '+': "ctrl+shift+t", "Return", "a"; several combinations separated

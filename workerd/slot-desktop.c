@@ -172,6 +172,49 @@ static int start_server(struct slot *s)
         return guest_spawn(s->guest, s->epoch, &c, &s->desktop.server);
 }
 
+static void on_paste_exit(void *userdata, const struct guest_status *status)
+{
+        struct slot *s = userdata;
+        screen_done_fn fn = s->desktop.pasted;
+        s->desktop.pasted = NULL;
+        if (fn)
+                fn(s->desktop.pasted_userdata, status->code == 0 ? 0 : -EIO);
+}
+
+/* Both selections: terminals paste the primary one with Shift+Insert, everything else the
+ * clipboard. */
+static int paste(void *userdata, const char *text, size_t n, screen_done_fn fn, void *fn_userdata)
+{
+        static const char *const argv[] = {
+                "sh",
+                "-c",
+                "f=$(mktemp) && cat >$f && xclip -selection primary -i $f && xclip -selection "
+                "clipboard -i $f; "
+                "r=$?; rm -f $f; exit $r",
+                NULL,
+        };
+        struct slot *s = userdata;
+        struct guest_command *command;
+        struct guest_command_config c = { .argv = argv,
+                                          .stdin_pipe = true,
+                                          .quiet = true,
+                                          .on_exit = on_paste_exit,
+                                          .userdata = s };
+        if (n > GUEST_INPUT_WINDOW || s->desktop.pasted)
+                return -EMSGSIZE;
+        int r = guest_spawn(s->guest, s->epoch, &c, &command);
+        if (r < 0)
+                return r;
+        s->desktop.pasted = fn;
+        s->desktop.pasted_userdata = fn_userdata;
+        r = guest_command_input(command, s->epoch, text, n, true);
+        if (r < 0) {
+                s->desktop.pasted = NULL;
+                guest_command_forget(command);
+        }
+        return r;
+}
+
 static void guest_up(struct slot *s)
 {
         int fd = -1;
@@ -182,6 +225,7 @@ static void guest_up(struct slot *s)
                                    .epoch = &s->epoch,
                                    .on_ready = on_screen_ready,
                                    .on_end = on_screen_end,
+                                   .paste = paste,
                                    .userdata = s };
         if (r == 0)
                 r = screen_new(&c, &s->desktop.screen);

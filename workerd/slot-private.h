@@ -32,7 +32,9 @@ struct slot_desktop {
         struct guest_command *server, *session; /* X server; window manager and panel */
         unsigned restarts;                      /* of the session */
         bool session_up;
-        struct buf log; /* last words of the server */
+        struct buf log;        /* last words of the server */
+        screen_done_fn pasted; /* a paste is on its way */
+        void *pasted_userdata;
 };
 
 struct slot {
