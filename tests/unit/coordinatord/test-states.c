@@ -1,0 +1,147 @@
+/* Every pair of states of sessions and workers: what the tables allow is what is written down here.
+ */
+#include "unit.h"
+
+#include "coordinatord/session.h"
+#include "coordinatord/worker.h"
+
+/* Rows: from; columns: to. Q S R I W P F T X = queued starting running idle waiting paused finished
+ * stopped failed. */
+static const char *const session_expected[SESSION_STATE_MAX] = {
+        [SESSION_STATE_QUEUED] = ".S...P.TX",   [SESSION_STATE_STARTING] = "Q.RIWPFTX",
+        [SESSION_STATE_RUNNING] = "Q..IWPFTX",  [SESSION_STATE_IDLE] = "Q.R.WPFTX",
+        [SESSION_STATE_WAITING] = "Q.RI.PFTX",  [SESSION_STATE_PAUSED] = "Q.RI..FTX",
+        [SESSION_STATE_FINISHED] = "Q.R......", [SESSION_STATE_STOPPED] = "Q.R......",
+        [SESSION_STATE_FAILED] = "Q.R......",
+};
+
+static void sessions_all_pairs(void **state)
+{
+        for (int from = 0; from < SESSION_STATE_MAX; from++)
+                for (int to = 0; to < SESSION_STATE_MAX; to++) {
+                        int expected = session_expected[from][to] != '.' ? 0 : -EPERM;
+                        assert_int_equal(state_check(&session_states, from, to), expected);
+                }
+        assert_int_equal(state_check(&session_states, SESSION_STATE_MAX, 0), -EINVAL);
+        assert_int_equal(state_check(&session_states, 0, SESSION_STATE_MAX), -EINVAL);
+}
+
+/* O F R H L = offline free reserved holding releasing. */
+static const char *const worker_expected[WORKER_STATE_MAX] = {
+        [WORKER_OFFLINE] = ".F.HL", [WORKER_FREE] = "O.R.L",      [WORKER_RESERVED] = "OF.HL",
+        [WORKER_HOLDING] = "OF..L", [WORKER_RELEASING] = "OF.H.",
+};
+
+static void workers_all_pairs(void **state)
+{
+        for (int from = 0; from < WORKER_STATE_MAX; from++)
+                for (int to = 0; to < WORKER_STATE_MAX; to++) {
+                        int expected = worker_expected[from][to] != '.' ? 0 : -EPERM;
+                        assert_int_equal(state_check(&worker_states, from, to), expected);
+                }
+}
+
+static void every_state_has_its_name(void **state)
+{
+        for (int i = 0; i < SESSION_STATE_MAX; i++)
+                assert_string_not_equal(session_states.name(i), "?");
+        for (int i = 0; i < WORKER_STATE_MAX; i++)
+                assert_string_not_equal(worker_states.name(i), "?");
+        assert_string_equal(worker_state_name(WORKER_STATE_MAX), "?");
+}
+
+static void ended_states_only_begin_again(void **state)
+{
+        for (int s = 0; s < SESSION_STATE_MAX; s++) {
+                struct session session = { .state = (enum session_state) s };
+                bool end = s == SESSION_STATE_FINISHED || s == SESSION_STATE_STOPPED ||
+                           s == SESSION_STATE_FAILED;
+                assert_int_equal(session_ended(&session), end);
+        }
+}
+
+static void ids(void **state)
+{
+        static const char *const good[] = { "a", "my.agent-1", "A_b", "0" };
+        static const char *const bad[] = {
+                "", ".", ".a", "a b", "a/b", "a\"", "a\x1f", "ü", "a\n"
+        };
+        char longest[66];
+
+        for (size_t i = 0; i < ARRAY_LEN(good); i++)
+                assert_true(session_id_valid(good[i]));
+        for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+                assert_false(session_id_valid(bad[i]));
+        memset(longest, 'x', sizeof(longest));
+        longest[65] = 0;
+        assert_false(session_id_valid(longest));
+        longest[64] = 0;
+        assert_true(session_id_valid(longest));
+}
+
+static void queue_is_ordered_and_table_forgets(void **state)
+{
+        struct sessions t;
+        struct session *s[50];
+        uint64_t before = 0;
+        struct session *it;
+
+        sessions_init(&t);
+        for (unsigned i = 0; i < ARRAY_LEN(s); i++) {
+                char id[16];
+                snprintf(id, sizeof(id), "s%u", i);
+                s[i] = sessions_get(&t, id);
+                s[i]->exists = true;
+                s[i]->queued_us = (i * 7919) % 101;
+                session_place(s[i]);
+        }
+        assert_int_equal(t.n_queued, ARRAY_LEN(s));
+        list_foreach (it, &t.queue, queue_link) {
+                assert_true(it->queued_us >= before);
+                before = it->queued_us;
+        }
+        for (unsigned i = 0; i < ARRAY_LEN(s); i++)
+                (void) session_unref(s[i]);
+        assert_int_equal(map_count(t.by_id), ARRAY_LEN(s)); /* queued: it stays */
+        for (unsigned i = 0; i < ARRAY_LEN(s); i++) {
+                session_ref(s[i])->state = SESSION_STATE_IDLE;
+                session_place(s[i]);
+                (void) session_unref(s[i]);
+        }
+        assert_int_equal(t.n_queued, 0);
+        assert_int_equal(map_count(t.by_id), 0);
+        sessions_done(&t);
+}
+
+static void recent_appends_are_a_ring(void **state)
+{
+        struct sessions t;
+        char idem[16];
+
+        sessions_init(&t);
+        struct session *s = sessions_get(&t, "s");
+        for (unsigned i = 0; i < 3 * SESSION_RECENT; i++) {
+                snprintf(idem, sizeof(idem), "i%u", i);
+                session_remember(s, idem, i, i + 1);
+                assert_int_equal(session_recent(s, idem)->last_seq, i + 1);
+        }
+        assert_null(session_recent(s, "i0"));
+        snprintf(idem, sizeof(idem), "i%u", 2U * SESSION_RECENT);
+        assert_int_equal(session_recent(s, idem)->first_seq, 2 * SESSION_RECENT);
+        (void) session_unref(s);
+        sessions_done(&t);
+}
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(sessions_all_pairs),
+                cmocka_unit_test(workers_all_pairs),
+                cmocka_unit_test(every_state_has_its_name),
+                cmocka_unit_test(ended_states_only_begin_again),
+                cmocka_unit_test(ids),
+                cmocka_unit_test(queue_is_ordered_and_table_forgets),
+                cmocka_unit_test(recent_appends_are_a_ring),
+        };
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
