@@ -34,7 +34,8 @@ def wait_until(check, seconds=10, what="condition"):
 class Cluster:
     """A PostgreSQL of our own on a Unix socket; the folder goes with it."""
 
-    def __init__(self):
+    def __init__(self, fsync=False):
+        self.fsync = fsync
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="berth-c-", dir=os.environ.get("BERTH_TEST_TMP", "/tmp")))
         self.folder.chmod(0o755)
         self.bin = pathlib.Path(sorted(glob.glob("/usr/lib/postgresql/*/bin"))[-1])
@@ -60,7 +61,7 @@ class Cluster:
         log = open(self.folder / "pg.log", "ab")
         self.process = subprocess.Popen(
             [str(self.bin / "postgres"), "-D", str(self.folder / "pg/data"), "-k", str(self.folder / "pg"), "-c", "listen_addresses=",
-             "-c", "fsync=off", "-c", "max_connections=40", "-c", "shared_buffers=32MB"],
+             "-c", f"fsync={'on' if self.fsync else 'off'}", "-c", "max_connections=40", "-c", "shared_buffers=32MB"],
             stdout=log, stderr=log, cwd="/", **self.as_user())
         log.close()
         wait_until(self.answers, 30, "PostgreSQL up")
