@@ -4,13 +4,15 @@
 #include "log.h"
 #include "zsock.h"
 
-#define QUEUE_MAX 10000 /* messages per subscriber and direction */
+#define QUEUE_MAX 4096 /* messages per subscriber and direction */
 #define BATCH 256
 
 struct bus {
         struct zsock z;
         sd_event *event;
         struct buf out;
+        struct zsock_budget
+                *budget; /* of all subscribers: one that hangs costs the others large frames */
         struct wire_arena *arena;
         const struct wire_msg **types;
         size_t n_types;
@@ -22,6 +24,7 @@ struct bus {
 static void destroy(struct bus *b)
 {
         zsock_close(&b->z);
+        zsock_budget_unref(b->budget);
         buf_done(&b->out);
         wire_arena_free(b->arena);
         free(b->types);
@@ -80,6 +83,7 @@ int bus_publisher_new(sd_event *e, void *zmq, const char *endpoint, int mode, st
 {
         CLEANUP(bus_freep) struct bus *b = xnew(struct bus);
         b->event = sd_event_ref(e);
+        b->budget = zsock_budget_new();
         int r = zsock_open(&b->z, zmq, ZMQ_PUB, QUEUE_MAX, WIRE_FRAME_MAX);
         if (r == 0)
                 r = zsock_bind(&b->z, endpoint, mode ? mode : 0600);
@@ -125,5 +129,5 @@ int bus_publish(struct bus *b, const struct wire_msg *type, const void *msg)
         static const uint8_t no_correlation[WIRE_CORRELATION];
         buf_clear(&b->out);
         int r = wire_pack(&b->out, type, msg, 0, no_correlation);
-        return r < 0 ? r : zsock_send(&b->z, (struct span){ NULL, 0 }, &b->out);
+        return r < 0 ? r : zsock_send(&b->z, (struct span){ NULL, 0 }, &b->out, b->budget);
 }

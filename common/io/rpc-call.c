@@ -7,8 +7,9 @@
 
 static const uint8_t no_correlation[WIRE_CORRELATION];
 
-int rpc_transmit(struct rpc_link *l, struct span id, const struct wire_msg *type, const void *msg,
-                 uint8_t flags, const uint8_t *correlation)
+int rpc_transmit(struct rpc_link *l, struct span id, struct zsock_budget *g,
+                 const struct wire_msg *type, const void *msg, uint8_t flags,
+                 const uint8_t *correlation)
 {
         buf_clear(&l->out);
         int r = wire_pack(&l->out, type, msg, flags, correlation ? correlation : no_correlation);
@@ -17,13 +18,13 @@ int rpc_transmit(struct rpc_link *l, struct span id, const struct wire_msg *type
                 return log_errno(LOG_DEBUG, r, "cannot pack %s, field %s", type->body.name,
                                  field ? field : "?");
         }
-        return zsock_send(&l->z, id, &l->out);
+        return zsock_send(&l->z, id, &l->out, g);
 }
 
 int rpc_peer_transmit(struct rpc_peer *p, const struct wire_msg *type, const void *msg,
                       uint8_t flags, const uint8_t *correlation)
 {
-        int r = rpc_transmit(p->l, (struct span){ p->id, p->id_len }, type, msg, flags,
+        int r = rpc_transmit(p->l, (struct span){ p->id, p->id_len }, p->budget, type, msg, flags,
                              correlation);
         if (r != -EHOSTUNREACH)
                 return r;
@@ -42,7 +43,9 @@ int rpc_send(struct rpc_peer *p, const struct wire_msg *type, const void *msg)
 {
         assert(!type->reply);
         int r = usable(p);
-        return r < 0 ? r : rpc_peer_transmit(p, type, msg, 0, NULL);
+        if (r == 0)
+                r = rpc_peer_transmit(p, type, msg, 0, NULL);
+        return r == -ENOBUFS ? -EAGAIN : r;
 }
 
 int rpc_call(struct rpc_peer *p, const struct wire_msg *type, const void *msg,
@@ -60,7 +63,7 @@ int rpc_call(struct rpc_peer *p, const struct wire_msg *type, const void *msg,
         r = rpc_peer_transmit(p, type, msg, WIRE_REQUEST, correlation);
         if (r < 0)
                 (void) calls_take(p->l->calls, correlation, &c);
-        return r;
+        return r == -ENOBUFS ? -EAGAIN : r;
 }
 
 void rpc_cancel(struct rpc_link *l, void *userdata)
@@ -107,6 +110,20 @@ static void request_free(struct rpc_request *req)
         free(req);
 }
 
+/* The answer breaks a limit, which is our own mistake, or too many large ones are on their way:
+ * whoever asked must not wait for nothing. */
+static int reply_unsendable(struct rpc_request *req, int r)
+{
+        struct error_reply e = {
+                .code = r == -EMSGSIZE  ? ERROR_CODE_TOO_LARGE
+                        : r == -ENOBUFS ? ERROR_CODE_UNAVAILABLE
+                                        : ERROR_CODE_INTERNAL,
+                .message = r == -ENOBUFS ? "too many large answers are on their way; ask again"
+                                         : "the answer could not be sent: it breaks a limit",
+        };
+        return rpc_peer_transmit(req->peer, &wire_error_reply, &e, WIRE_REPLY, req->correlation);
+}
+
 static int request_end(struct rpc_request *req, const struct wire_msg *type, const void *msg)
 {
         struct rpc_peer *p = req->peer;
@@ -116,14 +133,8 @@ static int request_end(struct rpc_request *req, const struct wire_msg *type, con
         if (p && !p->lost)
                 r = rpc_peer_transmit(p, type, msg, WIRE_REPLY, req->correlation);
         sent = r;
-        if (r == -EMSGSIZE || r == -EINVAL || r == -EILSEQ) {
-                /* Our own mistake; the caller must not wait for nothing. */
-                struct error_reply e = {
-                        .code = r == -EMSGSIZE ? ERROR_CODE_TOO_LARGE : ERROR_CODE_INTERNAL,
-                        .message = "the answer could not be sent: it breaks a limit",
-                };
-                sent = rpc_peer_transmit(p, &wire_error_reply, &e, WIRE_REPLY, req->correlation);
-        }
+        if (r == -EMSGSIZE || r == -EINVAL || r == -EILSEQ || r == -ENOBUFS)
+                sent = reply_unsendable(req, r);
         if (sent == -EAGAIN) {
                 /* It asks and does not read the answers. */
                 p->lost = true;

@@ -184,7 +184,7 @@ static void destroy(void *p)
         wire_arena_free(l->arena);
         buf_done(&l->out);
         map_free(l->by_id);
-        free(l->server);
+        rpc_peer_free(l->server);
         free(l->endpoint);
         sd_event_unref(l->event);
         free(l);

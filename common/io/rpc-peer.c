@@ -7,6 +7,7 @@ struct rpc_peer *rpc_peer_new(struct rpc_link *l, struct span id)
 {
         struct rpc_peer *p = xnew(struct rpc_peer);
         p->l = l;
+        p->budget = zsock_budget_new();
         p->heard = now_monotonic();
         list_init(&p->requests);
         list_init(&p->link);
@@ -19,6 +20,14 @@ struct rpc_peer *rpc_peer_new(struct rpc_link *l, struct span id)
                 (void) map_set(l->by_id, key, p);
         }
         return p;
+}
+
+void rpc_peer_free(void *userdata)
+{
+        struct rpc_peer *p = userdata;
+        if (p)
+                zsock_budget_unref(p->budget);
+        free(p);
 }
 
 struct rpc_peer *rpc_peer_find(struct rpc_link *l, struct span id)
@@ -59,7 +68,7 @@ void rpc_peer_close(struct rpc_peer *p, int r, bool tell)
         if (tell && was_up && !l->closed && l->on_peer)
                 l->on_peer(l->userdata, p, RPC_PEER_GONE);
         if (l->is_server)
-                loop_defer_free(l->event, p, free);
+                loop_defer_free(l->event, p, rpc_peer_free);
 }
 
 void rpc_peer_end(struct rpc_peer *p, const char *why)
@@ -79,7 +88,7 @@ void rpc_peer_end(struct rpc_peer *p, const char *why)
 
 void rpc_peer_reset(struct rpc_link *l, struct span id)
 {
-        int r = rpc_transmit(l, id, &wire_link_reset, NULL, 0, NULL);
+        int r = rpc_transmit(l, id, NULL, &wire_link_reset, NULL, 0, NULL);
         if (r < 0)
                 log_debug("%s: no reset sent: %s", l->endpoint, strerrordesc_np(-r));
 }

@@ -22,6 +22,7 @@ struct rpc_peer {
         bool up;
         bool lost;      /* found out in a place where callbacks must not run; rpc_reap ends it */
         uint64_t heard; /* when it last said something */
+        struct zsock_budget *budget;
         void *userdata;
         struct list requests; /* that it sent and that await our reply */
         size_t n_requests;
@@ -72,6 +73,7 @@ void rpc_link_drain(struct rpc_link *l);
 /* rpc-peer.c */
 struct rpc_peer *rpc_peer_new(struct rpc_link *l, struct span id);
 struct rpc_peer *rpc_peer_find(struct rpc_link *l, struct span id);
+void rpc_peer_free(void *p); /* memory only */
 void rpc_peer_close(struct rpc_peer *p, int r,
                     bool tell); /* calls end with r; frees a server's peer */
 /* ping, pong and link_reset, from peer p or (p NULL) from a connection that has not greeted yet. */
@@ -84,8 +86,9 @@ void rpc_peer_tick(void *userdata);
 void rpc_peer_reap(void *userdata);
 
 /* rpc-call.c */
-int rpc_transmit(struct rpc_link *l, struct span id, const struct wire_msg *type, const void *msg,
-                 uint8_t flags, const uint8_t *correlation) mustuse;
+int rpc_transmit(struct rpc_link *l, struct span id, struct zsock_budget *g,
+                 const struct wire_msg *type, const void *msg, uint8_t flags,
+                 const uint8_t *correlation) mustuse;
 /* The same to a peer; notes when it turns out to be gone. */
 int rpc_peer_transmit(struct rpc_peer *p, const struct wire_msg *type, const void *msg,
                       uint8_t flags, const uint8_t *correlation) mustuse;

@@ -61,8 +61,8 @@ void rpc_peer_end(struct rpc_peer *p, const char *why); /* forget it; it may gre
 
 const char *rpc_peer_process(const struct rpc_peer *p); /* its program's name, "" before it greeted */
 
-/* rpc_call and rpc_send do not wait: -ENOTCONN when the peer is not up, -EAGAIN when its queue or the table
- * of calls is full, -EMSGSIZE/-EINVAL/-EILSEQ when msg breaks a limit; then fn never runs. fn runs later,
+/* rpc_call and rpc_send do not wait: -ENOTCONN when the peer is not up, -EAGAIN when its queue (messages; 64 MiB
+ * of large frames) or the table of calls is full, -EMSGSIZE/-EINVAL/-EILSEQ when msg breaks a limit; then fn never runs. fn runs later,
  * never inside rpc_call. The end of a peer ends its calls first, then on_peer tells of it.
  *
  * r == 0: `reply` is the decoded reply of the type that the schema names for the request, borrowed.

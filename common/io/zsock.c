@@ -2,6 +2,7 @@
  * use. */
 #include "zsock.h"
 
+#include <stdatomic.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -9,8 +10,6 @@
 
 #include "log.h"
 #include "sockpath.h"
-
-#define COPY_MAX (64 * 1024) /* larger frames are handed to ZeroMQ without a copy */
 
 int zsock_set(struct zsock *z, int option, int value)
 {
@@ -126,21 +125,62 @@ int zsock_recv(struct zsock *z, zmq_msg_t *msg)
         }
 }
 
+/* Touched by ZeroMQ's thread when it lets go of a frame. */
+struct zsock_budget {
+        atomic_size_t bytes; /* sent and not yet let go of */
+        atomic_uint refs;
+};
+struct large_frame {
+        struct zsock_budget *budget;
+        size_t n;
+};
+
+struct zsock_budget *zsock_budget_new(void)
+{
+        struct zsock_budget *g = xnew(struct zsock_budget);
+        atomic_store(&g->refs, 1);
+        return g;
+}
+
+void zsock_budget_unref(struct zsock_budget *g)
+{
+        if (g && atomic_fetch_sub(&g->refs, 1) == 1)
+                free(g);
+}
+
 static void free_frame(void *data, void *hint)
 {
+        struct large_frame *f = hint;
+        atomic_fetch_sub(&f->budget->bytes, f->n);
+        zsock_budget_unref(f->budget);
+        free(f);
         free(data);
 }
 
-static int init_frame(zmq_msg_t *m, struct buf *b)
+/* Hands the buffer's memory over. One frame may always go, however large. */
+static int init_large(zmq_msg_t *m, struct buf *b, struct zsock_budget *g)
+{
+        size_t before = atomic_load(&g->bytes), n;
+        if (before > 0 && before + buf_pending(b) > ZSOCK_BUDGET_MAX) {
+                buf_clear(b);
+                return -ENOBUFS;
+        }
+        char *data = buf_take(b, &n);
+        struct large_frame *f = xnew(struct large_frame);
+        *f = (struct large_frame){ g, n };
+        atomic_fetch_add(&g->refs, 1);
+        atomic_fetch_add(&g->bytes, n);
+        if (zmq_msg_init_data(m, data, n, free_frame, f) == 0)
+                return 0;
+        free_frame(data, f);
+        return -ENOMEM;
+}
+
+static int init_frame(zmq_msg_t *m, struct buf *b, struct zsock_budget *g)
 {
         size_t n = buf_pending(b);
-        if (n > COPY_MAX && b->off == 0) {
-                char *data = buf_take(b, &n);
-                if (zmq_msg_init_data(m, data, n, free_frame, NULL) == 0)
-                        return 0;
-                free(data);
-                return -ENOMEM;
-        }
+        if (n > ZSOCK_LARGE && b->off == 0)
+                return init_large(m, b, g);
         int r = zmq_msg_init_size(m, n) < 0 ? -ENOMEM : 0;
         if (r == 0)
                 memcpy(zmq_msg_data(m), buf_head(b), n);
@@ -164,10 +204,10 @@ static int send_all(struct zsock *z, struct span to, zmq_msg_t *m)
         return r;
 }
 
-int zsock_send(struct zsock *z, struct span to, struct buf *b)
+int zsock_send(struct zsock *z, struct span to, struct buf *b, struct zsock_budget *g)
 {
         zmq_msg_t m;
-        int r = init_frame(&m, b);
+        int r = init_frame(&m, b, g);
         if (r < 0)
                 return r;
         r = send_all(z, to, &m);

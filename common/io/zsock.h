@@ -34,10 +34,20 @@ int zsock_bind(struct zsock *z, const char *endpoint, int mode) mustuse;
 int zsock_connect(struct zsock *z, const char *endpoint) mustuse;
 
 int zsock_recv(struct zsock *z, zmq_msg_t *msg) mustuse; /* -EAGAIN when there is nothing */
+/* ZeroMQ's queues count messages, not bytes. A budget counts the bytes of the large frames that
+ * were sent and not yet written to the other side; it outlives its owner while some are on their
+ * way. */
+struct zsock_budget;
+#define ZSOCK_LARGE (16 * 1024)
+#define ZSOCK_BUDGET_MAX (64 * 1024 * 1024)
+struct zsock_budget *zsock_budget_new(void);
+void zsock_budget_unref(struct zsock_budget *g); /* NULL is fine */
+
 /* Sends what is in b, on a ROUTER to the peer `to` (else {NULL, 0}), and empties b whatever
- * happens; large buffers are handed over, not copied. -EAGAIN when the queue is full, -EHOSTUNREACH
- * when that peer is gone. */
-int zsock_send(struct zsock *z, struct span to, struct buf *b) mustuse;
+ * happens; large buffers are handed over, not copied. -EAGAIN when the queue is full, -ENOBUFS when
+ * a large frame is over the budget, -EHOSTUNREACH when that peer is gone. g may be NULL for small
+ * ones. */
+int zsock_send(struct zsock *z, struct span to, struct buf *b, struct zsock_budget *g) mustuse;
 
 void zsock_close(struct zsock *z); /* fine twice and on a zeroed struct */
 

@@ -249,6 +249,32 @@ static void test_large_replies(void **state)
         disconnect_both(&w);
 }
 
+/* Frames of megabytes are bounded by their bytes, long before the queue is full of messages. */
+static void test_bytes_are_bounded(void **state)
+{
+        struct world w = { .f = *state, .server_queue_max = 16 };
+        w.server = new_server(&w);
+        w.client = new_client(&w, 0, 0);
+        run_until(w.f, w.client_up == 1);
+        size_t len = 60000;
+        cleanup_free char *text = xmalloc(len);
+        memset(text, 'x', len);
+        struct event_live m = { .session_id = "s", .json = { text, len } };
+        int r = 0, sent = 0;
+        while ((r = rpc_send(rpc_client_peer(w.client), &wire_event_live, &m)) == 0)
+                sent++;
+        assert_int_equal(r, -EAGAIN);
+        assert_true(sent >= 64 * 1024 * 1024 / 60100 && sent < 10000);
+        /* Small ones still go, and all that was accepted arrives. */
+        m.json.len = 10;
+        assert_int_equal(rpc_send(rpc_client_peer(w.client), &wire_event_live, &m), 0);
+        run_until(w.f, w.notes == sent + 1);
+        m.json.len = len;
+        run_until(w.f, rpc_send(rpc_client_peer(w.client), &wire_event_live, &m) == 0);
+        run_until(w.f, w.notes == sent + 2);
+        disconnect_both(&w);
+}
+
 static void test_own_mistakes_stay_here(void **state)
 {
         struct world w;
@@ -337,6 +363,7 @@ int main(void)
                 TEST(test_queue_full),
                 TEST(test_ten_thousand),
                 TEST(test_large_replies),
+                TEST(test_bytes_are_bounded),
                 TEST(test_own_mistakes_stay_here),
                 TEST(test_free_and_end_inside_handler),
                 TEST(test_client_ends_its_server),

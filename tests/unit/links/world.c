@@ -100,6 +100,7 @@ struct rpc_link *new_server(struct world *w)
                 .on_peer = on_server_peer,
                 .userdata = w,
                 .silence_usec = SILENCE,
+                .queue_max = w->server_queue_max,
         };
         /* ZeroMQ takes an earlier one down in its own thread: until then the address is in use. */
         int r;

@@ -18,6 +18,7 @@ struct world {
         enum error_code code;
         char message[501];
         size_t n_events, event_len;
+        size_t server_queue_max; /* before new_server; 0 = default */
         bool free_server_in_handler, end_peer_in_handler;
 };
 
