@@ -144,14 +144,18 @@ static void hand_on(struct ws_client *c, struct span head, struct span payload)
 
 static void piece(struct ws_client *c, const struct ws_piece *p)
 {
-        struct span head = p->head, rest = p->payload;
+        struct span head = p->head;
+        size_t at = 0;
 
+        if (head.len == 0 && p->payload.len == 0 && !p->end)
+                return; /* a header that is not complete yet */
         do {
-                struct span part = { rest.data, MIN(rest.len, (size_t) PIECE_MAX) };
+                size_t n = MIN(p->payload.len - at, (size_t) PIECE_MAX);
+                struct span part = { n > 0 ? p->payload.data + at : NULL, n };
                 hand_on(c, head, part);
                 head.len = 0;
-                rest = (struct span){ rest.data + part.len, rest.len - part.len };
-        } while (rest.len > 0 && c->wsi);
+                at += n;
+        } while (at < p->payload.len && c->wsi);
         if (!p->end && c->wsi)
                 return;
         serve(c, LWS_POLLOUT); /* a pong or the answer to a close frame is due */
