@@ -33,9 +33,9 @@ static uint64_t now_ns(void)
 static void report(const char *name, uint64_t *samples, size_t n)
 {
         qsort(samples, n, sizeof(*samples), compare);
-        printf("%-28s p50 %7.1f us   p99 %7.1f us   max %8.1f us\n", name,
-               (double) samples[n / 2] / 1000, (double) samples[n * 99 / 100] / 1000,
-               (double) samples[n - 1] / 1000);
+        uint64_t p50 = samples[n / 2], p99 = samples[n * 99 / 100], max = samples[n - 1];
+        printf("%-28s p50 %7.1f us   p99 %7.1f us   max %8.1f us\n", name, (double) p50 / 1000,
+               (double) p99 / 1000, (double) max / 1000);
 }
 
 /* --- the bare socket pair ----------------------------------------------------------------------
