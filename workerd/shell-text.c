@@ -26,7 +26,7 @@ void shell_line(struct buf *out, const char *command, const char *token)
         }
         buf_putf(
                 out,
-                "' </dev/null 37>&- 38>&-\n"
+                "' </dev/null 37>&- 38>&-\n\n"
                 "{ printf '%%s%%d\\n' '%s' \"$?\" >&37; printf '%%s\\n' '%s' >&38; } 2>/dev/null\n",
                 token, token);
 }
