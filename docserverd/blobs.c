@@ -162,13 +162,14 @@ int blob_seal(struct blob_store *s, struct blob_file *f, uint64_t size)
         f->fd = fd_close(f->fd);
 
         /* A read lease is given only while nobody has the file open for writing, and nobody can
-         * open it so from here on. Where leases are not known the size and the hash still describe
-         * what was there. */
+         * open it so from here on. Where leases are not known, or not to be had for other reasons
+         * as on network file systems (which need named files), size and hash still describe what
+         * was there. */
         int lease = fcntl(ro, F_SETLEASE, F_RDLCK) < 0 ? errno : 0;
         if (lease == 0)
                 (void) fcntl(ro, F_SETLEASE, F_UNLCK);
         f->fd = TAKE_FD(ro);
-        if (lease == EAGAIN)
+        if (lease == EAGAIN && !f->name[0])
                 return -EBUSY;
 
         struct stat st;

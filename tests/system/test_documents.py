@@ -10,6 +10,7 @@ import re
 import shutil
 import signal
 import socket
+import subprocess
 import tempfile
 import threading
 import time
@@ -20,7 +21,7 @@ import pytest
 import requests
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from conftest import BUILD, PROGRAMS, ROOT, free_port, wait_until
+from conftest import BUILD, PROGRAMS, free_port, wait_until
 import stack
 
 TAG = re.compile(r"[A-Za-z0-9]+(-[A-Za-z0-9]+)*")
@@ -855,6 +856,73 @@ def test_database_away(own):
     assert docs.call("GET", d["url"], 200).content == b"before"
     wait_until(lambda: docs.open_files() == 0, what="no upload left")
     docs.assert_consistent()
+
+
+def test_locked_tables(own):
+    """Somebody locks the tables for longer than we wait: 503 in good time, and all is well after."""
+    docs = own(**SWEEP)
+    d = docs.put(b"before").json()
+    released = threading.Event()
+
+    def lock():
+        docs.sql("BEGIN; LOCK TABLE docs.document IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(8); COMMIT")
+        released.set()
+    locker = threading.Thread(target=lock)
+    locker.start()
+    wait_until(lambda: docs.sql("SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND relation = 'docs.document'::regclass AND granted") == "1")
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        calls = [pool.submit(docs.http.request, method, docs.url(path), timeout=30, **kwargs) for method, path, kwargs in (
+            ("GET", d["url"], {}), ("GET", "/documents", {}), ("DELETE", d["url"], {}), ("POST", "/documents", {"files": {"file": ("a.txt", b"a")}}))]
+        assert [c.result().status_code for c in calls] == [503] * 4
+    assert not released.is_set()
+    locker.join()
+    assert docs.list().json()["documents"] == [d] and docs.call("GET", d["url"], 200).content == b"before"
+    docs.put(b"after")
+    docs.assert_consistent()
+
+
+def test_docserverd_stands_still(own):
+    """A docserverd that does not answer costs those who need it a 503, others nothing; then it goes on."""
+    docs = own(**SWEEP, gatewayd={"request_timeout": "2s"})
+    d = docs.put(b"before").json()
+    os.kill(docs.pid("docserverd"), signal.SIGSTOP)
+    try:
+        for _ in range(2):
+            assert docs.list().json()["documents"] == [d]
+            for method, path in (("GET", d["url"]), ("PATCH", d["url"])):
+                start = time.monotonic()
+                reply = docs.http.request(method, docs.url(path), json={"tags": ["x"]} if method == "PATCH" else None, timeout=30)
+                assert reply.status_code == 503 and time.monotonic() - start < 5, reply.text
+    finally:
+        os.kill(docs.pid("docserverd"), signal.SIGCONT)
+    docs.wait_ready()
+    assert docs.call("GET", d["url"], 200).content == b"before"
+    docs.assert_consistent()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file system")
+def test_disk_full(own):
+    small = pathlib.Path(tempfile.mkdtemp(prefix="berth-small-", dir=os.environ.get("BERTH_TEST_TMP", "/tmp")))
+    small.chmod(0o755)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m,mode=0777", "tmpfs", str(small)], check=True)
+    try:
+        docs = own(docserverd={**SWEEP["docserverd"], "blob_dir": small / "blobs"})
+        docs.blobs = small / "blobs"
+        first = docs.put(os.urandom(3 << 20)).json()
+        status, body = docs.raw(FORM, multipart([field("file", os.urandom(7 << 20), "big.bin")]))
+        assert status == 503 and "no room" in json.loads(body)["error"]["message"], body
+        assert docs.list().json()["documents"] == [first]
+        docs.call("GET", first["url"], 200)
+        wait_until(lambda: docs.open_files() == 0, what="upload dropped")
+        docs.put(b"small", expect=201)
+        docs.call("DELETE", first["url"], 204)
+        wait_until(lambda: first["checksum"] not in docs.files()[0], what="room again")
+        docs.put(os.urandom(6 << 20))
+        docs.assert_consistent()
+        docs.stack.stop_all()
+    finally:
+        subprocess.run(["umount", "-l", str(small)], check=True)
+        small.rmdir()
 
 
 def test_large_document(docs):
