@@ -1,5 +1,5 @@
-/* Any bytes as a model's event stream: no crash, bounded, and where the stream is cut on its way changes
- * nothing. What the events say goes through the decoder of the Messages API. */
+/* Any bytes as a model's event stream: no crash, bounded, and where the stream is cut on its way
+ * changes nothing. What the events say goes through the decoder of the Messages API. */
 #include "common/base/buf.h"
 #include "workerd/provider-anthropic.h"
 #include "workerd/sse.h"

@@ -30,7 +30,7 @@ static void expect(const struct history *h, size_t kept, const char *expected)
 
 #define USER(seq, text)                                                                            \
         "{\"seq\":" #seq ",\"event_type\":\"message\",\"role\":\"user\",\"content\":[{\"type\":"   \
-                         "\"text\",\"text\":\"" text "\"}]}"
+        "\"text\",\"text\":\"" text "\"}]}"
 #define TURN(seq, input, blocks)                                                                   \
         "{\"seq\":" #seq                                                                           \
         ",\"event_type\":\"message\",\"role\":\"assistant\",\"input_seq\":" #input                 \
@@ -95,15 +95,14 @@ static void test_message_during_the_answer(void **state)
         add(h, USER(2, "two"));
         add(h, TURN(3, 1, TEXT("answer to one")));
         expect(h, 0,
-               "[{\"role\":\"user\",\"content\":[" TEXT("one") "]},{\"role\":\"assistant\","
-                                                               "\"content\":[" TEXT(
-                                                                       "answer to one") "]},"
-                                                                                        "{\"role\":"
-                                                                                        "\"user\","
-                                                                                        "\"content"
-                                                                                        "\":[" TEXT(
-                                                                                                "tw"
-                                                                                                "o") "]}]");
+               "[{\"role\":\"user\",\"content\":[" TEXT(
+                       "one") "]},{\"role\":\"assistant\","
+                              "\"content\":[" TEXT("answer to one") "]},"
+                                                                    "{\"role\":"
+                                                                    "\"user\","
+                                                                    "\"content"
+                                                                    "\":[" TEXT("tw"
+                                                                                "o") "]}]");
         assert_int_equal(history_next(h, NULL), HISTORY_MODEL);
         add(h, USER(2, "two")); /* said again: known */
         assert_int_equal(history_last_user_seq(h), 2);
