@@ -32,10 +32,9 @@ static const char common_text[] =
 static const char desktop_text[] =
         "\n"
         "The desktop\n"
-        "- It is an X display, DISPLAY=:1. Open pages with the command `browser URL` from bash "
-        "(also file:///home/agent/"
-        "... for local files); start other programs with a `&` and their output redirected. Then "
-        "take a screenshot to "
+        "- It is an X display, DISPLAY=:1. Open a page with `browser URL >/dev/null 2>&1 &` in "
+        "bash (for local files "
+        "file:///home/agent/...); start other programs in the same way, then take a screenshot to "
         "see what opened.\n"
         "- Look before you act: take a screenshot first, click the middle of what you mean, and "
         "check in the next "
