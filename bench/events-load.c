@@ -68,7 +68,7 @@ static void pump(struct bench_worker *w)
                 items[i] = (struct event_item){ EVENT_TYPE_LOG, { body, sizeof(body) - 1 } };
         while (w->sending && w->flying < l->window) {
                 char idem[32];
-                snprintf(idem, sizeof(idem), "%" PRIu64, w->next++);
+                (void) snprintf(idem, sizeof(idem), "%" PRIu64, w->next++);
                 struct event_append m = {
                         .session_id = w->session_id,
                         .epoch = w->epoch,
@@ -94,7 +94,7 @@ static int on_assign(void *userdata, struct rpc_peer *p, struct rpc_request *req
         const struct session_assign *m = msg;
         struct ok_reply ok = { 0 };
 
-        snprintf(w->session_id, sizeof(w->session_id), "%s", m->session_id);
+        (void) snprintf(w->session_id, sizeof(w->session_id), "%s", m->session_id);
         w->epoch = m->epoch;
         rpc_reply(req, &ok);
         w->sending = true;
@@ -122,7 +122,7 @@ static void beat(void *userdata)
                          w);
 
         if (r < 0)
-                log_warning("heartbeat: %s", strerror(-r));
+                log_warning("heartbeat: %s", strerrordesc_np(-r));
         loop_timer_arm(&w->beat, 500 * USEC_PER_MSEC);
 }
 
@@ -146,7 +146,7 @@ static void on_peer(void *userdata, struct rpc_peer *p, enum rpc_peer_event what
                 return;
         int r = rpc_call(p, &wire_worker_hello, &m, USEC_PER_SEC, ignore, w);
         if (r < 0)
-                log_error("hello: %s", strerror(-r));
+                log_error("hello: %s", strerrordesc_np(-r));
         loop_timer_arm(&w->beat, 500 * USEC_PER_MSEC);
 }
 
@@ -202,7 +202,7 @@ int main(int argc, char **argv)
                         .userdata = w,
                 };
                 w->load = &l;
-                snprintf(w->id, sizeof(w->id), "bench%zu", i);
+                (void) snprintf(w->id, sizeof(w->id), "bench%zu", i);
                 if (loop_timer_init(&w->beat, l.event, beat, w) < 0 ||
                     rpc_client_new(&config, &w->link) < 0)
                         return 1;

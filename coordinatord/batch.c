@@ -57,7 +57,7 @@ static void join(struct hub_batch *b, struct session *s)
 {
         if (s->batch.member)
                 return;
-        b->sessions = grow(b->sessions, b->n_sessions, &b->cap_sessions, sizeof(*b->sessions));
+        b->sessions = grow(b->sessions, b->n_sessions, &b->cap_sessions, sizeof(struct session *));
         b->sessions[b->n_sessions++] = session_ref(s);
         s->batch.member = true;
 }

@@ -29,7 +29,7 @@ static void published(const char *what, int r)
 {
         /* A hint: readers find the gap by the next tick's cursor. */
         if (r < 0)
-                log_debug("bus: %s not published: %s", what, strerror(-r));
+                log_debug("bus: %s not published: %s", what, strerrordesc_np(-r));
 }
 
 static void on_event(void *userdata, const struct hub_event *e)

@@ -98,7 +98,8 @@ struct hub *hub_free(struct hub *h)
                 while ((e = list_first(lists[i], struct hub_entry, link))) {
                         list_remove(&e->link);
                         e->code = ERROR_CODE_UNAVAILABLE;
-                        snprintf(e->message, sizeof(e->message), "the coordinator is stopping");
+                        (void) snprintf(e->message, sizeof(e->message),
+                                        "the coordinator is stopping");
                         end_entry(h, e, -ECANCELED, NULL);
                 }
         h->batch = batch_free(h->batch);
@@ -157,7 +158,7 @@ int hub_refuse(struct hub_entry *e, enum error_code code, const char *fmt, ...)
 
         e->code = code;
         va_start(ap, fmt);
-        vsnprintf(e->message, sizeof(e->message), fmt, ap);
+        (void) vsnprintf(e->message, sizeof(e->message), fmt, ap);
         va_end(ap);
         return -EREMOTEIO;
 }
@@ -395,7 +396,7 @@ static void on_error(struct hub *h, int r, const struct pg_error *error)
         } else if (worth_repeating(b, state)) {
                 log_warning("hub: batch %" PRIu64 " attempt %u: %s %s", b->number, b->attempts,
                             state[0] ? state : "connection",
-                            error && error->message[0] ? error->message : strerror(-r));
+                            error && error->message[0] ? error->message : strerrordesc_np(-r));
                 pause_then_retry(h);
         } else {
                 refused(h, error);

@@ -28,8 +28,8 @@ static struct lease_op *op_new(struct coordinator *c, struct session *s, const c
         op->session = op->entry.session = session_ref(s);
         op->epoch = epoch;
         op->entry.events = 2;
-        snprintf(op->worker_id, sizeof(op->worker_id), "%s", worker_id ? worker_id : "");
-        snprintf(op->why, sizeof(op->why), "%s", why);
+        (void) snprintf(op->worker_id, sizeof(op->worker_id), "%s", worker_id ? worker_id : "");
+        (void) snprintf(op->why, sizeof(op->why), "%s", why);
         return op;
 }
 
@@ -94,7 +94,7 @@ static int lost_apply(struct hub_entry *e, struct hub_batch *b)
         s->losses++;
         if (s->losses < op->c->settings->losses_max)
                 return session_set_state(s, b, SESSION_STATE_QUEUED, op->why);
-        snprintf(text, sizeof(text), "%s; that was the %u. time", op->why, s->losses);
+        (void) snprintf(text, sizeof(text), "%s; that was the %u. time", op->why, s->losses);
         int r = session_set_state(s, b, SESSION_STATE_FAILED, text);
         session_set_error(s, "worker_lost", text);
         return r;
@@ -217,7 +217,7 @@ static int send_assignment(struct coordinator *c, const struct session *s, struc
                 m.n_files = read_files(list, files, ARRAY_LEN(files));
         *call = (struct assign_call){ .c = c, .epoch = s->epoch };
         call->session = session_ref((struct session *) s);
-        snprintf(call->worker_id, sizeof(call->worker_id), "%s", w->id);
+        (void) snprintf(call->worker_id, sizeof(call->worker_id), "%s", w->id);
         int r = rpc_call(w->peer, &wire_session_assign, &m, ASSIGN_TIMEOUT, on_assigned, call);
         if (r < 0) {
                 (void) session_unref(call->session);
@@ -237,7 +237,7 @@ static int assign_apply(struct hub_entry *e, struct hub_batch *b)
                 return hub_refuse(e, ERROR_CODE_CONFLICT, "the session is no longer queued");
         if (!w || w->state != WORKER_RESERVED || !streq(w->session_id, s->id))
                 return hub_refuse(e, ERROR_CODE_CONFLICT, "the worker is no longer free");
-        snprintf(op->why, sizeof(op->why), "assigned to worker %s", w->id);
+        (void) snprintf(op->why, sizeof(op->why), "assigned to worker %s", w->id);
         r = session_set_state(s, b, SESSION_STATE_STARTING, op->why);
         if (r < 0)
                 return hub_refuse(e, ERROR_CODE_INTERNAL, "state");

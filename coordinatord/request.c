@@ -65,7 +65,7 @@ void request_refuse(struct request *q, enum error_code code, const char *fmt, ..
         va_list ap;
 
         va_start(ap, fmt);
-        vsnprintf(text, sizeof(text), fmt, ap);
+        (void) vsnprintf(text, sizeof(text), fmt, ap);
         va_end(ap);
         q->c->counters.requests_refused++;
         if (q->rpc)
@@ -275,8 +275,8 @@ void requests_sweep(struct coordinator *c)
 
 void requests_end_all(struct coordinator *c)
 {
-        struct request *q;
+        struct request *q, *next;
 
-        while ((q = list_first(&c->requests, struct request, link)))
+        list_foreach_safe (q, next, &c->requests, link)
                 request_end(q);
 }

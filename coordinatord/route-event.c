@@ -235,7 +235,7 @@ int route_event_append(void *userdata, struct rpc_peer *peer, struct rpc_request
         q->release = append_release;
         q->session = session_ref(s);
         a->bodies = xnewn(char *, m->n_items + 1);
-        snprintf(a->worker_id, sizeof(a->worker_id), "%s", w->id);
+        (void) snprintf(a->worker_id, sizeof(a->worker_id), "%s", w->id);
         size_t weight = append_weight(m);
         const char *problem =
                 weight > APPEND_MAX ? "an append may have 32 MiB in all" : check_append(a, m);

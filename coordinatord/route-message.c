@@ -107,7 +107,7 @@ int route_message_post(void *userdata, struct rpc_peer *p, struct rpc_request *r
                 return 0;
         }
         uuid_make(po->message_id);
-        snprintf(po->scope, sizeof(po->scope), "message.post/%s", m->session_id);
+        (void) snprintf(po->scope, sizeof(po->scope), "message.post/%s", m->session_id);
         request_once(q, m->tenant, po->scope, m->idempotency_key, m->request_digest, post_once,
                      post_replay);
         return 0;

@@ -119,7 +119,7 @@ static void take_lease(struct request *q, struct session *s, struct hub_batch *b
         e->worker_id[0] = 0;
         if (!s->worker_id)
                 return;
-        snprintf(e->worker_id, sizeof(e->worker_id), "%s", s->worker_id);
+        (void) snprintf(e->worker_id, sizeof(e->worker_id), "%s", s->worker_id);
         e->epoch = s->epoch;
         session_set_holder(s, b, NULL);
 }

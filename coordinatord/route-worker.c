@@ -43,8 +43,8 @@ static void greet(struct coordinator *c, struct worker *w, struct rpc_peer *peer
         rpc_peer_set_userdata(peer, w);
         if (!streq(w->instance, m->instance))
                 w->draining = false;
-        snprintf(w->instance, sizeof(w->instance), "%s", m->instance);
-        snprintf(w->version, sizeof(w->version), "%s", m->version);
+        (void) snprintf(w->instance, sizeof(w->instance), "%s", m->instance);
+        (void) snprintf(w->version, sizeof(w->version), "%s", m->version);
         free(w->endpoint);
         w->endpoint = xstrdup(m->endpoint);
         free(w->limits);
@@ -198,9 +198,10 @@ static void on_drained(void *userdata, int r, const void *reply)
         struct request *q = userdata;
         struct ok_reply ok = { 0 };
 
-        if (r == -EREMOTEIO)
-                request_refuse(q, ((const struct error_reply *) reply)->code, "%s",
-                               ((const struct error_reply *) reply)->message);
+        const struct error_reply *error = reply;
+
+        if (r == -EREMOTEIO && error)
+                request_refuse(q, error->code, "%s", error->message);
         else if (r < 0)
                 request_refuse(q, ERROR_CODE_TIMEOUT, "the worker did not answer");
         else

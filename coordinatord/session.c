@@ -72,7 +72,7 @@ struct session *sessions_get(struct sessions *t, const char *id)
 
         if (!s) {
                 s = xnew(struct session);
-                snprintf(s->id, sizeof(s->id), "%s", id);
+                (void) snprintf(s->id, sizeof(s->id), "%s", id);
                 s->table = t;
                 list_init(&s->waiters);
                 list_init(&s->queue_link);

@@ -24,7 +24,7 @@ void store_read_start(const PGresult *r, struct store_start *ret)
         ret->term = (uint64_t) pg_i64(r, 0, 0);
         ret->batch = (uint64_t) pg_i64(r, 0, 1);
         ret->cursor = (uint64_t) pg_i64(r, 0, 2);
-        snprintf(ret->db_epoch, sizeof(ret->db_epoch), "%s", pg_str(r, 0, 3));
+        (void) snprintf(ret->db_epoch, sizeof(ret->db_epoch), "%s", pg_str(r, 0, 3));
 }
 
 /* ---- sessions ---- */

@@ -46,7 +46,7 @@ static void on_session_read(void *userdata, int r)
 
         c->loading--;
         if (r < 0) {
-                log_error("coordinator: a live session could not be read: %s", strerror(-r));
+                log_error("coordinator: a live session could not be read: %s", strerrordesc_np(-r));
                 daemon_quit(c->daemon, r);
         } else if (c->loading == 0) {
                 all_read(c);
@@ -139,7 +139,7 @@ static void locked(struct coordinator *c)
         coordinator_set_phase(c, PHASE_STARTING, "reading the database");
         r = store_migrate(&config, &why);
         if (r < 0) {
-                log_error("coordinator: %s", why ? why : strerror(-r));
+                log_error("coordinator: %s", why ? why : strerrordesc_np(-r));
                 if (r == -EPROTO)
                         daemon_quit(c->daemon, r);
                 else

@@ -67,7 +67,7 @@ static void on_purge_list(void *userdata, int r, PGresult **results, size_t n,
                 c->purging = false;
                 return;
         }
-        snprintf(c->purge_id, sizeof(c->purge_id), "%s", pg_str(results[0], 0, 0));
+        (void) snprintf(c->purge_id, sizeof(c->purge_id), "%s", pg_str(results[0], 0, 0));
         purge_step(c, store_purge_events, PURGE_EVENTS, on_events);
 }
 

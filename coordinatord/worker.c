@@ -101,7 +101,7 @@ int workers_get(struct workers *t, const char *id, struct worker **ret)
                 if (r < 0)
                         return r;
                 w = xnew(struct worker);
-                snprintf(w->id, sizeof(w->id), "%s", id);
+                (void) snprintf(w->id, sizeof(w->id), "%s", id);
                 w->endpoint = xstrdup("");
                 w->limits = xstrdup("{}");
                 w->load = xstrdup("{}");
@@ -138,8 +138,8 @@ void workers_load(struct workers *t, const PGresult *r)
                 struct worker *w;
                 if (!session_id_valid(pg_str(r, i, 0)) || workers_get(t, pg_str(r, i, 0), &w) < 0)
                         continue;
-                snprintf(w->instance, sizeof(w->instance), "%s", pg_str(r, i, 1));
-                snprintf(w->version, sizeof(w->version), "%s", pg_str(r, i, 2));
+                (void) snprintf(w->instance, sizeof(w->instance), "%s", pg_str(r, i, 1));
+                (void) snprintf(w->version, sizeof(w->version), "%s", pg_str(r, i, 2));
                 w->draining = pg_bool(r, i, 3);
                 if (slot_state_parse(pg_str(r, i, 4), &w->slot_state) < 0)
                         w->slot_state = SLOT_STATE_COLD;
@@ -184,7 +184,7 @@ void worker_set_state(struct workers *t, struct worker *w, enum worker_state to,
 
 void worker_bind(struct workers *t, struct worker *w, const char *session_id, uint64_t epoch)
 {
-        snprintf(w->session_id, sizeof(w->session_id), "%s", session_id ? session_id : "");
+        (void) snprintf(w->session_id, sizeof(w->session_id), "%s", session_id ? session_id : "");
         w->epoch = session_id ? epoch : 0;
         w->settled = false;
         worker_changed(t, w);

@@ -200,7 +200,7 @@ static struct op *submit(struct rig *t, struct session *s, const char *idem, uns
         op->rig = t;
         op->s = s;
         op->n = n;
-        snprintf(op->idem, sizeof(op->idem), "%s", idem);
+        (void) snprintf(op->idem, sizeof(op->idem), "%s", idem);
         op->entry = (struct hub_entry){
                 .session = s,
                 .apply = apply,
@@ -234,7 +234,7 @@ static int setup(void **state)
         open_hub(t);
         for (size_t i = 0; i < SESSIONS; i++) {
                 char id[16];
-                snprintf(id, sizeof(id), "s%zu", i);
+                (void) snprintf(id, sizeof(id), "s%zu", i);
                 t->s[i] = sessions_get(&t->sessions, id);
                 t->s[i]->loaded = true;
                 (void) submit(t, t->s[i], "", 0, make_apply);
@@ -280,9 +280,9 @@ static void assert_store_is_whole(struct rig *t)
                    "SELECT count(*) FROM core.session s WHERE last_seq <> (SELECT count(*) FROM "
                    "core.event e WHERE e.session_id = s.session_id)",
                    "0");
-        snprintf(n, sizeof(n), "%" PRIu64, t->published);
+        (void) snprintf(n, sizeof(n), "%" PRIu64, t->published);
         assert_sql(t, "SELECT count(*) FROM core.event", n);
-        snprintf(n, sizeof(n), "%" PRIu64, hub_cursor(t->hub));
+        (void) snprintf(n, sizeof(n), "%" PRIu64, hub_cursor(t->hub));
         assert_sql(t, "SELECT cursor FROM core.hub", n);
 }
 
@@ -309,7 +309,7 @@ static void random_work(struct rig *t, unsigned appends, unsigned cut_every)
                         /* One in five repeats an earlier one, perhaps while that is under way. */
                         unsigned n =
                                 sent > 20 && rand() % 5 == 0 ? sent - (unsigned) rand() % 20 : sent;
-                        snprintf(idem, sizeof(idem), "%.16s-%u", s->id, n);
+                        (void) snprintf(idem, sizeof(idem), "%.16s-%u", s->id, n);
                         (void) submit(t, s, idem, 1 + (unsigned) rand() % 5, append_apply);
                         sent++;
                 }
@@ -356,9 +356,9 @@ static void commit_without_answer(void **state)
         /* A deferred trigger runs inside COMMIT's own work; killing right after cannot be timed, so
          * the same batch is written by hand first and the hub must find it stored. */
         char sql[200];
-        snprintf(sql, sizeof(sql),
-                 "SELECT core.batch_begin(%" PRIu64 ", batch + 1, cursor) FROM core.hub",
-                 t->start.term);
+        (void) snprintf(sql, sizeof(sql),
+                        "SELECT core.batch_begin(%" PRIu64 ", batch + 1, cursor) FROM core.hub",
+                        t->start.term);
         struct op *op = submit(t, t->s[0], "lost", 2, append_apply);
         op->ret = &r;
         free(ask(t, "BEGIN"));
@@ -390,7 +390,7 @@ static void refused_content_fails_alone(void **state)
         for (size_t i = 0; i < ARRAY_LEN(others); i++) {
                 char idem[16];
                 others[i] = 1;
-                snprintf(idem, sizeof(idem), "o%zu", i);
+                (void) snprintf(idem, sizeof(idem), "o%zu", i);
                 submit(t, t->s[i % 3], idem, 2, append_apply)->ret = &others[i];
                 if (i == 10) {
                         struct op *op = submit(t, t->s[0], "TWICE", 1, append_apply);
@@ -465,7 +465,7 @@ static void queue_is_bounded(void **state)
                 op->rig = t;
                 op->s = t->s[taken % SESSIONS];
                 op->n = 1;
-                snprintf(op->idem, sizeof(op->idem), "q%u", taken);
+                (void) snprintf(op->idem, sizeof(op->idem), "q%u", taken);
                 op->entry = (struct hub_entry){
                         .session = op->s,
                         .apply = append_apply,

@@ -89,7 +89,7 @@ static void queue_is_ordered_and_table_forgets(void **state)
         sessions_init(&t);
         for (unsigned i = 0; i < ARRAY_LEN(s); i++) {
                 char id[16];
-                snprintf(id, sizeof(id), "s%u", i);
+                (void) snprintf(id, sizeof(id), "s%u", i);
                 s[i] = sessions_get(&t, id);
                 s[i]->exists = true;
                 s[i]->queued_us = (i * 7919) % 101;
@@ -121,12 +121,12 @@ static void recent_appends_are_a_ring(void **state)
         sessions_init(&t);
         struct session *s = sessions_get(&t, "s");
         for (unsigned i = 0; i < 3 * SESSION_RECENT; i++) {
-                snprintf(idem, sizeof(idem), "i%u", i);
+                (void) snprintf(idem, sizeof(idem), "i%u", i);
                 session_remember(s, idem, i, i + 1);
                 assert_int_equal(session_recent(s, idem)->last_seq, i + 1);
         }
         assert_null(session_recent(s, "i0"));
-        snprintf(idem, sizeof(idem), "i%u", 2U * SESSION_RECENT);
+        (void) snprintf(idem, sizeof(idem), "i%u", 2U * SESSION_RECENT);
         assert_int_equal(session_recent(s, idem)->first_seq, 2 * SESSION_RECENT);
         (void) session_unref(s);
         sessions_done(&t);
