@@ -55,7 +55,7 @@ async function finish(meta) {
   const url = (o) => '/' + path.posix.relative('dist', o);
 
   const icon = await readFile(path.join(root, 'public/favicon.svg'));
-  const favicon = `favicon-${createHash('sha256').update(icon).digest('hex').slice(0, 8)}.svg`;
+  const favicon = `favicon-${createHash('sha256').update(icon).digest('hex').slice(0, 8).toUpperCase()}.svg`;
   await writeFile(path.join(dist, 'assets', favicon), icon);
 
   // The theme is set before the first paint by a tiny blocking script: no flash, and no inline script for the CSP.

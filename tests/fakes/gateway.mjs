@@ -13,7 +13,8 @@ const web = path.resolve(here, '../../web');
 const { WebSocketServer } = createRequire(path.join(web, 'package.json'))('ws');
 const DEMO = path.resolve(here, '../../examples/demo');
 
-const CSP = "default-src 'self'; img-src 'self' data: blob:; style-src 'self'; connect-src 'self' ws: wss:; object-src 'none'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'";
+// Stricter than gatewayd's own: what holds here holds there.
+const CSP = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 const TYPES = { '.html': 'text/html; charset=utf-8', '.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml', '.woff2': 'font/woff2', '.txt': 'text/plain', '.json': 'application/json', '.csv': 'text/csv' };
 const SCREENS = [0, 1, 2, 3, 4].map((i) => readFileSync(path.join(here, 'screens', `${i}.png`)));
 const DIGESTS = SCREENS.map((s) => createHash('sha256').update(s).digest('hex'));
@@ -48,7 +49,7 @@ export async function startFake({ port = 0, seed = false, speed = 1, demo = true
   function newSession(b, at = Date.now()) {
     const session = {
       session_id: randomUUID(), session_name: b.session_name ?? null, status: 'queued', created_at: iso(at), modified_at: iso(at), project_dir: b.project_dir ?? null,
-      agent_name: b.agent_name ?? null, kind: b.kind ?? 'desktop', model: b.model ?? 'claude-sonnet-4-5', metadata: {}, last_seq: 0, parent_session_id: null, worker_id: null, slot: null,
+      agent_name: b.agent_name ?? null, kind: b.kind ?? 'desktop', model: b.model ?? 'claude-sonnet-4-5', metadata: {}, last_seq: 0, parent_session_id: null, worker_id: null, slot: { kind: b.kind ?? 'desktop', image: 'desktop', width: W, height: H, state: null, controller: null },
       usage: { input_tokens: 0, output_tokens: 0, cache_read_tokens: 0, cost_usd: 0, turns: 0, seconds: 0 }, budget: {}, error: null, vnc_url: null, stream_url: null,
     };
     const s = { session, events: [], screen: 0, watchers: new Set(), viewers: new Set(), run: null, said: 0 };
@@ -71,9 +72,8 @@ export async function startFake({ port = 0, seed = false, speed = 1, demo = true
     if (from === to) return;
     s.session.status = to;
     const busy = ['starting', 'running', 'idle'].includes(to);
-    s.session.slot = busy ? { kind: s.session.kind, image: 'desktop-1', width: W, height: H, state: 'busy', controller: null } : null;
+    s.session.slot = { kind: s.session.kind, image: 'desktop', width: W, height: H, state: busy ? 'busy' : null, controller: null };
     s.session.worker_id = busy ? 'worker-1' : null;
-    s.session.vnc_url = busy && to !== 'starting' && s.session.kind === 'desktop' ? `/sessions/${s.session.session_id}/vnc` : null;
     emit(s, 'status', { from, to, reason }, at);
     all({ type: 'session_updated', session: s.session });
     if (!busy) for (const v of s.viewers) v.close(1000);
@@ -372,12 +372,17 @@ export async function startFake({ port = 0, seed = false, speed = 1, demo = true
     const after = url.searchParams.get('after');
     if (after !== null) for (const e of [...sessions.values()].flatMap((s) => s.events).filter((e) => e.id > Number(after)).sort((a, b) => a.id - b.id)) send(ws, { type: 'event', event: e });
     feeds.add(ws);
+    pongs(ws);
     ws.on('close', () => feeds.delete(ws));
   }
   function stream(ws, s, url) {
     for (const e of s.events.slice(Number(url.searchParams.get('after_seq') ?? 0))) send(ws, asUpdate(e));
     s.watchers.add(ws);
+    pongs(ws);
     ws.on('close', () => s.watchers.delete(ws));
+  }
+  function pongs(ws) {
+    ws.on('message', (m) => JSON.parse(m).type === 'ping' && send(ws, { type: 'pong' }));
   }
   /** RFB 3.8 with security None; each frame is one rectangle in TightPNG. */
   function vnc(ws, s) {

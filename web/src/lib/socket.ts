@@ -16,13 +16,15 @@ export interface SocketOwner {
 
 /** The server's code for a client that could not keep up: come back at once with the resume point. */
 const LAGGED = 4008;
-const QUIET_PING_MS = 25_000;
+const PING_MS = 20_000;
 
 export class LiveSocket {
   private ws: WebSocket | null = null;
   private timer = 0;
   private pinger = 0;
   private stopped = false;
+  /** Set once the server has answered a ping: from then on silence means a dead line. */
+  private answers = false;
   private readonly backoff = new Backoff();
   private readonly wake = () => this.retryNow();
 
@@ -49,7 +51,7 @@ export class LiveSocket {
 
   /** Leaves this connection and makes a new one at the owner's resume point. */
   reopen(): void {
-    this.ws?.close(4000);
+    if (this.ws) this.lost(this.ws);
   }
 
   /** Used when the network or the tab is back: no reason to sit out the rest of the wait. */
@@ -80,7 +82,18 @@ export class LiveSocket {
       wasOpen = true;
       this.owner.state('open');
       this.owner.opened?.((d) => this.send(d));
-      this.pinger = window.setInterval(() => this.send({ type: 'ping' }), QUIET_PING_MS);
+      let heard = true;
+      this.pinger = window.setInterval(() => {
+        // Two pings and not one message since: the line is dead, whatever the socket thinks.
+        if (!heard && this.answers) this.lost(ws);
+        else {
+          heard = false;
+          this.send({ type: 'ping' });
+        }
+      }, PING_MS);
+      ws.addEventListener('message', () => {
+        heard = true;
+      });
     };
     ws.onmessage = (e) => {
       this.backoff.reset();
@@ -91,17 +104,26 @@ export class LiveSocket {
       } catch {
         return;
       }
-      this.owner.message(data);
+      if ((data as { type?: unknown } | null)?.type === 'pong') this.answers = true;
+      else this.owner.message(data);
     };
     ws.onclose = async (e) => {
-      clearInterval(this.pinger);
       if (this.ws !== ws) return;
+      clearInterval(this.pinger);
       this.ws = null;
       if (this.stopped) return;
       if (e.code === LAGGED) this.backoff.reset();
       if (!wasOpen && (await this.owner.refused?.(null))) return;
       this.later();
     };
+  }
+
+  private lost(ws: WebSocket): void {
+    if (this.ws !== ws) return;
+    clearInterval(this.pinger);
+    this.ws = null;
+    ws.close(4000);
+    this.later();
   }
 
   private later(): void {

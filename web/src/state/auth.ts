@@ -12,6 +12,14 @@ whenUnauthorized(() => {
   signedIn.value = false;
 });
 
+// The printed link, opened in a tab that shows the page already, changes the fragment only.
+addEventListener('hashchange', () => {
+  if (!new URLSearchParams(location.hash.slice(1)).has('token')) return;
+  loadToken();
+  if (signedIn.value) location.reload();
+  else signedIn.value = true;
+});
+
 /** Tries a token; resolves when it is good, throws the ApiError otherwise. */
 export async function signIn(token: string): Promise<void> {
   storeToken(token);

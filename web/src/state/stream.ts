@@ -24,7 +24,7 @@ export class SessionStream {
 
   constructor(readonly id: string) {
     this.socket = new LiveSocket({
-      path: () => `/sessions/${encodeURIComponent(id)}/stream?after_seq=${this.transcript.lastSeq}`,
+      path: () => `/sessions/${encodeURIComponent(id)}/stream?after_seq=${this.transcript.lastSeq}&deltas=true`,
       message: (d) => this.take(d),
       state: (l) => {
         this.link.value = l;

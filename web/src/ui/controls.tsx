@@ -118,8 +118,8 @@ export function Confirm(props: { title: string; text: string; action: string; on
   );
 }
 
-/** A button that opens a floating panel in the top layer. */
-export function Popover(props: { label: string; button: ComponentChildren; buttonClass: string; panelClass: string; side?: 'end' | 'start'; role?: 'menu' | 'dialog'; data?: Record<string, string>; children: (close: () => void) => ComponentChildren }) {
+/** A button that opens a floating panel in the top layer. `named`: its content says what it is. */
+export function Popover(props: { label: string; button: ComponentChildren; buttonClass: string; panelClass: string; side?: 'end' | 'start'; role?: 'menu' | 'dialog'; named?: boolean; data?: Record<string, string>; children: (close: () => void) => ComponentChildren }) {
   const button = useRef<HTMLButtonElement>(null);
   const panel = useRef<HTMLDivElement>(null);
   const [open, setOpen] = useState(false);
@@ -140,7 +140,7 @@ export function Popover(props: { label: string; button: ComponentChildren; butto
         ref={button}
         type="button"
         class={props.buttonClass}
-        aria-label={props.label}
+        aria-label={props.named ? undefined : props.label}
         title={props.label}
         aria-haspopup={props.role ?? 'menu'}
         aria-expanded={open}

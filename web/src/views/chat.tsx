@@ -59,7 +59,7 @@ export function Chat({ stream, session }: { stream: SessionStream; session: Sess
   const sending = stream.sending.value;
 
   const toEnd = () => {
-    flow.current!.scrollTop = flow.current!.scrollHeight;
+    if (flow.current) flow.current.scrollTop = flow.current.scrollHeight;
   };
   useLayoutEffect(() => {
     if (stick.current) toEnd();

@@ -15,8 +15,8 @@ type Phase = 'connecting' | 'live' | 'lost';
 
 /** Whether there is a screen to connect to right now. */
 function hasScreen(s: Session | undefined): boolean {
-  if (!s || !isLive(s.status) || s.status === 'queued') return false;
-  return Boolean(s.vnc_url || s.slot || s.worker_id || s.status === 'running');
+  if (!s || !isLive(s.status) || s.status === 'queued' || s.status === 'starting') return false;
+  return Boolean(s.worker_id);
 }
 
 /** Keeps one RFB connection while `on`; comes back by itself. */
@@ -85,7 +85,10 @@ function useLast(stream: SessionStream, on: boolean): string | null | undefined 
       .then((u) => go && setSrc(u), () => go && setSrc(null));
     return () => {
       go = false;
-      if (mine) URL.revokeObjectURL(mine);
+      setSrc(undefined);
+      const url = mine;
+      // Not before the picture has left the page.
+      if (url) setTimeout(() => URL.revokeObjectURL(url), 1000);
     };
   }, [on, ready, url]);
   return src;

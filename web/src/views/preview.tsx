@@ -125,7 +125,9 @@ function Tags({ d }: { d: Doc }) {
   useEffect(() => input.current?.focus(), [adding]);
   const save = (tags: string[]) => patchDocument(d.id, { tags }).catch(toastError);
   const add = () => {
-    const names = input.current!.value.split(',').map((s) => s.trim()).filter(Boolean);
+    // Also called when the field loses focus because it goes away.
+    if (!input.current) return;
+    const names = input.current.value.split(',').map((s) => s.trim()).filter(Boolean);
     if (names.length === 0) {
       setAdding(false);
       setWrong(null);
@@ -135,7 +137,7 @@ function Tags({ d }: { d: Doc }) {
     const tags = [...new Set([...d.tags, ...names])];
     if (tags.length > 50) return setWrong(t.tagMany);
     setWrong(null);
-    input.current!.value = '';
+    input.current.value = '';
     void save(tags);
   };
   return (

@@ -81,7 +81,7 @@ function System() {
   const more = [workersText(), s?.demo ? texts.demo.badge : s?.model].filter(Boolean).join(' · ');
   return (
     <Popover
-      label={t.status} role="dialog" side="start" buttonClass="sys" panelClass="pop" data={{ 'data-ready': String(r?.ready ?? 'unknown') }}
+      label={t.status} named role="dialog" side="start" buttonClass="sys" panelClass="pop" data={{ 'data-ready': String(r?.ready ?? 'unknown') }}
       button={<><b><i aria-hidden="true" />{word}</b><span class="cut">{more || ' '}</span></>}
     >
       {() => (

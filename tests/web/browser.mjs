@@ -1,0 +1,49 @@
+// A headless Chromium for the walks of the page; Debian's, or the one CHROMIUM names.
+import { createRequire } from 'node:module';
+import { mkdirSync } from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+export const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..');
+const require = createRequire(path.join(root, 'web/package.json'));
+const { chromium } = require('playwright-core');
+const axe = require.resolve('axe-core');
+
+export const SHOTS = path.join(process.env.ARTEFACTS ?? path.join(root, 'artefacts'), 'web');
+mkdirSync(SHOTS, { recursive: true });
+
+export async function launch() {
+  return chromium.launch({
+    executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+    args: ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
+  });
+}
+
+export const WIDE = { width: 1440, height: 900 };
+export const PHONE = { width: 390, height: 844 };
+
+/** A page, closed with its test, that remembers every error and every breach of the content policy. */
+export async function open(browser, t, { viewport = WIDE, colorScheme = 'light', reducedMotion = 'no-preference' } = {}) {
+  const context = await browser.newContext({ viewport, colorScheme, reducedMotion, deviceScaleFactor: viewport.width < 500 ? 2 : 1 });
+  t.after(() => context.close());
+  const page = await context.newPage();
+  page.setDefaultTimeout(15_000);
+  const faults = [];
+  page.on('pageerror', (e) => faults.push(String(e)));
+  page.on('console', (m) => {
+    // A connection that is refused while a test holds the server down is what that test is about.
+    if (m.type() === 'error' && !/ERR_CONNECTION_REFUSED|ERR_EMPTY_RESPONSE|ERR_CONNECTION_RESET|WebSocket connection|status of 40[149]|status of 503/.test(m.text())) faults.push(m.text());
+  });
+  return { page, faults };
+}
+
+/** Serious and critical findings of axe, as text. */
+export async function axeFindings(page) {
+  await page.evaluate(await (await import('node:fs/promises')).readFile(axe, 'utf8'));
+  return page.evaluate(async () => {
+    const r = await globalThis.axe.run(document, { resultTypes: ['violations'] });
+    return r.violations
+      .filter((v) => v.impact === 'serious' || v.impact === 'critical')
+      .map((v) => `${v.id}: ${v.nodes.slice(0, 4).map((n) => `${n.target.join(' ')} ${n.failureSummary?.split('\n')[1]?.trim() ?? ''}`).join(' | ')}`);
+  });
+}
