@@ -543,6 +543,59 @@ def test_restart_keeps_leases(c, cluster):
     assert "status:queued" not in kinds(cluster, sid)
 
 
+def test_lost_notice_of_a_message_heals(c, cluster):
+    gw, w = c.gateway(), c.worker()
+    sid = gw.create("x")["session_id"]
+    w.take()
+    w.append(message("done"), to_state="idle", if_last_message_seq=2)
+    seq = gw.post(sid)["seq"]
+    assert w.notified.get(timeout=5)["seq"] == seq
+    assert w.heartbeat()["last_message_seq"] == seq
+    c.kill()
+    c.start()
+    assert w.notified.get(timeout=10) == {"session_id": sid, "epoch": 1, "seq": seq}
+
+
+def test_history_comes_in_pages(c, cluster):
+    """By count and by size: everything once, in order, also an event that is larger than a page."""
+    gw, w = c.gateway(), c.worker()
+    sid = gw.create("x")["session_id"]
+    w.take()
+    for size in (10, 3_000_000, 3_000_000, 4_190_000, 1):
+        w.append(("log", {"text": "x" * size}), to_state="running")
+    for _ in range(5):
+        w.append(*[("log", {"text": "y"})] * 50)
+    seqs, pages, more = [], 0, True
+    while more:
+        page = w.call("history_get", session_id=sid, epoch=1, after_seq=seqs[-1] if seqs else 0, limit=200)
+        seqs += [json.loads(e)["seq"] for e in page["events"]]
+        more, pages = page["more"], pages + 1
+    assert seqs == [e["seq"] for e in events(cluster, sid)] and pages >= 4
+    with pytest.raises(Refused) as e:
+        w.call("history_get", session_id=sid, epoch=1, after_seq=0, limit=201)
+    assert e.value.code == "bad_request"
+
+
+def test_one_refused_append_does_not_hold_up_others(c, cluster):
+    """Content that only the database refuses: the hub reads the sessions again and goes on with the rest."""
+    gw, w1, w2 = c.gateway(), c.worker("w1"), c.worker("w2")
+    gw.create("x"), gw.create("y")
+    wait_until(lambda: w1.session and w2.session)
+    cluster.sql("ALTER TABLE core.event ADD CONSTRAINT no_poison CHECK (json NOT LIKE '%%poison%%')")
+    flying = [(i, w, w.begin("event_append", session_id=w.session, epoch=w.epoch, idem=f"i{i}",
+                             items=[{"event_type": "log", "body": json.dumps({"n": i, "text": "poison" if i == 20 else "good"})}]))
+              for i in range(60) for w in (w1, w2) if i != 20 or w is w1]
+    for i, w, f in flying:
+        if i == 20:
+            with pytest.raises(Refused) as e:
+                w.finish(f)
+            assert e.value.code == "internal"
+        else:
+            w.finish(f)
+    numbers = [e["n"] for e in events(cluster, w1.session) if e["event_type"] == "log"]
+    assert numbers == [i for i in range(60) if i != 20]
+
+
 def test_restart_requeues_what_its_worker_lost(c, cluster):
     gw, w = c.gateway(), c.worker()
     sid = gw.create("x")["session_id"]
