@@ -2,6 +2,8 @@
  * slow. */
 #include "gatewayd/sink-private.h"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -9,8 +11,12 @@
 #include "gatewayd/gateway.h"
 
 #define IOV_MAX_PER_WRITE 64
+#define UNSENT_MAX                                                                                 \
+        (128 << 10)       /* what the kernel may hold for a client beyond what is on its way       \
+                           */
 #define CONTROL_EXTRA 32u /* control frames beyond the bound: pongs, the lagged frame, close */
-#define CLOSING_USEC (5 * USEC_PER_SEC)
+#define CLOSING_USEC (5 * USEC_PER_SEC)      /* without progress */
+#define CLOSING_MAX_USEC (60 * USEC_PER_SEC) /* in all */
 #define GOODBYE_USEC (2 * USEC_PER_SEC)
 #define READ_SIZE 65536u
 #define RECHECK_USEC (2 * USEC_PER_SEC)
@@ -80,8 +86,8 @@ static void set_state(struct sink *s, enum sink_state to)
         s->state = to;
         list_remove(&s->all);
         if (to == SINK_CLOSING || to == SINK_CLOSED_OUT) {
-                s->deadline_us =
-                        now_monotonic() + (to == SINK_CLOSING ? CLOSING_USEC : GOODBYE_USEC);
+                s->beat_us = now_monotonic(); /* no heartbeats any more: when the end began */
+                s->deadline_us = s->beat_us + (to == SINK_CLOSING ? CLOSING_USEC : GOODBYE_USEC);
                 list_push_back(&s->set->closing, &s->all);
         }
 }
@@ -249,8 +255,12 @@ static void write_out(struct sink *s)
                         sink_end(s);
                         return;
                 }
-                if (r > 0)
+                if (r > 0) {
                         consume(s, (size_t) r);
+                        if (s->state == SINK_CLOSING)
+                                s->deadline_us = MIN(now_monotonic() + CLOSING_USEC,
+                                                     s->beat_us + CLOSING_MAX_USEC);
+                }
                 if (r < (ssize_t) total)
                         break;
         }
@@ -318,8 +328,12 @@ static int on_io(sd_event_source *source, int fd, uint32_t revents, void *userda
                 }
                 on_input(s);
         }
-        if (s->state != SINK_DEAD && (revents & EPOLLOUT))
+        if (s->state != SINK_DEAD && (revents & EPOLLOUT)) {
+                /* It had no room and has some now: the client reads. Pings may still wait behind
+                 * much else. */
+                s->heard_us = now_monotonic();
                 write_out(s);
+        }
         return 0;
 }
 
@@ -386,6 +400,8 @@ int sink_init(struct sink *s, struct sink_set *set, const struct sink_class *cla
         s->heard_us = now;
         s->beat_us = now + class->heartbeat_usec(s);
         s->events = EPOLLIN;
+        /* Not all are TCP; those that are not have small buffers anyway. */
+        (void) setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &(int){ UNSENT_MAX }, sizeof(int));
         int r = sd_event_add_io(set->gateway->event, &s->io, fd, EPOLLIN, on_io, s);
         if (r < 0) {
                 s->fd = fd_close(s->fd);

@@ -11,6 +11,7 @@ import threading
 import time
 
 import pytest
+import wire
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from conftest import wait_until
@@ -652,18 +653,19 @@ def test_vnc_needs_a_slot(edge):
 
 
 def test_slow_viewer_lags_and_others_do_not(edge):
+    """A client that reads nothing is told where to resume and closed with 4008; another one misses nothing."""
     slow, fast = open_ws(edge), open_ws(edge)
+    slow.s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
     fast.message("init")
-    stop = threading.Event()
-    seen = []
+    made, seen = [], set()
 
     def read():
         fast.s.settimeout(30)
         try:
-            while not stop.is_set():
+            while True:
                 first, payload = fast.frame()
-                if first == 0x81:
-                    seen.append(json.loads(payload))
+                if first == 0x81 and (m := json.loads(payload))["type"] == "session_updated":
+                    seen.add(m["session"]["session_id"])
                 elif first == 0x89:
                     fast.send(frame(0x8a, payload))
         except (OSError, EOFError):
@@ -672,21 +674,191 @@ def test_slow_viewer_lags_and_others_do_not(edge):
     reader.start()
     try:
         c = http.client.HTTPConnection("127.0.0.1", edge.port, timeout=20)
-        slow.s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        made = []
-        for i in range(450):
-            body = json.dumps({"kind": "external", "session_name": "n" * 200, "metadata": {"x": "y" * 20000}})
+        for _ in range(120):
+            body = json.dumps({"kind": "external", "metadata": {"x": "y" * 40000}})
             c.request("POST", "/sessions", body, {"Authorization": f"Bearer {edge.user}", "Content-Type": "application/json"})
             reply = c.getresponse()
-            made.append(json.loads(reply.read())["session_id"])
             assert reply.status == 201
-        wait_until(lambda: {m["session"]["session_id"] for m in list(seen) if m["type"] == "session_updated"} >= set(made), 20,
-                   lambda: f"{len(seen)} of {len(made)}\n{edge.logs()}")
+            made.append(json.loads(reply.read())["session_id"])
+            slow.send(frame(0x8a))  # a pong: it lives, it only does not read
+        last, code = None, None
+        slow.s.settimeout(10)
+        try:
+            while True:
+                first, payload = slow.frame()
+                if first == 0x81:
+                    last = json.loads(payload)
+                elif first == 0x88:
+                    code = struct.unpack(">H", payload[:2])[0]
+        except (EOFError, ConnectionResetError):
+            pass
+        assert last["type"] == "lagged" and isinstance(last["resume_after"], int) and code == 4008
+        wait_until(lambda: seen >= set(made), 20, lambda: f"{len(seen)} of {len(made)}\n{edge.logs()}")
     finally:
-        stop.set()
-        fast.s.close()
+        fast.s.shutdown(socket.SHUT_RDWR)
         reader.join()
+        fast.s.close()
     alive(edge)
+
+
+# ---- the display ------------------------------------------------------------------------------------------
+
+class Worker:
+    """Stands in for a worker's descriptor socket: hands out one end of a socket pair per viewer."""
+
+    def __init__(self, edge, session):
+        self.session = session
+        self.path = str(edge.run_dir / f"w-{session[-8:]}.sock")
+        self.displays, self.connections = [], []
+        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.listener.bind(self.path)
+        os.chmod(self.path, 0o666)
+        self.listener.listen(8)
+        edge.sql(f"INSERT INTO core.worker VALUES ('{session}', 'i', '0', true, false, 'busy', 'desktop', '{{desktop}}', '{session}', 1, "
+                 f"'{self.path}', '{{}}', '{{}}', '{{}}', now(), now())")
+        edge.sql(f"UPDATE core.session SET worker_id = '{session}' WHERE session_id = '{session}'")
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                c, _ = self.listener.accept()
+            except OSError:
+                return
+            self.connections.append(c)
+            threading.Thread(target=self.serve, args=(c,), daemon=True).start()
+
+    def serve(self, c):
+        while data := c.recv(65536):
+            m = wire.unpack(data)
+            if m.name == "display_open":
+                ours, theirs = socket.socketpair()
+                self.displays.append(ours)
+                out = wire.pack("display_opened", {"width": 1024, "height": 768}, flags=wire.REPLY, correlation=m.correlation)
+                socket.send_fds(c, [out], [theirs.fileno()])
+                theirs.close()
+            else:
+                fd = os.memfd_create("picture")
+                os.write(fd, b"\x89PNG-fake")
+                out = wire.pack("screenshot_reply", {"width": m.body["width"], "height": 1, "size_bytes": 9}, flags=wire.REPLY, correlation=m.correlation)
+                socket.send_fds(c, [out], [fd])
+                os.close(fd)
+
+    def close(self):
+        self.listener.close()
+        for s in self.connections + self.displays:
+            try:
+                s.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+
+@pytest.fixture
+def worker(edge):
+    w = Worker(edge, make_session(edge))
+    yield w
+    w.close()
+
+
+def open_display(edge, worker, **arguments):
+    n = len(worker.displays)
+    ws = open_ws(edge, f"/sessions/{worker.session}/vnc", **arguments)
+    wait_until(lambda: len(worker.displays) > n, 5)
+    display = worker.displays[n]
+    display.settimeout(5)
+    return ws, display
+
+
+HELLO = b"RFB 003.008\n\x01\x00"
+UPDATE = b"\x03\x01\0\0\0\0\x04\0\x03\0"
+KEYS = b"\x04\x01\0\0\0\0\0\x61" + b"\x05\x01\0\x10\0\x10" + b"\x06\0\0\0\0\0\0\x03xyz"
+
+
+def binary(ws, n):
+    out = b""
+    while len(out) < n:
+        first, payload = ws.frame()
+        if first == 0x82:
+            out += payload
+        elif first == 0x89:
+            ws.send(frame(0x8a, payload))
+        assert first in (0x82, 0x89), (first, payload)
+    return out
+
+
+def test_display_is_view_only_for_several_viewers(edge, worker):
+    viewers = [open_display(edge, worker) for _ in range(3)]
+    for i, (ws, display) in enumerate(viewers):
+        display.sendall(b"RFB 003.008\n" + bytes([i]))
+        assert binary(ws, 13) == b"RFB 003.008\n" + bytes([i])
+        message = HELLO + KEYS + UPDATE + KEYS + UPDATE
+        for part in (message[:5], message[5:20], message[20:]):
+            ws.send(frame(0x82, part))
+        want, got = b"RFB 003.008\n\x01\x01" + UPDATE * 2, b""
+        while len(got) < len(want):
+            got += display.recv(4096)
+        assert got == want
+    for ws, display in viewers[1:]:
+        ws.s.close()
+        while display.recv(4096):
+            pass
+    ws, display = viewers[0]
+    display.sendall(b"still here")
+    assert binary(ws, 10) == b"still here"
+    display.close()
+    assert ws.close_code() == 1001
+
+
+def test_display_bytes_after_filter(edge, worker):
+    ws, display = open_display(edge, worker, Sec_WebSocket_Protocol="chat, binary")
+    message = HELLO + KEYS + UPDATE + KEYS + UPDATE
+    for byte in message:
+        ws.send(frame(0x82, bytes([byte])))
+    want, got = b"RFB 003.008\n\x01\x01" + UPDATE * 2, b""
+    while len(got) < len(want):
+        got += display.recv(4096)
+    assert got == want
+    ws.send(frame(0x82, b"\x63"))
+    assert ws.close_code() == 1008
+    ws, display = open_display(edge, worker)
+    ws.send(frame(0x81, b"text"))
+    assert ws.close_code() == 1003
+
+
+def test_display_subprotocol(edge, worker):
+    head, s = upgrade(edge, f"/sessions/{worker.session}/vnc", Sec_WebSocket_Protocol="chat, binary")
+    assert parse_response(head)[1]["sec-websocket-protocol"] == "binary"
+    s.close()
+    head, s = upgrade(edge, f"/sessions/{worker.session}/vnc")
+    assert "sec-websocket-protocol" not in parse_response(head)[1]
+    s.close()
+
+
+def test_display_backpressure(edge, worker):
+    """A viewer that does not read stops its own display's reading, loses no byte, and no other viewer waits."""
+    slow, slow_display = open_display(edge, worker)
+    fast, fast_display = open_display(edge, worker)
+    slow.s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+    block = bytes(range(256)) * 256
+    slow_display.setblocking(False)
+    sent = 0
+    idle = time.monotonic()
+    while time.monotonic() - idle < 0.5 and sent < 64 << 20:
+        try:
+            n = slow_display.send(block[sent % 256:])
+            sent += n
+            idle = time.monotonic()
+        except BlockingIOError:
+            fast_display.sendall(b"x")
+            assert binary(fast, 1) == b"x"
+        slow.send(frame(0x8a))
+    assert sent < 24 << 20
+    assert binary(slow, sent) == (block * (sent // 65536 + 1))[:sent]
+
+
+def test_screenshot_of_a_slot(edge, worker):
+    status, headers, body = edge.request("GET", f"/sessions/{worker.session}/screenshot?width=640", edge.viewer)
+    assert (status, headers["content-type"], body) == (200, "image/png", b"\x89PNG-fake")
 
 
 # ---- limits ---------------------------------------------------------------------------------------------
