@@ -237,10 +237,12 @@ static void on_done(void *userdata, int r, long status, const char *text)
         if (r == 0 && status != 200) {
                 fail_by_status(c);
         } else {
+                bool begun = status == 200 || c->status == 200;
+
                 f.code = r == -ETIMEDOUT ? "model_silent"
-                         : r == 0        ? "stream_cut"
+                         : begun         ? "stream_cut"
                                          : "model_unreachable";
-                if (r == 0)
+                if (begun && r != -ETIMEDOUT)
                         f.message = "The model's answer ended early.";
                 else if (strempty(text))
                         f.message = "The model service could not be reached.";

@@ -4,7 +4,7 @@
 The newest thing the user said, when it starts with "SCRIPT:", holds a JSON list of turns; the turn played is the number of
 assistant messages after it. A turn is {"text"?, "thinking"?, "tools"?: [[name, input], ...], "delay"?: seconds
 before the first byte, "gap"?: seconds between chunks, "status"?: HTTP error, "headers"?: {}, "times"?: how often
-the error is given before the turn is played, "cut"?: chunks after which the connection is closed, "stall"?: true}.
+the fault is given before the turn is played, "cut"?: chunks after which the connection is closed, "stall"?: true, "raw"?: {"text", "repeat"?}}.
 Without a script it answers "ok". Every request body is kept: GET /requests gives and forgets them.
 """
 import argparse
@@ -74,14 +74,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
             del self.fake.requests[:-200]
         number, turn, script = find_turn(body["messages"])
         time.sleep(turn.get("delay", 0))
+        turn = self.with_fault(turn, (script, number))
         if turn.get("status"):
-            with self.fake.lock:
-                key = (script, number)
-                count = self.fake.failures[key] = self.fake.failures.get(key, 0) + 1
-            if count <= turn.get("times", 1):
-                kind = {429: "rate_limit_error", 529: "overloaded_error", 400: "invalid_request_error"}.get(turn["status"], "api_error")
-                self.reply_json(turn["status"], {"type": "error", "error": {"type": kind, "message": f"fake {turn['status']}"}}, turn.get("headers"))
-                return
+            kind = {429: "rate_limit_error", 529: "overloaded_error", 400: "invalid_request_error"}.get(turn["status"], "api_error")
+            self.reply_json(turn["status"], {"type": "error", "error": {"type": kind, "message": f"fake {turn['status']}"}}, turn.get("headers"))
+            return
+        if turn.get("raw"):
+            self.send_raw(turn["raw"])
+            return
         if turn.get("stall"):
             self.send_response(200)
             self.send_header("content-type", "text/event-stream")
@@ -89,6 +89,29 @@ class Handler(http.server.BaseHTTPRequestHandler):
             time.sleep(turn["stall"] if not isinstance(turn["stall"], bool) else 600)
             return
         self.stream(turn, number, body)
+
+    def with_fault(self, turn, key):
+        """The turn without its faults once they were given often enough: an error once, others always, unless it says `times`."""
+        if not any(turn.get(f) is not None for f in ("status", "cut", "stall", "raw")):
+            return turn
+        with self.fake.lock:
+            count = self.fake.failures[key] = self.fake.failures.get(key, 0) + 1
+        if count <= turn.get("times", 1 if turn.get("status") else 10 ** 9):
+            return turn
+        return {k: v for k, v in turn.items() if k not in ("status", "cut", "stall", "raw")}
+
+    def send_raw(self, raw):
+        """{"text": what is sent instead of a stream, "repeat": how often}"""
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream")
+        self.send_header("connection", "close")
+        self.end_headers()
+        self.close_connection = True
+        try:
+            for _ in range(raw.get("repeat", 1)):
+                self.wfile.write(raw["text"].encode())
+        except (ConnectionError, BrokenPipeError):
+            pass
 
     def stream(self, turn, number, body):
         self.send_response(200)
