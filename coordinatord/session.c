@@ -10,7 +10,7 @@
 /* Ended sessions run again: through the queue, or at once when they run elsewhere (kind external).
  */
 static const uint32_t allowed[SESSION_STATE_MAX] = {
-        [SESSION_STATE_QUEUED] = TO(STARTING) | TO(PAUSED) | TO(STOPPED) | TO(FAILED),
+        [SESSION_STATE_QUEUED] = TO(STARTING) | TO(IDLE) | TO(PAUSED) | TO(STOPPED) | TO(FAILED),
         [SESSION_STATE_STARTING] =
                 TO(RUNNING) | TO(IDLE) | TO(WAITING) | TO(PAUSED) | TO(QUEUED) | ENDS,
         [SESSION_STATE_RUNNING] = TO(IDLE) | TO(WAITING) | TO(PAUSED) | TO(QUEUED) | ENDS,
@@ -131,7 +131,8 @@ void session_clear(struct session *s)
         s->width = s->height = 0;
         s->created_us = s->modified_us = s->queued_us = s->running_since_us = 0;
         s->last_seq = s->last_message_seq = s->epoch = s->run_us = 0;
-        s->losses = 0;
+        s->losses = s->depth = 0;
+        s->stop_requested = false;
         s->usage = (struct usage){ 0 };
         s->exists = s->purging = false;
 }
@@ -173,7 +174,7 @@ void session_place(struct session *s)
 }
 
 static void emit_state(struct session *s, struct hub_batch *b, enum session_state from,
-                       const char *why)
+                       const char *why, bool stop_event)
 {
         cleanup_buf struct buf body = BUF_INIT;
 
@@ -182,7 +183,7 @@ static void emit_state(struct session *s, struct hub_batch *b, enum session_stat
         buf_put_json_string(&body, why, strlen(why));
         buf_puts(&body, "}");
         (void) hub_event(b, s, EVENT_TYPE_STATUS, (struct span){ body.data, body.len });
-        if (!session_ended(s))
+        if (!session_ended(s) || !stop_event)
                 return;
         buf_clear(&body);
         buf_putf(&body, "{\"status\":\"%s\",\"reason\":", session_state_name(s->state));
@@ -202,7 +203,7 @@ static void enter_state(struct session *s, struct hub_batch *b, enum session_sta
         s->state = to;
         if (to == SESSION_STATE_RUNNING)
                 s->running_since_us = now;
-        if (to == SESSION_STATE_IDLE)
+        if (to == SESSION_STATE_IDLE || to == SESSION_STATE_PAUSED)
                 s->idle_since = now_monotonic();
         if (to != SESSION_STATE_FAILED) {
                 free(s->error);
@@ -212,8 +213,8 @@ static void enter_state(struct session *s, struct hub_batch *b, enum session_sta
         hub_session_write(b, s, true);
 }
 
-int session_set_state(struct session *s, struct hub_batch *b, enum session_state to,
-                      const char *why)
+static int change_state(struct session *s, struct hub_batch *b, enum session_state to,
+                        const char *why, bool stop_event)
 {
         enum session_state from = s->state;
         int r;
@@ -226,8 +227,19 @@ int session_set_state(struct session *s, struct hub_batch *b, enum session_state
         log_info("session %s: %s -> %s (%s)", s->id, session_state_name(from),
                  session_state_name(to), why);
         enter_state(s, b, to);
-        emit_state(s, b, from, why);
+        emit_state(s, b, from, why, stop_event);
         return 0;
+}
+
+int session_set_state(struct session *s, struct hub_batch *b, enum session_state to,
+                      const char *why)
+{
+        return change_state(s, b, to, why, true);
+}
+
+int session_set_end(struct session *s, struct hub_batch *b, enum session_state to, const char *why)
+{
+        return change_state(s, b, to, why, false);
 }
 
 void session_set_first_state(struct session *s, struct hub_batch *b, enum session_state state)
@@ -270,11 +282,12 @@ const struct session_append *session_recent(const struct session *s, const char 
         return NULL;
 }
 
-void session_remember(struct session *s, const char *idem, uint64_t first_seq, uint64_t last_seq)
+void session_remember(struct session *s, const char *idem, uint64_t first_id, uint64_t first_seq,
+                      uint64_t last_seq)
 {
         struct session_append *a = &s->recent[s->recent_next];
 
         s->recent_next = (s->recent_next + 1) % SESSION_RECENT;
         free(a->idem);
-        *a = (struct session_append){ xstrdup(idem), first_seq, last_seq };
+        *a = (struct session_append){ xstrdup(idem), first_id, first_seq, last_seq };
 }

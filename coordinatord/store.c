@@ -37,12 +37,13 @@ void store_read_start(const PGresult *r, struct store_start *ret)
         "(extract(epoch FROM queued_at) * 1000000)::bigint, "                                      \
         "(extract(epoch FROM running_since) * 1000000)::bigint, "                                  \
         "last_seq, last_message_seq, epoch, worker_id, slot, losses, error, input_tokens, "        \
-        "output_tokens, cache_read_tokens, cache_write_tokens, cost_microusd, turns, run_us"
+        "output_tokens, cache_read_tokens, cache_write_tokens, cost_microusd, turns, run_us, "     \
+        "depth, stop_requested"
 
 static const char session_row[] =
         "SELECT " SESSION_COLUMNS " FROM core.session WHERE session_id = $1";
 static const char session_recents[] =
-        "SELECT idem, seq, span FROM core.event WHERE session_id = $1 AND idem IS NOT NULL "
+        "SELECT idem, seq, span, id FROM core.event WHERE session_id = $1 AND idem IS NOT NULL "
         "ORDER BY seq DESC LIMIT $2::int";
 static const char session_purging[] = "SELECT FROM core.purge WHERE session_id = $1";
 
@@ -98,6 +99,8 @@ static int read_row(const PGresult *r, struct session *s)
         s->usage.cost_microusd = number(r, c++);
         s->usage.turns = number(r, c++);
         s->run_us = number(r, c++);
+        s->depth = (unsigned) number(r, c++);
+        s->stop_requested = pg_bool(r, 0, c++);
         return 0;
 }
 
@@ -118,8 +121,8 @@ static int reload_read(struct session *s, PGresult **results)
         }
         for (int i = PQntuples(results[1]) - 1; i >= 0; i--) {
                 uint64_t first = (uint64_t) pg_i64(results[1], i, 1);
-                session_remember(s, pg_str(results[1], i, 0), first,
-                                 first + (uint64_t) pg_i64(results[1], i, 2) - 1);
+                session_remember(s, pg_str(results[1], i, 0), (uint64_t) pg_i64(results[1], i, 3),
+                                 first, first + (uint64_t) pg_i64(results[1], i, 2) - 1);
         }
         s->purging = PQntuples(results[2]) > 0;
         s->loaded = r == 0;
@@ -165,9 +168,9 @@ static const char batch_begin[] = "SELECT core.batch_begin($1::bigint, $2::bigin
 static const char session_insert[] =
         "INSERT INTO core.session (session_id, tenant, status, kind, model, budget, files, "
         "network, "
-        "image, width, height, parent_session_id, created_at, modified_at, queued_at) "
+        "image, width, height, parent_session_id, created_at, modified_at, queued_at, depth) "
         "VALUES ($1, $2, 'queued', $3, $4, $5::json, $6::json, $7::json, $8, NULLIF($9::int, 0), "
-        "NULLIF($10::int, 0), $11, $12::timestamptz, $12::timestamptz, $12::timestamptz)";
+        "NULLIF($10::int, 0), $11, $12::timestamptz, $12::timestamptz, $12::timestamptz, $13::int)";
 
 static const char session_update[] =
         "UPDATE core.session s SET session_name = u.session_name, agent_name = u.agent_name, "
@@ -177,13 +180,15 @@ static const char session_update[] =
         "slot = u.slot, losses = u.losses, error = u.error, input_tokens = u.input_tokens, "
         "output_tokens = u.output_tokens, cache_read_tokens = u.cache_read_tokens, "
         "cache_write_tokens = u.cache_write_tokens, cost_microusd = u.cost_microusd, "
-        "turns = u.turns, run_us = u.run_us, running_since = u.running_since "
+        "turns = u.turns, run_us = u.run_us, running_since = u.running_since, "
+        "stop_requested = u.stop_requested "
         "FROM json_to_recordset($1::json) AS u (session_id text, session_name text, "
         "agent_name text, project_dir text, metadata json, status text, modified_at timestamptz, "
         "queued_at timestamptz, last_seq bigint, last_message_seq bigint, epoch bigint, "
         "worker_id text, slot json, losses int, error json, input_tokens bigint, "
         "output_tokens bigint, cache_read_tokens bigint, cache_write_tokens bigint, "
-        "cost_microusd bigint, turns bigint, run_us bigint, running_since timestamptz) "
+        "cost_microusd bigint, turns bigint, run_us bigint, running_since timestamptz, "
+        "stop_requested bool) "
         "WHERE s.session_id = u.session_id";
 
 #define COLUMN(n) "string_to_array($" #n ", E'\\x1f')"
@@ -196,16 +201,26 @@ static const char session_touch[] =
 
 static const char event_insert[] =
         "INSERT INTO core.event (id, session_id, seq, tenant, event_type, ts, json, idem, span) "
-        "SELECT $1::bigint + e.n - 1, e.session_id, e.seq::bigint, e.tenant, e.event_type, "
-        "$2::timestamptz, e.json, NULLIF(e.idem, ''), NULLIF(e.span, '')::int "
-        "FROM unnest(" COLUMN(3) ", " COLUMN(4) ", " COLUMN(5) ", " COLUMN(6) ", " COLUMN(
-                7) ", " COLUMN(8) ", " COLUMN(9) ") WITH ORDINALITY "
-                                                 "AS e (session_id, seq, tenant, event_type, json, "
-                                                 "idem, span, n)";
+        "SELECT e.id::bigint, e.session_id, e.seq::bigint, e.tenant, e.event_type, "
+        "$1::timestamptz, e.json, NULLIF(e.idem, ''), NULLIF(e.span, '')::int "
+        "FROM unnest(" COLUMN(2) ", " COLUMN(3) ", " COLUMN(4) ", " COLUMN(5) ", " COLUMN(
+                6) ", " COLUMN(7) ", " COLUMN(8) ", " COLUMN(9) ") "
+                                                                "AS e (id, session_id, seq, "
+                                                                "tenant, event_type, "
+                                                                "json, idem, span)";
+
+static const char event_copies[] =
+        "INSERT INTO core.event (id, session_id, seq, tenant, event_type, ts, json) "
+        "SELECT $1::bigint + seq - $5::bigint, $2::text, seq, tenant, event_type, $3::timestamptz, "
+        "core.event_copy(json, $4::text, $2::text, $1::bigint + seq - $5::bigint, seq) "
+        "FROM core.event WHERE session_id = $4::text AND seq BETWEEN $5::bigint AND $6::bigint";
+
+static const char batch_seqs[] = "SELECT core.batch_seqs(" COLUMN(1) ", " COLUMN(2) "::bigint[])";
 
 static const char attachment_insert[] =
         "INSERT INTO core.attachment (session_id, digest, media_type, data) "
-        "VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING";
+        "VALUES ($1, $2, $3, $4) "
+        "ON CONFLICT (session_id, digest) DO UPDATE SET created_at = EXCLUDED.created_at";
 
 static const char idempotency_insert[] =
         "INSERT INTO core.idempotency (tenant, scope, key, request_digest, session_id, message_id, "
@@ -216,6 +231,10 @@ static const char session_delete_idempotency[] =
         "DELETE FROM core.idempotency WHERE session_id = $1";
 static const char purge_insert[] =
         "INSERT INTO core.purge (session_id) VALUES ($1) ON CONFLICT DO NOTHING";
+
+static const char tombstone_insert[] =
+        "INSERT INTO core.tombstone (session_id, tenant) VALUES ($1, $2) "
+        "ON CONFLICT (session_id) DO UPDATE SET deleted_at = EXCLUDED.deleted_at";
 
 static const char sessions_json[] = "SELECT s.session_id, core.session_json(s) FROM core.session s "
                                     "WHERE s.session_id = ANY (" COLUMN(1) ")";
@@ -275,21 +294,39 @@ static void put_session(struct buf *out, const struct session *s)
         put_number(out, "turns", s->usage.turns);
         put_number(out, "run_us", s->run_us);
         put_time(out, "running_since", s->running_since_us);
+        buf_putf(out, ",\"stop_requested\":%s", s->stop_requested ? "true" : "false");
         buf_puts(out, "}");
+}
+
+/* New rows; then every session must stand where the batch begins. */
+static void add_inserts(struct pg_batch *p, const struct hub_batch *b)
+{
+        cleanup_buf struct buf ids = BUF_INIT, before = BUF_INIT;
+
+        for (size_t i = 0; i < b->n_sessions; i++) {
+                const struct session *s = b->sessions[i];
+                if (s->batch.inserted)
+                        pg_batch_add(p, session_insert, "ssssssssuussu", s->id, s->tenant,
+                                     slot_kind_name(s->kind), s->model, s->budget, s->files,
+                                     s->network, s->image, (uint64_t) s->width,
+                                     (uint64_t) s->height, s->parent, b->now_text,
+                                     (uint64_t) s->depth);
+                buf_putf(&ids, "%s%s", i > 0 ? SEPARATOR : "", s->id);
+                buf_putf(&before, "%s%" PRIu64, i > 0 ? SEPARATOR : "", s->batch.before);
+        }
+        if (b->n_sessions > 0)
+                pg_batch_add(p, batch_seqs, "tt", (struct span){ ids.data, ids.len },
+                             (struct span){ before.data, before.len });
 }
 
 static void add_sessions(struct pg_batch *p, const struct hub_batch *b)
 {
         cleanup_buf struct buf full = BUF_INIT, ids = BUF_INIT, seqs = BUF_INIT;
 
+        add_inserts(p, b);
         buf_puts(&full, "[");
         for (size_t i = 0; i < b->n_sessions; i++) {
                 const struct session *s = b->sessions[i];
-                if (s->batch.inserted)
-                        pg_batch_add(p, session_insert, "ssssssssuuss", s->id, s->tenant,
-                                     slot_kind_name(s->kind), s->model, s->budget, s->files,
-                                     s->network, s->image, (uint64_t) s->width,
-                                     (uint64_t) s->height, s->parent, b->now_text);
                 if (s->batch.full) {
                         put_session(&full, s);
                         continue;
@@ -306,7 +343,7 @@ static void add_sessions(struct pg_batch *p, const struct hub_batch *b)
                              (struct span){ seqs.data, seqs.len });
 }
 
-enum { COL_SESSION, COL_SEQ, COL_TENANT, COL_TYPE, COL_JSON, COL_IDEM, COL_SPAN, COL_MAX };
+enum { COL_ID, COL_SESSION, COL_SEQ, COL_TENANT, COL_TYPE, COL_JSON, COL_IDEM, COL_SPAN, COL_MAX };
 
 static void put_event(struct buf *cols, const struct hub_batch *b, const struct batch_event *e,
                       bool first)
@@ -314,6 +351,7 @@ static void put_event(struct buf *cols, const struct hub_batch *b, const struct 
         if (!first)
                 for (size_t c = 0; c < COL_MAX; c++)
                         buf_puts(&cols[c], SEPARATOR);
+        buf_putf(&cols[COL_ID], "%" PRIu64, e->id);
         buf_puts(&cols[COL_SESSION], e->session->id);
         buf_putf(&cols[COL_SEQ], "%" PRIu64, e->seq);
         buf_puts(&cols[COL_TENANT], e->session->tenant);
@@ -336,7 +374,7 @@ static void add_events(struct pg_batch *p, const struct hub_batch *b)
                 put_event(cols, b, &b->events[i], i == 0);
         for (size_t c = 0; c < COL_MAX; c++)
                 t[c] = (struct span){ cols[c].data ? cols[c].data : "", cols[c].len };
-        pg_batch_add(p, event_insert, "usttttttt", b->events[0].id, b->now_text, t[COL_SESSION],
+        pg_batch_add(p, event_insert, "stttttttt", b->now_text, t[COL_ID], t[COL_SESSION],
                      t[COL_SEQ], t[COL_TENANT], t[COL_TYPE], t[COL_JSON], t[COL_IDEM], t[COL_SPAN]);
         for (size_t c = 0; c < COL_MAX; c++)
                 buf_done(&cols[c]);
@@ -357,6 +395,12 @@ int store_batch_commit(struct pg_pool *p, const struct hub_batch *b, pg_done_fn 
         pg_batch_add(q, batch_begin, "uuu", b->term, b->number, b->cursor);
         add_sessions(q, b);
         add_events(q, b);
+        for (size_t i = 0; i < b->n_copies; i++) {
+                const struct batch_copy *c = &b->copies[i];
+                pg_batch_add(q, event_copies, "usssuu", c->first_id, c->session->id, b->now_text,
+                             c->from->id, c->oldest, c->last_seq);
+                pg_batch_add(q, store_purge_done, "s", c->session->id);
+        }
         for (size_t i = 0; i < b->n_attachments; i++) {
                 const struct batch_attachment *a = &b->attachments[i];
                 pg_batch_add(q, attachment_insert, "sssb", a->session->id, a->a->digest,
@@ -373,6 +417,7 @@ int store_batch_commit(struct pg_pool *p, const struct hub_batch *b, pg_done_fn 
                 pg_batch_add(q, session_delete, "s", b->sessions[i]->id);
                 pg_batch_add(q, session_delete_idempotency, "s", b->sessions[i]->id);
                 pg_batch_add(q, purge_insert, "s", b->sessions[i]->id);
+                pg_batch_add(q, tombstone_insert, "ss", b->sessions[i]->id, b->sessions[i]->tenant);
         }
         published_ids(b, &ids);
         pg_batch_add(q, sessions_json, "t", (struct span){ ids.data ? ids.data : "", ids.len });
@@ -423,8 +468,8 @@ const char store_history[] =
 const char store_attachment[] =
         "SELECT media_type, data FROM core.attachment WHERE session_id = $1 AND digest = $2";
 
-const char store_purge_list[] =
-        "SELECT session_id FROM core.purge ORDER BY deleted_at LIMIT $1::int";
+const char store_purge_list[] = "SELECT session_id FROM core.purge WHERE deleted_at <= now() ORDER "
+                                "BY deleted_at LIMIT $1::int";
 const char store_purge_events[] =
         "WITH gone AS (DELETE FROM core.event WHERE session_id = $1 AND seq IN (SELECT seq FROM "
         "core.event WHERE session_id = $1 ORDER BY seq LIMIT $2::int) RETURNING 1) "
@@ -438,6 +483,36 @@ const char store_purge_done[] = "DELETE FROM core.purge WHERE session_id = $1";
 const char store_idempotency_expire[] =
         "DELETE FROM core.idempotency WHERE ctid = ANY (ARRAY(SELECT ctid FROM core.idempotency "
         "WHERE created_at < now() - $1::bigint * interval '1 second' LIMIT $2::int))";
+
+const char store_partitions[] = "SELECT core.event_partition_add(now() + n * interval '1 month') "
+                                "FROM generate_series(0, 2) AS n";
+const char store_expire_events[] =
+        "SELECT core.event_expire(now() - $1::bigint * interval '1 second', $2::bigint)";
+const char store_expire_attachments[] =
+        "WITH gone AS (DELETE FROM core.attachment WHERE ctid = ANY (ARRAY(SELECT ctid FROM "
+        "core.attachment WHERE created_at < now() - $1::bigint * interval '1 second' "
+        "LIMIT $2::int)) RETURNING 1) SELECT count(*) FROM gone";
+const char store_expire_tombstones[] =
+        "DELETE FROM core.tombstone WHERE deleted_at < now() - interval '1 day'";
+
+/* -> oldest seq that is there (NULL: none), newest user message up to $2 */
+const char store_fork_look[] =
+        "SELECT (SELECT min(seq) FROM core.event WHERE session_id = $1), "
+        "(SELECT max(seq) FROM core.event WHERE session_id = $1 AND seq <= $2::bigint AND "
+        "event_type = 'message' AND json::json ->> 'role' = 'user')";
+/* What is copied before the session is stored goes away with the guard's hour, should we die. */
+const char store_fork_guard[] = "INSERT INTO core.purge (session_id, deleted_at) VALUES ($1, now() "
+                                "+ interval '1 hour')";
+const char store_fork_attachments[] =
+        "WITH copied AS (INSERT INTO core.attachment (session_id, digest, media_type, data) "
+        "SELECT $2, digest, media_type, data FROM core.attachment a WHERE session_id = $1 AND NOT "
+        "EXISTS (SELECT FROM core.attachment b WHERE b.session_id = $2 AND b.digest = a.digest) "
+        "LIMIT $3::int RETURNING 1) SELECT count(*) FROM copied";
+
+/* -> session_id, idem, id, seq */
+const char store_idems_find[] =
+        "SELECT session_id, idem, id, seq FROM core.event "
+        "WHERE session_id = ANY (" COLUMN(1) ") AND idem = ANY (" COLUMN(2) ")";
 
 const char store_workers_write[] =
         "INSERT INTO core.worker (worker_id, instance, version, online, draining, state, kind, "

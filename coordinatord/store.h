@@ -53,7 +53,15 @@ extern const char store_purge_events[];       /* session_id, limit: number remov
 extern const char store_purge_attachments[];  /* session_id, limit: number removed */
 extern const char store_purge_done[];         /* session_id */
 extern const char store_idempotency_expire[]; /* age in seconds, limit */
-extern const char store_workers_write[];      /* JSON array of rows */
+extern const char store_partitions[];         /* makes those of this and the next two months */
+extern const char store_expire_events[];      /* age in seconds, limit: number removed */
+extern const char store_expire_attachments[]; /* age in seconds, limit: number removed */
+extern const char store_expire_tombstones[];
+extern const char store_fork_look[];        /* session_id, seq */
+extern const char store_fork_guard[];       /* new session_id */
+extern const char store_fork_attachments[]; /* from, to, limit: number copied */
+extern const char store_idems_find[];       /* session_ids, idems, each joined by \x1f */
+extern const char store_workers_write[];    /* JSON array of rows */
 extern const char store_workers_read[];
 extern const char store_status_write[]; /* process, JSON */
 extern const char store_token_exists[];

@@ -50,6 +50,7 @@ struct gateway {
         struct pg_pool *pg;                 /* read-only role */
         struct rpc_link *coordinator;       /* rpc_client_peer() is whom to call */
         struct rpc_link *documents;         /* docserverd; NULL without the setting */
+        struct jobs *jobs;                  /* the file thread: upload.c */
         struct fdlink_client *documents_fd; /* its descriptor socket; NULL without the setting */
         struct auth *auth;
         struct http_server *http;
@@ -58,8 +59,12 @@ struct gateway {
         struct relay *relay;
         struct static_files *files;
         struct fanout *fanout;
+        struct loop_timer stopping;
+        uint64_t stop_by_us; /* monotonic; 0 = not stopping */
 };
 
 int gateway_new(struct daemon *d, const struct gateway_settings *s, struct gateway **ret) mustuse;
+/* Begins an orderly end: streams are closed with 1012, then the loop is left, within a second. */
+void gateway_stop(struct gateway *g);
 struct gateway *gateway_free(struct gateway *g);
 DEFINE_CLEANUP(struct gateway, gateway_free)

@@ -7,7 +7,8 @@ struct buf {
         char *data;   /* NULL until something was added; always NUL-terminated after buf_append* */
         size_t len;   /* bytes in use */
         size_t cap;   /* bytes allocated */
-        size_t limit; /* of unconsumed bytes; 0 = memory only; appending beyond it gives -EMSGSIZE */
+        size_t limit; /* of unconsumed bytes; 0 = memory only; appending beyond it gives -EMSGSIZE
+                       */
         size_t off;   /* bytes already consumed from the front, <= len */
 };
 
@@ -46,6 +47,6 @@ static inline size_t buf_pending(const struct buf *b)
 {
         return b->len - b->off;
 }
-void buf_consume(struct buf *b, size_t n); /* drops n bytes at the front; compacts lazily */
-void buf_clear(struct buf *b);             /* empties, keeps the memory */
+void buf_consume(struct buf *b, size_t n);      /* drops n bytes at the front; compacts lazily */
+void buf_clear(struct buf *b);                  /* empties, keeps the memory */
 char *buf_take(struct buf *b, size_t *ret_len); /* hands over the memory (NUL-terminated) */

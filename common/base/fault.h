@@ -1,6 +1,7 @@
-/* Named crash points: places where a kill -9 must be harmless, so that tests can put one exactly there.
- * Built in with -Dfaults=true only. BERTH_CRASH_AT=name ends the process at that point the first time it is
- * reached, BERTH_CRASH_AT=name:N the N-th time; no buffers are flushed, no handlers run. */
+/* Named crash points: places where a kill -9 must be harmless, so that tests can put one exactly
+ * there. Built in with -Dfaults=true only. BERTH_CRASH_AT=name ends the process at that point the
+ * first time it is reached, BERTH_CRASH_AT=name:N the N-th time; no buffers are flushed, no
+ * handlers run. */
 #pragma once
 
 #ifdef BERTH_FAULTS

@@ -26,22 +26,22 @@ char *json_text(const json_t *j) mustuse;
 /* Declarative reading of an object: every member must be named in the table, of the given type and
  * within its limits; a member not in the table is refused by name. */
 enum json_kind {
-        JSON_KIND_STRING,  /* char *: points into the json_t; min/max count bytes */
-        JSON_KIND_INT,     /* int64_t: min/max are the range */
-        JSON_KIND_BOOL,    /* bool */
-        JSON_KIND_NUMBER,  /* double: finite; min/max are the range */
-        JSON_KIND_OBJECT,  /* json_t *: borrowed */
-        JSON_KIND_ARRAY,   /* json_t *: borrowed; min/max count members */
-        JSON_KIND_ANY,     /* json_t *: borrowed */
+        JSON_KIND_STRING, /* char *: points into the json_t; min/max count bytes */
+        JSON_KIND_INT,    /* int64_t: min/max are the range */
+        JSON_KIND_BOOL,   /* bool */
+        JSON_KIND_NUMBER, /* double: finite; min/max are the range */
+        JSON_KIND_OBJECT, /* json_t *: borrowed */
+        JSON_KIND_ARRAY,  /* json_t *: borrowed; min/max count members */
+        JSON_KIND_ANY,    /* json_t *: borrowed */
 };
 struct json_field {
         const char *name;
         enum json_kind kind;
-        size_t offset;    /* of the member in the output struct */
+        size_t offset;     /* of the member in the output struct */
         size_t offset_set; /* of a bool "was given", which is not the first member; 0 = none */
-        int64_t min, max; /* both 0 = no limit */
+        int64_t min, max;  /* both 0 = no limit */
         bool required;
-        bool nullable;    /* null counts as absent */
+        bool nullable; /* null counts as absent */
 };
 #define JSON_FIELD(type, member, kind_, ...)                                                       \
         {                                                                                          \

@@ -55,4 +55,5 @@ static inline void list_remove(struct list *n)
 #define list_foreach_safe(it, tmp, head, member)                                                   \
         for (it = list_entry((head)->next, typeof(*it), member),                                   \
             tmp = list_entry(it->member.next, typeof(*it), member);                                \
-             &it->member != (head); it = tmp, tmp = list_entry(tmp->member.next, typeof(*it), member))
+             &it->member != (head);                                                                \
+             it = tmp, tmp = list_entry(tmp->member.next, typeof(*it), member))

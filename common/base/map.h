@@ -11,9 +11,10 @@ struct map *map_free(struct map *m); /* frees keys, not values */
 DEFINE_CLEANUP(struct map, map_free)
 #define cleanup_map CLEANUP(map_freep)
 
-void *map_get(const struct map *m, const char *key);  /* NULL when absent */
-void *map_set(struct map *m, const char *key, void *value); /* returns the value replaced, or NULL */
-void *map_remove(struct map *m, const char *key);     /* returns the value removed, or NULL */
+void *map_get(const struct map *m, const char *key); /* NULL when absent */
+void *map_set(struct map *m, const char *key,
+              void *value);                       /* returns the value replaced, or NULL */
+void *map_remove(struct map *m, const char *key); /* returns the value removed, or NULL */
 size_t map_count(const struct map *m);
 
 /* Iteration in no order; start with *iter = 0; returns false at the end. The map must not change

@@ -46,8 +46,8 @@
                 _taken_fd;                                                                         \
         })
 
-void cleanup_freep(void *p);   /* free(*(void **) p) */
-void cleanup_closep(int *fd);  /* close when >= 0 */
+void cleanup_freep(void *p);  /* free(*(void **) p) */
+void cleanup_closep(int *fd); /* close when >= 0 */
 void cleanup_fclosep(FILE **f);
 #define cleanup_free CLEANUP(cleanup_freep)
 #define cleanup_close CLEANUP(cleanup_closep)
@@ -94,10 +94,11 @@ char *strstrip(char *s); /* trims ASCII white space in place */
 
 /* Strict: the whole text must be the number, no sign, no white space. -EINVAL, -ERANGE. */
 int parse_u64(const char *s, uint64_t *ret) mustuse;
-int parse_i64(const char *s, int64_t *ret) mustuse; /* one leading '-' allowed */
-int parse_bool(const char *s, bool *ret) mustuse;   /* yes no true false on off 1 0 */
-int parse_size(const char *s, uint64_t *ret) mustuse;     /* bytes; suffix K M G T (1024) */
-int parse_duration(const char *s, uint64_t *ret_usec) mustuse; /* suffix us ms s min h d; bare = s */
+int parse_i64(const char *s, int64_t *ret) mustuse;   /* one leading '-' allowed */
+int parse_bool(const char *s, bool *ret) mustuse;     /* yes no true false on off 1 0 */
+int parse_size(const char *s, uint64_t *ret) mustuse; /* bytes; suffix K M G T (1024) */
+int parse_duration(const char *s,
+                   uint64_t *ret_usec) mustuse; /* suffix us ms s min h d; bare = s */
 
 /* Valid UTF-8 without NUL (overlong forms, surrogates and > U+10FFFF are refused). */
 bool utf8_valid(const char *s, size_t n);

@@ -14,27 +14,27 @@
  *           return daemon_exit_code(daemon_run(&d));
  *   }
  *
- * daemon_start handles --help --version --config FILE --set name=value --check-config --print-config,
- * opens the log, blocks and routes SIGTERM/SIGINT (leave the loop), SIGHUP (on_reload), ignores SIGPIPE,
- * makes the process a child subreaper on request, arms the systemd watchdog. It adds the settings that
- * every daemon has: log_level.
+ * daemon_start handles --help --version --config FILE --set name=value --check-config
+ * --print-config, opens the log, blocks and routes SIGTERM/SIGINT (leave the loop), SIGHUP
+ * (on_reload), ignores SIGPIPE, makes the process a child subreaper on request, arms the systemd
+ * watchdog. It adds the settings that every daemon has: log_level.
  *
- * SIGTERM, SIGINT, SIGHUP and SIGCHLD stay blocked: whoever forks a child unblocks them in it. SIGHUP
- * reads the settings again and takes over the reloadable ones in place before on_reload; strings among
- * them move, so nobody keeps pointers to reloadable strings. */
+ * SIGTERM, SIGINT, SIGHUP and SIGCHLD stay blocked: whoever forks a child unblocks them in it.
+ * SIGHUP reads the settings again and takes over the reloadable ones in place before on_reload;
+ * strings among them move, so nobody keeps pointers to reloadable strings. */
 #pragma once
 
 #include <systemd/sd-event.h>
 
 #include "settings.h"
 
-/* Frees `p` with `destroy` right after the running callback of the loop, so that what is still on the
- * stack may look at it. */
+/* Frees `p` with `destroy` right after the running callback of the loop, so that what is still on
+ * the stack may look at it. */
 void loop_defer_free(sd_event *e, void *p, void (*destroy)(void *p));
 void loop_defer_flush(sd_event *e); /* frees all of that now: after the loop has ended */
-/* Runs fn once, after everything that was ready in the turn that queued it and before sleeping; queueing
- * twice runs it once. The place where queued writes of one turn are joined. Embed one struct per object;
- * fn may end the object. */
+/* Runs fn once, after everything that was ready in the turn that queued it and before sleeping;
+ * queueing twice runs it once. The place where queued writes of one turn are joined. Embed one
+ * struct per object; fn may end the object. */
 struct loop_task {
         sd_event *event; /* not referenced */
         sd_event_source *source;
@@ -60,15 +60,15 @@ void loop_timer_done(struct loop_timer *t); /* fine on a zeroed struct and insid
 struct daemon {
         const char *name;
         sd_event *event;
-        void *zmq;      /* the process's one ZeroMQ context */
-        char *config;   /* path given, or NULL */
+        void *zmq;    /* the process's one ZeroMQ context */
+        char *config; /* path given, or NULL */
         const struct setting *table;
         size_t n_table;
         void *settings; /* the texts in it are released by daemon_finish */
         bool subreaper; /* set before daemon_start */
         void (*on_reload)(void *userdata);
-        /* SIGTERM: begin an orderly stop and call daemon_quit within 10 s, after which the loop ends
-         * anyway; a second SIGTERM ends it at once. NULL = quit at once. */
+        /* SIGTERM: begin an orderly stop and call daemon_quit within 10 s, after which the loop
+         * ends anyway; a second SIGTERM ends it at once. NULL = quit at once. */
         void (*on_stop)(void *userdata);
         void *userdata;
 
@@ -81,9 +81,11 @@ struct daemon {
 
 int daemon_start(struct daemon *d, const char *name, int argc, char **argv,
                  const struct setting *table, size_t n, void *settings) mustuse;
-void daemon_ready(struct daemon *d, const char *status_fmt, ...) printf_like(2, 3); /* sd_notify READY=1 STATUS= */
+void daemon_ready(struct daemon *d, const char *status_fmt, ...)
+        printf_like(2, 3); /* sd_notify READY=1 STATUS= */
 void daemon_status(struct daemon *d, const char *fmt, ...) printf_like(2, 3);
 int daemon_run(struct daemon *d) mustuse; /* until daemon_quit or SIGTERM */
 void daemon_quit(struct daemon *d, int r);
 void daemon_finish(struct daemon *d);
-int daemon_exit_code(int r); /* 0 for >= 0, 1 for failures, 78 (EX_CONFIG) for -EBADMSG from settings */
+int daemon_exit_code(
+        int r); /* 0 for >= 0, 1 for failures, 78 (EX_CONFIG) for -EBADMSG from settings */

@@ -1,4 +1,5 @@
-/* Shared by the files of the HTTP client: the loop side (httpc.c) and one transfer (httpc-request.c). */
+/* Shared by the files of the HTTP client: the loop side (httpc.c) and one transfer
+ * (httpc-request.c). */
 #pragma once
 
 #include <curl/curl.h>
@@ -51,7 +52,8 @@ int httpc_request_new(struct httpc *h, const struct httpc_config *c,
 void httpc_request_free(struct httpc_request *r); /* libcurl must not have it */
 /* Ends a request that libcurl no longer has: tells on_done unless it was cancelled, frees it. */
 void httpc_request_finish(struct httpc_request *r, int result, const char *text);
-int httpc_result(const struct httpc_request *r, CURLcode code); /* negative errno of libcurl's code */
+int httpc_result(const struct httpc_request *r,
+                 CURLcode code); /* negative errno of libcurl's code */
 
 /* httpc.c */
 void httpc_request_stalled(struct httpc_request *r);

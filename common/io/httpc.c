@@ -27,8 +27,7 @@ static void client_destroy(struct httpc *h)
 {
         (void) curl_multi_cleanup(h->multi);
         struct watched *w, *next;
-        list_foreach_safe(w, next, &h->sockets, link)
-        {
+        list_foreach_safe (w, next, &h->sockets, link) {
                 unwatch(w);
         }
         loop_timer_done(&h->timer);

@@ -2,8 +2,9 @@
  *
  * A line on stderr reads: 2026-11-20T13:07:57.123456Z coordinatord info [SESSION=...] text
  * Fields (SESSION, SLOT, PEER, MSG, ...) are set for a scope and appear on every line inside it.
- * Control characters are escaped. When the reader of stderr stands still, lines are dropped and counted.
- * Never log secrets or document text; log_* never fails and never blocks for long (50 ms). */
+ * Control characters are escaped. When the reader of stderr stands still, lines are dropped and
+ * counted. Never log secrets or document text; log_* never fails and never blocks for long (50 ms).
+ */
 #pragma once
 
 #include <syslog.h>
@@ -36,7 +37,8 @@ void log_line(int level, int error, const char *file, int line, const char *fmt,
 #define log_notice(fmt, ...) log_at(LOG_NOTICE, fmt, ##__VA_ARGS__)
 #define log_info(fmt, ...) log_at(LOG_INFO, fmt, ##__VA_ARGS__)
 #define log_debug(fmt, ...) log_at(LOG_DEBUG, fmt, ##__VA_ARGS__)
-/* Logs text, ": " and the text of errno value |e|; evaluates to -|e|, so `return log_errno(...)`. */
+/* Logs text, ": " and the text of errno value |e|; evaluates to -|e|, so `return log_errno(...)`.
+ */
 #define log_errno(level, e, fmt, ...)                                                              \
         ({                                                                                         \
                 int _log_e = (e);                                                                  \

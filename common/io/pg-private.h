@@ -102,7 +102,8 @@ void pg_error_set(struct pg_error *e, const PGresult *r);
 /* pg-connection.c */
 void pg_connection_init(struct pg_connection *c, struct pg_pool *p);
 int pg_connection_start(struct pg_connection *c) mustuse; /* arms what makes it connect */
-/* 0: the batch flies. Negative: the connection is lost, the batch is still the caller's and not sent. */
+/* 0: the batch flies. Negative: the connection is lost, the batch is still the caller's and not
+ * sent. */
 int pg_connection_send(struct pg_connection *c, struct pg_batch *b) mustuse;
 void pg_connection_flush(struct pg_connection *c);
 void pg_connection_done(struct pg_connection *c); /* sent batches end with -ECONNRESET */

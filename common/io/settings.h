@@ -23,7 +23,7 @@ struct setting {
         const char *name;
         enum setting_kind kind;
         size_t offset;
-        const char *fallback; /* default as text; NULL = required */
+        const char *fallback;  /* default as text; NULL = required */
         const char *min, *max; /* as text, same syntax; NULL = none */
         bool reloadable;
         const char *help; /* one sentence */
