@@ -5,9 +5,9 @@
 #include "claims.h"
 #include "common/io/daemon.h"
 #include "common/io/fdlink.h"
+#include "common/io/jobs.h"
 #include "common/io/pg.h"
 #include "common/io/rpc.h"
-#include "jobs.h"
 
 struct docserver_settings {
         char *database;

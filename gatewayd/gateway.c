@@ -3,12 +3,16 @@
 
 #include <sys/resource.h>
 
+#include "common/io/jobs.h"
 #include "common/io/log.h"
 #include "gatewayd/fanout.h"
 #include "gatewayd/relay.h"
 #include "gatewayd/sink-private.h"
 #include "gatewayd/static.h"
 
+#define STOP_USEC USEC_PER_SEC
+#define STOP_CHECK_USEC (20 * USEC_PER_MSEC)
+#define JOBS_MAX 4096u
 #define AT(member) offsetof(struct gateway_settings, member)
 
 const struct setting gateway_settings_table[] = {
@@ -138,6 +142,26 @@ static int listen_on(struct gateway *g, const char *address, unsigned listener)
         return r < 0 ? log_errno(LOG_ERR, r, "cannot listen on %s", address) : 0;
 }
 
+static void on_stopping(void *userdata)
+{
+        struct gateway *g = userdata;
+
+        if (sink_set_empty(g->sinks) || now_monotonic() >= g->stop_by_us)
+                daemon_quit(g->daemon, 0);
+        else
+                loop_timer_arm(&g->stopping, STOP_CHECK_USEC);
+}
+
+void gateway_stop(struct gateway *g)
+{
+        if (g->stop_by_us)
+                return;
+        g->stop_by_us = now_monotonic() + STOP_USEC;
+        http_server_stop_listening(g->http);
+        sink_set_close_all(g->sinks, SINK_CLOSE_SHUTDOWN, "restarting");
+        loop_timer_arm(&g->stopping, STOP_CHECK_USEC);
+}
+
 int gateway_new(struct daemon *d, const struct gateway_settings *s, struct gateway **ret)
 {
         CLEANUP(gateway_freep) struct gateway *g = xnew(struct gateway);
@@ -150,6 +174,8 @@ int gateway_new(struct daemon *d, const struct gateway_settings *s, struct gatew
         raise_descriptor_limit(s);
         int r = connect_links(g);
         if (r >= 0)
+                r = loop_timer_init(&g->stopping, g->event, on_stopping, g);
+        if (r >= 0)
                 r = auth_new(g, &g->auth);
         if (r >= 0)
                 r = static_files_new(g, &g->files);
@@ -161,6 +187,8 @@ int gateway_new(struct daemon *d, const struct gateway_settings *s, struct gatew
                 r = relay_new(g, &g->relay);
         if (r >= 0)
                 r = fanout_new(g, &g->fanout);
+        if (r >= 0)
+                r = jobs_new(g->event, JOBS_MAX, &g->jobs);
         if (r >= 0)
                 r = http_server_new(g, &g->http);
         if (r < 0)
@@ -183,6 +211,7 @@ struct gateway *gateway_free(struct gateway *g)
          * nobody. */
         g->sinks = sink_set_free(g->sinks);
         g->http = http_server_free(g->http);
+        (void) jobs_free(TAKE_PTR(g->jobs));
         g->fanout = fanout_free(g->fanout);
         g->relay = relay_free(g->relay);
         g->ws = ws_server_free(g->ws);
@@ -192,6 +221,7 @@ struct gateway *gateway_free(struct gateway *g)
         g->auth = auth_free(g->auth);
         (void) pg_pool_free(TAKE_PTR(g->pg));
         g->files = static_files_free(g->files);
+        loop_timer_done(&g->stopping);
         loop_defer_flush(g->event);
         free(g);
         return NULL;

@@ -107,13 +107,22 @@ static int on_part(void *userdata, const struct multipart_part *part)
         return 0;
 }
 
+/* Pauses the body while what was written before waits for the disk. */
+static int write_file(struct post *p, struct span data)
+{
+        int r = upload_write(p->upload, data);
+        if (r == 1)
+                http_body_pause(p->req);
+        else if (r < 0)
+                p->write_error = r;
+        return MIN(r, 0);
+}
+
 static int on_part_data(void *userdata, struct span data)
 {
         struct post *p = userdata;
-        if (p->field == FIELD_FILE) {
-                p->write_error = upload_write(p->upload, data);
-                return p->write_error;
-        }
+        if (p->field == FIELD_FILE)
+                return write_file(p, data);
         if (buf_append(&p->text, data.data, data.len) < 0)
                 return refuse(p, ERROR_CODE_TOO_LARGE, p->field == FIELD_TAGS ? "tags" : "metadata",
                               "A field of the form is larger than %" PRIu64 " bytes.",
@@ -170,8 +179,7 @@ static void post_fail(struct post *p, int r)
 static void on_data(struct http_request *req, struct span data)
 {
         struct post *p = req->userdata;
-        int r = p->form ? multipart_feed(p->form, data)
-                        : (p->write_error = upload_write(p->upload, data));
+        int r = p->form ? multipart_feed(p->form, data) : write_file(p, data);
         if (r < 0)
                 post_fail(p, r);
 }
@@ -235,10 +243,6 @@ static void on_end(struct http_request *req, int r)
                 return;
         }
         upload_close(p->upload);
-        req->userdata = NULL;
-        if (p->form ? send_create(p) : send_replace(p))
-                upload_used(p->upload);
-        (void) post_free(p);
 }
 
 static void on_upload_ready(void *userdata, int r, const void *reply)
@@ -253,16 +257,43 @@ static void on_upload_ready(void *userdata, int r, const void *reply)
         http_body_resume(req);
 }
 
+static void on_upload_room(void *userdata)
+{
+        struct post *p = userdata;
+        http_body_resume(p->req);
+}
+
+static void on_upload_failed(void *userdata, int r)
+{
+        struct post *p = userdata;
+        p->write_error = r;
+        post_fail(p, r);
+}
+
+static void on_upload_closed(void *userdata)
+{
+        struct post *p = userdata;
+        if (p->form ? send_create(p) : send_replace(p))
+                upload_used(p->upload);
+        (void) post_free(p);
+}
+
 /* Opens the upload; the body waits until it is there. */
 static void post_start(struct post *p, uint64_t size_hint)
 {
         struct http_request *req = p->req;
+        const struct upload_events events = {
+                .ready = on_upload_ready,
+                .room = on_upload_room,
+                .failed = on_upload_failed,
+                .closed = on_upload_closed,
+                .userdata = p,
+        };
         req->userdata = p;
         req->on_data = on_data;
         req->on_end = on_end;
         http_body_pause(req);
-        if (upload_new(req->gateway, req->principal.tenant, size_hint, on_upload_ready, p,
-                       &p->upload) < 0) {
+        if (upload_new(req->gateway, req->principal.tenant, size_hint, &events, &p->upload) < 0) {
                 (void) post_free(p);
                 http_reply_busy(req, "document service");
         }

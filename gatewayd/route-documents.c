@@ -113,28 +113,49 @@ static int read_tags(struct http_request *req, struct buf *array)
         return 0;
 }
 
-#define DOCUMENTS_WHERE                                                                            \
-        "d.tenant = $1 AND ($2::text IS NULL OR strpos(lower(d.filename), lower($2::text)) > 0) "  \
-        "AND d.tags @> $3::text[] "                                                                \
-        "AND ($4::text IS NULL OR d.search @@ websearch_to_tsquery('simple', $4::text))"
+/* One statement per set of filters, so that each is planned with the indexes it can use. What is
+ * not asked for still names its parameter. */
+#define NAME_ANY " AND $2::text IS NULL"
+#define NAME_LIKE " AND strpos(lower(d.filename), lower($2::text)) > 0"
+#define TAGS_ANY " AND $3::text[] IS NOT NULL"
+#define TAGS_ALL " AND d.tags @> $3::text[]"
+#define TEXT_ANY " AND $4::text IS NULL"
+#define TEXT_HAS " AND d.search @@ websearch_to_tsquery('simple', $4::text)"
+#define WHERE(name, tags, text) " FROM docs.document d WHERE d.tenant = $1" name tags text
+#define COUNT(...) "SELECT count(*)" WHERE(__VA_ARGS__)
+#define PAGE(...)                                                                                  \
+        "SELECT json, id, found FROM (SELECT json, id, count(*) OVER () AS found, "                \
+        "sum(octet_length(json)) OVER (ORDER BY id DESC) - octet_length(json) AS before "          \
+        "FROM (SELECT (page.doc).id, docs.document_json(page.doc) AS json "                        \
+        "FROM (SELECT d AS doc" WHERE(__VA_ARGS__) " AND ($5::text IS NULL OR d.id < $5::text) "   \
+                                                   "ORDER BY d.id DESC LIMIT $6 OFFSET $7) AS "    \
+                                                   "page) AS rendered) AS sized "                  \
+                                                   "WHERE before < " LIST_BYTES_MAX                \
+                                                   " ORDER BY id DESC"
+#define BOTH(...)                                                                                  \
+        {                                                                                          \
+                COUNT(__VA_ARGS__), PAGE(__VA_ARGS__)                                              \
+        }
+
+static const struct {
+        const char *count, *page;
+} statements[] = {
+        BOTH(NAME_ANY, TAGS_ANY, TEXT_ANY), BOTH(NAME_LIKE, TAGS_ANY, TEXT_ANY),
+        BOTH(NAME_ANY, TAGS_ALL, TEXT_ANY), BOTH(NAME_LIKE, TAGS_ALL, TEXT_ANY),
+        BOTH(NAME_ANY, TAGS_ANY, TEXT_HAS), BOTH(NAME_LIKE, TAGS_ANY, TEXT_HAS),
+        BOTH(NAME_ANY, TAGS_ALL, TEXT_HAS), BOTH(NAME_LIKE, TAGS_ALL, TEXT_HAS),
+};
 
 static struct pg_batch *list_batch(const struct http_request *req, const char *tags,
                                    const char *cursor, const struct page *page)
 {
         const char *tenant = req->principal.tenant;
         const char *filename = http_query(req, "filename"), *q = http_query(req, "q");
+        size_t which = (filename ? 1 : 0) + (streq(tags, "{}") ? 0 : 2) + (q ? 4 : 0);
         struct pg_batch *b = pg_batch_new();
-        pg_batch_add(b, "SELECT count(*) FROM docs.document d WHERE " DOCUMENTS_WHERE, "ssss",
-                     tenant, filename, tags, q);
-        pg_batch_add(
-                b,
-                "SELECT json, id, found FROM (SELECT json, id, count(*) OVER () AS found, "
-                "sum(octet_length(json)) OVER (ORDER BY id DESC) - octet_length(json) AS before "
-                "FROM (SELECT d.id, docs.document_json(d) AS json FROM docs.document d "
-                "WHERE " DOCUMENTS_WHERE " AND ($5::text IS NULL OR d.id < $5::text) ORDER BY d.id "
-                                         "DESC LIMIT $6 OFFSET $7) AS page) "
-                "AS sized WHERE before < " LIST_BYTES_MAX " ORDER BY id DESC",
-                "sssssuu", tenant, filename, tags, q, cursor, page->limit + 1, page->offset);
+        pg_batch_add(b, statements[which].count, "ssss", tenant, filename, tags, q);
+        pg_batch_add(b, statements[which].page, "sssssuu", tenant, filename, tags, q, cursor,
+                     page->limit + 1, page->offset);
         return b;
 }
 

@@ -3,20 +3,29 @@
 
 #include <unistd.h>
 
+#include "common/io/jobs.h"
 #include "common/io/log.h"
 
 #define STORE_RATE (20 * MIB) /* bytes a second that docserverd is sure to read, hash and sync */
 
 struct upload {
         struct gateway *gateway;
-        upload_ready_fn fn;
-        void *userdata;
+        struct upload_events events;
         bool waiting; /* for the descriptor */
-        bool orphan;  /* freed while waiting */
+        bool orphan;  /* freed while waiting or writing */
         bool used;
         int fd;
-        char id[UUID_MAX + 28];
+        char id[65];
         uint64_t size, max;
+
+        struct buf collected; /* not with the thread yet */
+        bool paused;          /* room() is owed */
+        bool closing;         /* closed() is owed */
+
+        /* With the thread while `writing`. */
+        struct job job;
+        bool writing;
+        struct buf batch;
 };
 
 static void on_dropped(void *userdata, int r, const void *reply, int fd)
@@ -29,10 +38,29 @@ static void on_dropped(void *userdata, int r, const void *reply, int fd)
 static void drop(struct gateway *g, const char *id)
 {
         struct upload_drop m = { .upload_id = id };
-        int r = fdlink_call(g->documents_fd, &wire_upload_drop, &m, g->settings->request_timeout,
-                            on_dropped, NULL);
+        int r = -EHOSTUNREACH;
+        if (g->documents_fd)
+                r = fdlink_call(g->documents_fd, &wire_upload_drop, &m,
+                                g->settings->request_timeout, on_dropped, NULL);
         if (r < 0)
                 log_debug("Dropping upload %s was not sent: %s", id, strerrordesc_np(-r));
+}
+
+struct upload *upload_free(struct upload *u)
+{
+        if (!u)
+                return NULL;
+        if (u->waiting || u->writing) {
+                u->orphan = true;
+                return NULL;
+        }
+        fd_close(u->fd);
+        if (u->id[0] && !u->used)
+                drop(u->gateway, u->id);
+        buf_done(&u->collected);
+        buf_done(&u->batch);
+        free(u);
+        return NULL;
 }
 
 static void on_begun(void *userdata, int r, const void *reply, int fd)
@@ -51,19 +79,20 @@ static void on_begun(void *userdata, int r, const void *reply, int fd)
         }
         if (r == 0 && fd < 0)
                 r = -EPROTO;
-        u->fn(u->userdata, r, reply);
+        u->events.ready(u->events.userdata, r, reply);
 }
 
-int upload_new(struct gateway *g, const char *tenant, uint64_t size_hint, upload_ready_fn fn,
-               void *userdata, struct upload **ret)
+int upload_new(struct gateway *g, const char *tenant, uint64_t size_hint,
+               const struct upload_events *events, struct upload **ret)
 {
         if (!g->documents_fd)
                 return -EHOSTUNREACH;
         struct upload_begin m = { .tenant = tenant, .size_hint = size_hint };
         struct upload *u = xnew(struct upload);
-        *u = (struct upload){
-                .gateway = g, .fn = fn, .userdata = userdata, .waiting = true, .fd = -1
-        };
+        u->gateway = g;
+        u->events = *events;
+        u->waiting = true;
+        u->fd = -1;
         int r = fdlink_call(g->documents_fd, &wire_upload_begin, &m, g->settings->request_timeout,
                             on_begun, u);
         if (r < 0) {
@@ -74,41 +103,89 @@ int upload_new(struct gateway *g, const char *tenant, uint64_t size_hint, upload
         return 0;
 }
 
-struct upload *upload_free(struct upload *u)
+/* ---- writing ---- */
+
+static int write_run(struct job *j)
 {
-        if (!u)
-                return NULL;
-        if (u->waiting) {
-                u->orphan = true;
-                return NULL;
+        struct upload *u = container_of(j, struct upload, job);
+        while (buf_pending(&u->batch) > 0) {
+                ssize_t n = write(u->fd, buf_head(&u->batch), buf_pending(&u->batch));
+                if (n < 0 && errno == EINTR)
+                        continue;
+                if (n < 0)
+                        return -errno;
+                buf_consume(&u->batch, (size_t) n);
         }
-        fd_close(u->fd);
-        if (u->id[0] && !u->used)
-                drop(u->gateway, u->id);
-        free(u);
-        return NULL;
+        return 0;
+}
+
+static void write_done(struct job *j, int r);
+
+/* Hands what was collected to the thread. */
+static int write_start(struct upload *u)
+{
+        struct buf empty = u->batch;
+        u->batch = u->collected;
+        u->collected = empty;
+        buf_clear(&u->collected);
+        u->job = (struct job){ .run = write_run, .done = write_done };
+        int r = u->gateway->jobs ? jobs_submit(u->gateway->jobs, &u->job) : -ECANCELED;
+        u->writing = r == 0;
+        return r;
+}
+
+static void write_next(struct upload *u)
+{
+        int r = buf_pending(&u->collected) > 0 ? write_start(u) : 0;
+        if (r < 0) {
+                u->events.failed(u->events.userdata, r);
+                return;
+        }
+        if (u->paused) {
+                u->paused = false;
+                u->events.room(u->events.userdata);
+        } else if (u->closing && !u->writing) {
+                u->fd = fd_close(u->fd);
+                u->closing = false;
+                u->events.closed(u->events.userdata);
+        }
+}
+
+static void write_done(struct job *j, int r)
+{
+        struct upload *u = container_of(j, struct upload, job);
+        u->writing = false;
+        if (u->orphan)
+                (void) upload_free(u);
+        else if (r < 0)
+                u->events.failed(u->events.userdata, r);
+        else
+                write_next(u);
 }
 
 int upload_write(struct upload *u, struct span data)
 {
         if (data.len > u->max - u->size)
                 return -EFBIG;
-        while (data.len > 0) {
-                ssize_t n = write(u->fd, data.data, data.len);
-                if (n < 0 && errno == EINTR)
-                        continue;
-                if (n < 0)
-                        return -errno;
-                data.data += n;
-                data.len -= (size_t) n;
-                u->size += (uint64_t) n;
+        int r = buf_append(&u->collected, data.data, data.len);
+        if (r < 0)
+                return r;
+        u->size += data.len;
+        if (!u->writing)
+                r = write_start(u);
+        if (r == 0 && buf_pending(&u->collected) >= UPLOAD_PAUSE_BYTES) {
+                u->paused = true;
+                return 1;
         }
-        return 0;
+        return r;
 }
 
 void upload_close(struct upload *u)
 {
-        u->fd = fd_close(u->fd);
+        u->closing = true;
+        u->paused = false;
+        if (!u->writing)
+                write_next(u);
 }
 
 const char *upload_id(const struct upload *u)

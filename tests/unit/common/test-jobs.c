@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "docserverd/jobs.h"
+#include "common/io/jobs.h"
 
 struct counter {
         struct job job;
