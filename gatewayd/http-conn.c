@@ -37,6 +37,7 @@ void http_conn_end(struct http_conn *c)
         if (c->state == CONN_CLOSED)
                 return;
         http_peer_note_waiting(c, false);
+        list_remove(&c->ready);
         c->state = CONN_CLOSED;
         c->io = sd_event_source_disable_unref(c->io);
         loop_timer_done(&c->timer);
@@ -79,6 +80,31 @@ static void want_events(struct http_conn *c)
                 return;
         c->events = events;
         (void) sd_event_source_set_io_events(c->io, events);
+}
+
+/* Goes on with a connection that may have something to do without new input: at the end of this
+ * turn, or in http_conn_advance when that is on the stack. */
+void http_conn_wake(struct http_conn *c)
+{
+        if (c->advancing || c->state == CONN_CLOSED)
+                return;
+        want_events(c);
+        if (c->state == CONN_HEAD && buf_pending(&c->in) == 0 && !c->eof)
+                return;
+        list_remove(&c->ready);
+        list_push_back(&c->server->ready, &c->ready);
+        loop_task_queue(&c->server->advance);
+}
+
+void http_conn_advance_ready(void *userdata)
+{
+        struct http_server *s = userdata;
+        struct http_conn *c;
+
+        while ((c = list_first(&s->ready, struct http_conn, ready))) {
+                list_remove(&c->ready);
+                http_conn_advance(c);
+        }
 }
 
 /* ---- refusing what is not a request ---- */
@@ -126,7 +152,7 @@ static void sent(struct http_conn *c)
                         http_peer_note_waiting(c, true);
                 loop_timer_arm(&c->timer, settings_of(c)->idle_timeout);
         }
-        http_conn_advance(c);
+        http_conn_wake(c);
 }
 
 void http_conn_send(struct http_conn *c)
@@ -313,7 +339,7 @@ void http_conn_continue(struct http_request *req)
                         return;
         }
         send_continue(c);
-        http_conn_advance(c);
+        http_conn_wake(c);
 }
 
 static void authenticated(struct http_request *req, int r, const struct principal *who)

@@ -313,9 +313,12 @@ int http_server_new(struct gateway *g, struct http_server **ret)
         list_init(&s->listeners);
         list_init(&s->conns);
         list_init(&s->waiting);
+        list_init(&s->ready);
         s->peers = map_new();
         s->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
         int r = loop_timer_init(&s->resume, g->event, on_resume, s);
+        if (r >= 0)
+                r = loop_task_init(&s->advance, g->event, http_conn_advance_ready, s);
         if (r < 0) {
                 (void) http_server_free(s);
                 return r;
@@ -324,18 +327,25 @@ int http_server_new(struct gateway *g, struct http_server **ret)
         return 0;
 }
 
-struct http_server *http_server_free(struct http_server *s)
+void http_server_stop_listening(struct http_server *s)
 {
         struct http_listener *l;
+
+        while ((l = list_first(&s->listeners, struct http_listener, link)))
+                listener_free(l);
+}
+
+struct http_server *http_server_free(struct http_server *s)
+{
         struct http_conn *c;
 
         if (!s)
                 return NULL;
-        while ((l = list_first(&s->listeners, struct http_listener, link)))
-                listener_free(l);
+        http_server_stop_listening(s);
         while ((c = list_first(&s->conns, struct http_conn, all)))
                 http_conn_end(c);
         loop_timer_done(&s->resume);
+        loop_task_done(&s->advance);
         (void) fd_close(s->reserve_fd);
         (void) map_free(s->peers);
         free(s);

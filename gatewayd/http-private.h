@@ -70,6 +70,7 @@ struct http_conn {
         int file;
         uint64_t file_offset, file_left;
 
+        struct list ready;   /* server->ready: to be advanced at the end of this turn */
         struct list all;     /* server->conns */
         struct list by_age;  /* server->waiting, while in CONN_HEAD */
         struct list by_peer; /* peer->waiting, likewise */
@@ -107,11 +108,12 @@ struct http_listener {
 
 struct http_server {
         struct gateway *gateway;
-        struct list listeners, conns, waiting;
+        struct list listeners, conns, waiting, ready;
         struct map *peers;
         size_t n;
         int reserve_fd; /* given up to accept and refuse when descriptors run out */
         struct loop_timer resume;
+        struct loop_task advance;
         struct http_server_stats stats;
         uint64_t next_id;
         char date[40];
@@ -128,6 +130,8 @@ void http_conn_new(struct http_server *s, int fd, struct http_slot *slot, const 
 void http_conn_end(
         struct http_conn *c); /* at once; the request, if any, learns that its client is gone */
 void http_conn_advance(struct http_conn *c);
+void http_conn_wake(struct http_conn *c);
+void http_conn_advance_ready(void *userdata);      /* the server's task */
 void http_conn_send(struct http_conn *c);          /* the answer is in out and file */
 void http_conn_continue(struct http_request *req); /* after auth */
 void http_conn_refuse(struct http_conn *c,

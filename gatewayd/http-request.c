@@ -323,5 +323,5 @@ void http_body_resume(struct http_request *req)
         if (!c || !c->paused)
                 return;
         c->paused = false;
-        http_conn_advance(c);
+        http_conn_wake(c);
 }

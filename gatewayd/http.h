@@ -127,6 +127,8 @@ DEFINE_CLEANUP(struct http_server, http_server_free)
  * not loopback and public_ok is false. */
 int http_server_listen(struct http_server *s, const char *address, unsigned listener,
                        bool public_ok) mustuse;
+/* Takes no more connections; those that are there go on. */
+void http_server_stop_listening(struct http_server *s);
 void http_server_stats(const struct http_server *s, struct http_server_stats *ret);
 
 /* For ws.c and sse.c: takes the socket out of the connection and ends the request. early = bytes

@@ -5,9 +5,7 @@
 
 static void on_stop(void *userdata)
 {
-        struct daemon *d = userdata;
-
-        daemon_quit(d, 0);
+        gateway_stop(userdata);
 }
 
 static int run(struct daemon *daemon, const struct gateway_settings *settings)
@@ -17,7 +15,7 @@ static int run(struct daemon *daemon, const struct gateway_settings *settings)
 
         if (r < 0)
                 return r;
-        daemon->userdata = daemon;
+        daemon->userdata = g;
         daemon->on_stop = on_stop;
         daemon_ready(daemon, "Listening on %s", settings->listen);
         return daemon_run(daemon);

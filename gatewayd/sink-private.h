@@ -72,6 +72,8 @@ struct sink_set {
 };
 
 int sink_set_new(struct gateway *g, struct sink_set **ret) mustuse;
+void sink_set_close_all(struct sink_set *set, uint16_t code, const char *reason);
+bool sink_set_empty(const struct sink_set *set);
 struct sink_set *sink_set_free(struct sink_set *set); /* ends all; gone() is called for each */
 
 /* fd, slot and grant are taken in every case; on failure the caller frees its object. */

@@ -438,6 +438,20 @@ int sink_set_new(struct gateway *g, struct sink_set **ret)
         return 0;
 }
 
+void sink_set_close_all(struct sink_set *set, uint16_t code, const char *reason)
+{
+        struct sink *s, *tmp;
+
+        for (int kind = 0; kind < 2; kind++)
+                list_foreach_safe (s, tmp, &set->open[kind], all)
+                        sink_close(s, code, reason);
+}
+
+bool sink_set_empty(const struct sink_set *set)
+{
+        return set->n[SINK_WS] == 0 && set->n[SINK_SSE] == 0;
+}
+
 struct sink_set *sink_set_free(struct sink_set *set)
 {
         struct sink *s;

@@ -518,6 +518,22 @@ def test_refused_frames(edge, name):
     alive(edge)
 
 
+def descriptors(edge):
+    return len(os.listdir(f"/proc/{edge.services['gatewayd'].process.pid}/fd"))
+
+
+def test_no_descriptor_is_left_behind(edge):
+    before = descriptors(edge)
+    for data in list(GOOD.values()) + [v[0] for v in REFUSED.values()]:
+        ws = open_ws(edge)
+        try:
+            ws.send(data)
+        except OSError:
+            pass
+        ws.s.close()
+    wait_until(lambda: descriptors(edge) <= before, 10, lambda: f"{descriptors(edge)} descriptors, {before} before")
+
+
 def test_frames_byte_by_byte(edge):
     ws = open_ws(edge)
     ws.message("init")
@@ -886,11 +902,10 @@ def test_many_connections_and_descriptors(own_edge):
     edge = own_edge(connections_per_address="2000", connections_max="300")
     held = [edge.connect() for _ in range(600)]
     alive(edge)
-    fds = lambda: len(os.listdir(f"/proc/{edge.services['gatewayd'].process.pid}/fd"))
-    assert fds() < 400
+    assert descriptors(edge) < 400
     for s in held:
         s.close()
-    wait_until(lambda: fds() < 60, 5)
+    wait_until(lambda: descriptors(edge) < 60, 5)
 
 
 def test_unix_socket_and_restart(own_edge):
@@ -915,6 +930,15 @@ def test_unix_socket_and_restart(own_edge):
         gatewayd.process.send_signal(number)
         gatewayd.process.wait(10)
     assert not os.path.exists(path)
+
+
+def test_stop_tells_the_streams(own_edge):
+    edge = own_edge()
+    ws = open_ws(edge)
+    ws.message("init")
+    edge.services["gatewayd"].process.send_signal(signal.SIGTERM)
+    assert ws.close_code() == 1012
+    assert edge.services["gatewayd"].process.wait(5) == 0
 
 
 def test_public_listener_needs_a_setting(own_edge):
