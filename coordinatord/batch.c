@@ -35,6 +35,9 @@ struct hub_batch *batch_free(struct hub_batch *b)
         }
         free(b->session_json);
         free(b->sessions);
+        for (size_t i = 0; i < b->n_copies; i++)
+                (void) session_unref(b->copies[i].from);
+        free(b->copies);
         free(b->events);
         free(b->attachments);
         free(b->idempotency);
@@ -60,6 +63,7 @@ static void join(struct hub_batch *b, struct session *s)
         b->sessions = grow(b->sessions, b->n_sessions, &b->cap_sessions, sizeof(struct session *));
         b->sessions[b->n_sessions++] = session_ref(s);
         s->batch.member = true;
+        s->batch.before = s->last_seq;
 }
 
 static void render(struct buf *out, const struct session *s, uint64_t id, enum event_type type,
@@ -97,13 +101,34 @@ uint64_t hub_event(struct hub_batch *b, struct session *s, enum event_type type,
         return s->last_seq;
 }
 
+uint64_t hub_last_id(const struct hub_batch *b)
+{
+        return b->cursor;
+}
+
+void hub_copy(struct hub_batch *b, struct session *s, const struct session *from, uint64_t oldest,
+              uint64_t last_seq)
+{
+        join(b, s);
+        b->copies = grow(b->copies, b->n_copies, &b->cap_copies, sizeof(*b->copies));
+        b->copies[b->n_copies++] = (struct batch_copy){
+                .session = s,
+                .from = session_ref((struct session *) from),
+                .first_id = b->cursor + 1,
+                .oldest = oldest,
+                .last_seq = last_seq,
+        };
+        b->cursor += last_seq >= oldest ? last_seq - oldest + 1 : 0;
+        s->last_seq = last_seq;
+}
+
 void hub_append_done(struct hub_batch *b, struct session *s, const char *idem, uint64_t first_seq)
 {
         struct batch_event *first = &b->events[b->n_events - (s->last_seq - first_seq + 1)];
 
         first->idem = idem;
         first->span = (uint32_t) (s->last_seq - first_seq + 1);
-        session_remember(s, idem, first_seq, s->last_seq);
+        session_remember(s, idem, first->id, first_seq, s->last_seq);
 }
 
 void hub_attachment(struct hub_batch *b, struct session *s, const struct attachment *a)

@@ -12,6 +12,12 @@ struct batch_event {
         uint32_t span;            /* how many events that append made */
 };
 
+struct batch_copy {
+        const struct session *session;
+        struct session *from; /* a reference */
+        uint64_t first_id, oldest, last_seq;
+};
+
 struct batch_attachment {
         const struct session *session;
         const struct attachment *a;
@@ -33,6 +39,8 @@ struct hub_batch {
         struct session **sessions; /* all it touches, with a reference each */
         char **session_json; /* as stored, in the order of sessions; NULL where not published */
         size_t n_sessions, cap_sessions;
+        struct batch_copy *copies;
+        size_t n_copies, cap_copies;
         struct batch_attachment *attachments;
         size_t n_attachments, cap_attachments;
         struct batch_idempotency *idempotency;

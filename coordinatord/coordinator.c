@@ -108,6 +108,9 @@ const struct rpc_route gateway_routes[] = {
         { &wire_session_patch, route_session_patch },
         { &wire_session_stop, route_session_stop },
         { &wire_session_delete, route_session_delete },
+        { &wire_session_control, route_session_control },
+        { &wire_session_fork, route_session_fork },
+        { &wire_external_post, route_external_post },
         { &wire_message_post, route_message_post },
         { &wire_worker_drain, route_worker_drain },
 };

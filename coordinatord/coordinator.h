@@ -18,7 +18,8 @@ struct coordinator_settings {
         uint64_t sessions_queued_max, sessions_live_max, workers_max, losses_max;
         uint64_t group_commit_max, group_commit_bytes, events_waiting_max, events_waiting_bytes;
         uint64_t database_connections;
-        uint64_t idempotency_keep;
+        uint64_t idempotency_keep, events_keep;
+        uint64_t session_depth_max, fork_events_max;
 };
 extern const struct setting coordinator_settings_table[];
 extern const size_t coordinator_settings_count;
@@ -32,7 +33,8 @@ enum coordinator_phase {
 
 struct coordinator_counters {
         uint64_t leases_granted, leases_lost, leases_refused, evictions, stale_appends,
-                live_dropped, requests, requests_late, requests_refused, sessions_lost;
+                live_dropped, events_expired, requests, requests_late, requests_refused,
+                sessions_lost;
 };
 
 struct coordinator {
@@ -57,7 +59,7 @@ struct coordinator {
         struct loop_task dispatch_task;
         size_t loading; /* sessions still to be read at start */
         unsigned ticks;
-        bool purging, expiring, writing_status;
+        bool purging, expiring, retaining, partitioning, writing_status;
         char purge_id[SESSION_ID_MAX];
         struct coordinator_counters counters;
 };
@@ -89,6 +91,9 @@ extern const size_t worker_routes_count;
 int route_session_create(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
 int route_session_patch(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
 int route_session_stop(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
+int route_session_control(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
+int route_session_fork(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
+int route_external_post(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
 int route_session_delete(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
 int route_message_post(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
 int route_worker_drain(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);

@@ -83,10 +83,15 @@ const struct hub_counters *hub_counters(const struct hub *h);
 int hub_refuse(struct hub_entry *e, enum error_code code, const char *fmt, ...) printf_like(3, 4);
 /* body: a JSON object without raw line breaks; returns the event's seq. */
 uint64_t hub_event(struct hub_batch *b, struct session *s, enum event_type type, struct span body);
+uint64_t hub_last_id(const struct hub_batch *b); /* of the hub_event before */
 /* Names the append that the events since `first_seq` belong to; must follow its last hub_event. */
 void hub_append_done(struct hub_batch *b, struct session *s, const char *idem, uint64_t first_seq);
 /* Borrows `a` and its bytes until the entry's done. */
 void hub_attachment(struct hub_batch *b, struct session *s, const struct attachment *a);
+/* Copies of the events oldest..last_seq of `from` become the first events of the new session `s`,
+ * seqs kept. Ends the guard of store_fork_guard. */
+void hub_copy(struct hub_batch *b, struct session *s, const struct session *from, uint64_t oldest,
+              uint64_t last_seq);
 void hub_session_insert(struct hub_batch *b, struct session *s);
 /* The whole row is written; publish: the session object goes to the bus. */
 void hub_session_write(struct hub_batch *b, struct session *s, bool publish);

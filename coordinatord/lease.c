@@ -210,6 +210,8 @@ static int send_assignment(struct coordinator *c, const struct session *s, struc
                 .has_height = s->height > 0,
                 .last_seq = s->last_seq,
                 .session_name = s->name,
+                .usage = s->usage,
+                .has_usage = true,
         };
         struct assign_call *call = xnew(struct assign_call);
 
@@ -288,7 +290,7 @@ static int evict_apply(struct hub_entry *e, struct hub_batch *b)
 {
         struct lease_op *op = container_of(e, struct lease_op, entry);
 
-        if (!op_current(op) || op->session->state != SESSION_STATE_IDLE)
+        if (!op_current(op) || !session_resting(op->session))
                 return hub_refuse(e, ERROR_CODE_CONFLICT, "the session is in use again");
         session_set_holder(op->session, b, NULL);
         return 0;
@@ -343,7 +345,7 @@ static void describe(const struct coordinator *c, const struct worker *w, struct
         const struct session *s = w->state == WORKER_HOLDING && w->settled
                                           ? map_get(c->sessions.by_id, w->session_id)
                                           : NULL;
-        bool idle = s && s->state == SESSION_STATE_IDLE && s->epoch == w->epoch;
+        bool idle = s && session_resting(s) && s->epoch == w->epoch;
         bool preparing = w->slot_state != SLOT_STATE_WARM && w->slot_state != SLOT_STATE_COLD;
 
         *ret = (struct sched_worker){

@@ -17,6 +17,7 @@ struct request {
         uint64_t deadline;       /* monotonic; 0 = waits as long as it takes */
         bool sticky;             /* happens even when its answer is late */
         bool late;
+        bool replayed;   /* kept by routes whose replay goes the same way again */
         const void *msg; /* own copy of the message */
         struct buf frame;
         struct wire_arena *arena;

@@ -6,6 +6,7 @@
 
 struct create {
         struct request q;
+        unsigned depth;
         char id[UUID_MAX];
         char message_id[UUID_MAX];
         char *message, *budget, *metadata, *network, *files;
@@ -40,6 +41,8 @@ static void emit_start(struct hub_batch *b, struct session *s)
         put_text(&body, "agent_name", s->agent_name);
         put_text(&body, "model", s->model);
         put_text(&body, "project_dir", s->project_dir);
+        if (s->parent)
+                put_text(&body, "parent_session_id", s->parent);
         put_text(&body, "status",
                  s->kind == SLOT_KIND_EXTERNAL ? session_state_name(SESSION_STATE_RUNNING)
                                                : session_state_name(SESSION_STATE_QUEUED));
@@ -63,6 +66,8 @@ static void fill(struct session *s, const struct create *cr, const struct sessio
         s->image = xstrdup(m->image);
         s->width = m->has_width ? m->width : 0;
         s->height = m->has_height ? m->height : 0;
+        s->parent = xstrdup(m->parent_session_id);
+        s->depth = cr->depth;
 }
 
 static int create_apply(struct request *q, struct session *s, struct hub_batch *b)
@@ -101,7 +106,7 @@ static void create_submit(struct request *q)
                        route_session_done);
 }
 
-static void create_once(struct request *q)
+static void create_child(struct request *q)
 {
         struct create *cr = container_of(q, struct create, q);
         const struct session_create *m = q->msg;
@@ -116,33 +121,38 @@ static void create_once(struct request *q)
         create_submit(q);
 }
 
-static void on_replay_json(void *userdata, int r, PGresult **results, size_t n,
-                           const struct pg_error *error)
+/* The parent is there: one level deeper, if that is allowed. */
+static void parent_loaded(struct request *q)
 {
-        struct request *q = userdata;
+        struct create *cr = container_of(q, struct create, q);
+        const struct session_create *m = q->msg;
+        struct session *parent = TAKE_PTR(q->session);
+        bool there = parent->exists && streq(parent->tenant, m->tenant);
 
-        if (r < 0) {
-                request_refuse(q, ERROR_CODE_UNAVAILABLE,
-                               "the session could not be read; try again");
-        } else if (PQntuples(results[0]) == 0) {
-                request_refuse(q, ERROR_CODE_NOT_FOUND, "the session was deleted meanwhile");
+        cr->depth = parent->depth + 1;
+        (void) session_unref(parent);
+        if (!there) {
+                request_refuse(q, ERROR_CODE_NOT_FOUND, "there is no session %s to be the parent",
+                               m->parent_session_id);
+                request_end(q);
+        } else if (cr->depth > q->c->settings->session_depth_max) {
+                request_refuse(q, ERROR_CODE_UNPROCESSABLE,
+                               "sessions may be nested %" PRIu64 " deep",
+                               q->c->settings->session_depth_max);
+                request_end(q);
         } else {
-                struct session_reply reply = {
-                        .session_json = span_of(pg_str(results[0], 0, 0)),
-                        .replayed = true,
-                };
-                request_reply(q, &reply);
+                create_child(q);
         }
-        request_end(q);
 }
 
-static void create_replay(struct request *q, const PGresult *found)
+static void create_once(struct request *q)
 {
-        if (pg_query(q->c->pool, on_replay_json, q, store_session_json, "s", pg_str(found, 0, 1)) <
-            0) {
-                request_refuse(q, ERROR_CODE_UNAVAILABLE, "the database is overloaded; try again");
-                request_end(q);
-        }
+        const struct session_create *m = q->msg;
+
+        if (m->parent_session_id)
+                request_with_session(q, m->parent_session_id, parent_loaded);
+        else
+                create_child(q);
 }
 
 static void files_json(const struct session_create *m, char **ret)
@@ -167,6 +177,11 @@ static int create_check(struct create *cr, const struct session_create *m)
 
         if (!route_tenant(q, m->tenant))
                 return -EINVAL;
+        if (m->parent_session_id && !session_id_valid(m->parent_session_id)) {
+                request_refuse(q, ERROR_CODE_BAD_REQUEST,
+                               "parent_session_id is not a session's id");
+                return -EINVAL;
+        }
         if (m->session_id && (m->kind != SLOT_KIND_EXTERNAL || !session_id_valid(m->session_id))) {
                 request_refuse(q, ERROR_CODE_BAD_REQUEST,
                                m->kind != SLOT_KIND_EXTERNAL
@@ -203,6 +218,6 @@ int route_session_create(void *userdata, struct rpc_peer *p, struct rpc_request 
         }
         uuid_make(cr->message_id);
         request_once(q, m->tenant, "session.create", m->idempotency_key, m->request_digest,
-                     create_once, create_replay);
+                     create_once, route_session_replay);
         return 0;
 }

@@ -7,8 +7,8 @@
 /* What a worker may set; the other states are the coordinator's. */
 #define WORKER_MAY_SET                                                                             \
         (SESSION_STATE_BIT(SESSION_STATE_RUNNING) | SESSION_STATE_BIT(SESSION_STATE_IDLE) |        \
-         SESSION_STATE_BIT(SESSION_STATE_WAITING) | SESSION_STATE_BIT(SESSION_STATE_PAUSED) |      \
-         SESSION_STATE_BIT(SESSION_STATE_FINISHED) | SESSION_STATE_BIT(SESSION_STATE_FAILED))
+         SESSION_STATE_BIT(SESSION_STATE_WAITING) | SESSION_STATE_BIT(SESSION_STATE_FINISHED) |    \
+         SESSION_STATE_BIT(SESSION_STATE_FAILED))
 
 #define APPEND_MAX (32 * MIB)
 
@@ -84,6 +84,16 @@ static const char *check_append(struct append *a, const struct event_append *m)
         return NULL;
 }
 
+/* A person has paused or interrupted it: what the worker still says of running and resting comes
+ * too late and is not taken; what happened is. */
+static bool late_state(const struct event_append *m, const struct session *s)
+{
+        if (!m->has_to_state || m->to_state == SESSION_STATE_FINISHED ||
+            m->to_state == SESSION_STATE_FAILED)
+                return false;
+        return s->state == SESSION_STATE_PAUSED || s->state == SESSION_STATE_IDLE;
+}
+
 static int append_refused(struct request *q, const struct session *s)
 {
         const struct append *a = container_of(q, struct append, q);
@@ -97,7 +107,7 @@ static int append_refused(struct request *q, const struct session *s)
         if (m->has_if_last_message_seq && s->last_message_seq > m->if_last_message_seq)
                 return hub_refuse(&q->entry, ERROR_CODE_CONFLICT,
                                   "there is a newer message, seq %" PRIu64, s->last_message_seq);
-        if (m->has_to_state && m->to_state != s->state &&
+        if (m->has_to_state && m->to_state != s->state && !late_state(m, s) &&
             state_check(&session_states, (int) s->state, (int) m->to_state) < 0)
                 return hub_refuse(&q->entry, ERROR_CODE_CONFLICT,
                                   "a session that is %s cannot be %s", session_state_name(s->state),
@@ -179,7 +189,7 @@ static int append_apply(struct request *q, struct session *s, struct hub_batch *
                 add_usage(&s->usage, &m->usage);
                 hub_session_write(b, s, true);
         }
-        if (m->has_to_state)
+        if (m->has_to_state && !late_state(m, s))
                 r = append_state(a, s, b);
         a->first_seq = before + 1;
         a->last_seq = s->last_seq;

@@ -46,6 +46,7 @@ static int post_apply(struct request *q, struct session *s, struct hub_batch *b)
         route_emit_message(b, s, po->message_id, po->content);
         po->seq = s->last_message_seq;
         s->losses = 0;
+        s->stop_requested = false;
         hub_session_write(b, s, false);
         r = wake_session(q, s, b);
         if (r < 0)

@@ -135,6 +135,7 @@ static int stop_apply(struct request *q, struct session *s, struct hub_batch *b)
                 return hub_refuse(&q->entry, ERROR_CODE_CONFLICT,
                                   "the session has ended already (%s)",
                                   session_state_name(s->state));
+        s->stop_requested = s->kind == SLOT_KIND_EXTERNAL;
         r = session_set_state(s, b, SESSION_STATE_STOPPED, "stopped on request");
         if (r < 0)
                 return hub_refuse(&q->entry, ERROR_CODE_CONFLICT,

@@ -102,7 +102,7 @@ int route_worker_hello(void *userdata, struct rpc_peer *peer, struct rpc_request
                 .keep = s != NULL,
         };
         rpc_reply(req, &reply);
-        if (s && s->last_message_seq)
+        if (s)
                 worker_notify(w, s); /* a notice may have been lost with us */
         lease_dispatch(c);
         return 0;
@@ -168,6 +168,8 @@ int route_worker_heartbeat(void *userdata, struct rpc_peer *peer, struct rpc_req
         if (s) {
                 reply.last_message_seq = s->last_message_seq;
                 reply.has_last_message_seq = true;
+                reply.session_state = s->state;
+                reply.has_session_state = true;
         }
         rpc_reply(req, &reply);
         lease_dispatch(c);

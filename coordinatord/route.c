@@ -64,3 +64,32 @@ void route_session_done(struct request *q, const struct hub_batch *b)
                 request_refuse(q, ERROR_CODE_NOT_FOUND, "the session was deleted meanwhile");
         lease_dispatch(q->c);
 }
+
+static void on_replay_json(void *userdata, int r, PGresult **results, size_t n,
+                           const struct pg_error *error)
+{
+        struct request *q = userdata;
+
+        if (r < 0) {
+                request_refuse(q, ERROR_CODE_UNAVAILABLE,
+                               "the session could not be read; try again");
+        } else if (PQntuples(results[0]) == 0) {
+                request_refuse(q, ERROR_CODE_NOT_FOUND, "the session was deleted meanwhile");
+        } else {
+                struct session_reply reply = {
+                        .session_json = span_of(pg_str(results[0], 0, 0)),
+                        .replayed = true,
+                };
+                request_reply(q, &reply);
+        }
+        request_end(q);
+}
+
+void route_session_replay(struct request *q, const PGresult *found)
+{
+        if (pg_query(q->c->pool, on_replay_json, q, store_session_json, "s", pg_str(found, 0, 1)) <
+            0) {
+                request_refuse(q, ERROR_CODE_UNAVAILABLE, "the database is overloaded; try again");
+                request_end(q);
+        }
+}

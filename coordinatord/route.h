@@ -17,5 +17,7 @@ int route_check_room(struct request *q, const struct session *s) mustuse;
 /* For apply: a person's message; `content` is a JSON array. Sets last_message_seq. */
 void route_emit_message(struct hub_batch *b, struct session *s, const char *message_id,
                         const char *content);
+/* For request_once: answers with the session that the first request made. */
+void route_session_replay(struct request *q, const PGresult *found);
 /* A done function: answers with the session object. */
 void route_session_done(struct request *q, const struct hub_batch *b);

@@ -23,7 +23,7 @@ struct sessions;
 /* An append that is stored: what its repetition is answered. */
 struct session_append {
         char *idem;
-        uint64_t first_seq, last_seq;
+        uint64_t first_id, first_seq, last_seq;
 };
 
 struct session {
@@ -37,6 +37,8 @@ struct session {
         char *image;
         uint32_t width, height; /* 0 = null */
         char *parent;
+        unsigned depth;      /* levels of parents above it */
+        bool stop_requested; /* kind external: its agent is told with each post */
         uint64_t created_us, modified_us, queued_us, running_since_us; /* since 1970; 0 = null */
         uint64_t last_seq, last_message_seq, epoch, run_us;
         char *worker_id; /* holder of the lease of this epoch, or NULL */
@@ -57,10 +59,11 @@ struct session {
         struct list queue_link; /* in sessions.queue while queued */
         struct list lease_link; /* in sessions.leased while worker_id is set */
         uint64_t lease_until;   /* monotonic; kept by lease.c */
-        uint64_t idle_since;    /* monotonic: when it became idle or was last touched */
+        uint64_t idle_since;    /* monotonic: when it became idle or paused, or was last touched */
         /* what the group commit that is being built or written holds of it */
         struct {
                 bool member, inserted, full, publish, deleted;
+                uint64_t before; /* last_seq before it */
         } batch;
 };
 
@@ -79,6 +82,12 @@ extern const struct state_table session_states;
 static inline bool session_ended(const struct session *s)
 {
         return SESSION_ENDED & SESSION_STATE_BIT(s->state);
+}
+
+/* Does nothing by itself: its slot may go to others. */
+static inline bool session_resting(const struct session *s)
+{
+        return s->state == SESSION_STATE_IDLE || s->state == SESSION_STATE_PAUSED;
 }
 
 void sessions_init(struct sessions *t);
@@ -106,6 +115,9 @@ void session_clear(struct session *s);
  */
 int session_set_state(struct session *s, struct hub_batch *b, enum session_state to,
                       const char *why) mustuse;
+/* An end whose session_stop event the caller emits itself, after this. */
+int session_set_end(struct session *s, struct hub_batch *b, enum session_state to,
+                    const char *why) mustuse;
 /* A new session's first state: no transition, no status event. */
 void session_set_first_state(struct session *s, struct hub_batch *b, enum session_state state);
 
@@ -116,4 +128,5 @@ void session_set_holder(struct session *s, struct hub_batch *b, const char *work
 void session_set_error(struct session *s, const char *code, const char *message);
 
 const struct session_append *session_recent(const struct session *s, const char *idem);
-void session_remember(struct session *s, const char *idem, uint64_t first_seq, uint64_t last_seq);
+void session_remember(struct session *s, const char *idem, uint64_t first_id, uint64_t first_seq,
+                      uint64_t last_seq);

@@ -47,5 +47,11 @@ const struct setting coordinator_settings_table[] = {
             .help = "connections for reading, beside the two of hub and lock"),
         ROW(DURATION, idempotency_keep, .fallback = "1d", .min = "1min", .max = "30d",
             .help = "how long an Idempotency-Key is remembered"),
+        ROW(DURATION, events_keep, .fallback = "0s", .min = "0s", .max = "36500d",
+            .help = "how long events and their attachments are kept; 0s: for ever"),
+        ROW(INT, session_depth_max, .fallback = "3", .min = "0", .max = "100",
+            .help = "how deep sessions may make sessions of their own"),
+        ROW(INT, fork_events_max, .fallback = "10000", .min = "1", .max = "1000000",
+            .help = "events that one fork may copy"),
 };
 const size_t coordinator_settings_count = ARRAY_LEN(coordinator_settings_table);

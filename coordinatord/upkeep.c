@@ -5,6 +5,10 @@
 
 #define STATUS_TICKS 5
 #define EXPIRE_TICKS 60
+#define RETAIN_TICKS 5
+#define RETAIN_EVENTS 2000
+#define RETAIN_ATTACHMENTS 50
+#define PARTITION_TICKS 3600
 #define PURGE_TICKS 30
 #define PURGE_EVENTS 2000
 #define PURGE_ATTACHMENTS 50
@@ -88,10 +92,67 @@ static void on_expired(void *userdata, int r, PGresult **results, size_t n,
 
 static void expire(struct coordinator *c)
 {
+        if (pg_query(c->pool, NULL, NULL, store_expire_tombstones, "") < 0)
+                return;
         if (!c->expiring)
                 c->expiring =
                         pg_query(c->pool, on_expired, c, store_idempotency_expire, "ui",
                                  c->settings->idempotency_keep / USEC_PER_SEC, INT64_C(1000)) >= 0;
+}
+
+/* ---- retention ---- */
+
+static void on_old_attachments(void *userdata, int r, PGresult **results, size_t n,
+                               const struct pg_error *error)
+{
+        ((struct coordinator *) userdata)->retaining = false;
+}
+
+static void retain_step(struct coordinator *c);
+
+static void on_old_events(void *userdata, int r, PGresult **results, size_t n,
+                          const struct pg_error *error)
+{
+        struct coordinator *c = userdata;
+
+        c->retaining = false;
+        if (r < 0) {
+                log_warning("old events are not removed: %s",
+                            error && error->message[0] ? error->message : strerror(-r));
+        } else if (pg_i64(results[0], 0, 0) > 0) {
+                c->counters.events_expired += (uint64_t) pg_i64(results[0], 0, 0);
+                retain_step(c);
+        } else {
+                c->retaining = pg_query(c->pool, on_old_attachments, c, store_expire_attachments,
+                                        "ui", c->settings->events_keep / USEC_PER_SEC,
+                                        (int64_t) RETAIN_ATTACHMENTS) >= 0;
+        }
+}
+
+/* Readers whose position is older than what is left are told (410): core.event_expired. */
+static void retain_step(struct coordinator *c)
+{
+        if (!c->retaining && c->settings->events_keep > 0)
+                c->retaining = pg_query(c->pool, on_old_events, c, store_expire_events, "ui",
+                                        c->settings->events_keep / USEC_PER_SEC,
+                                        (int64_t) RETAIN_EVENTS) >= 0;
+}
+
+static void on_partitions(void *userdata, int r, PGresult **results, size_t n,
+                          const struct pg_error *error)
+{
+        struct coordinator *c = userdata;
+
+        c->partitioning = false;
+        if (r < 0)
+                log_warning("next month's partition of events is not made yet: %s",
+                            error && error->message[0] ? error->message : strerror(-r));
+}
+
+static void partition(struct coordinator *c)
+{
+        if (!c->partitioning)
+                c->partitioning = pg_query(c->pool, on_partitions, c, store_partitions, "") >= 0;
 }
 
 /* ---- status ---- */
@@ -139,6 +200,7 @@ static void write_status(struct coordinator *c)
         put(&b, "evictions", n->evictions);
         put(&b, "stale_appends", n->stale_appends);
         put(&b, "live_dropped", n->live_dropped);
+        put(&b, "events_expired", n->events_expired);
         buf_puts(&b, "}");
         c->writing_status = pg_query(c->pool, on_status, c, store_status_write, "st",
                                      "coordinatord", (struct span){ b.data, b.len }) >= 0;
@@ -153,6 +215,10 @@ void upkeep_tick(struct coordinator *c)
                 write_status(c);
         if (t % EXPIRE_TICKS == 0)
                 expire(c);
+        if (t % RETAIN_TICKS == 0)
+                retain_step(c);
+        if (t % PARTITION_TICKS == 0)
+                partition(c);
         if (t % PURGE_TICKS == 0)
                 upkeep_purge(c);
 }

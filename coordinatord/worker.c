@@ -261,6 +261,8 @@ void worker_notify(struct worker *w, const struct session *s)
                 .session_id = s->id,
                 .epoch = s->epoch,
                 .seq = s->last_message_seq,
+                .session_state = s->state,
+                .has_session_state = true,
         };
 
         if (!w || !w->peer || w->state != WORKER_HOLDING || !streq(w->session_id, s->id))

@@ -78,4 +78,5 @@ void worker_changed(struct workers *t, struct worker *w); /* its row is to be wr
 /* One way or with an answer nobody waits for; nothing happens when the worker is offline. */
 void worker_cancel(struct workers *t, struct worker *w, const char *session_id, uint64_t epoch,
                    enum cancel_reason reason);
+/* Tells the holder what a person did: message_notify. */
 void worker_notify(struct worker *w, const struct session *s);

@@ -175,6 +175,7 @@ static void refused(struct outbox *o, const struct error_reply *e)
         case ERROR_CODE_TOO_LARGE:
         case ERROR_CODE_UNSUPPORTED_MEDIA_TYPE:
         case ERROR_CODE_UNPROCESSABLE:
+        case ERROR_CODE_GONE:
         case ERROR_CODE_MAX:
                 break;
         }
@@ -205,21 +206,30 @@ static void outbox_next(struct outbox *o)
         a->message.idem = a->idem;
         a->message.session_id = o->session_id;
         a->message.epoch = o->epoch;
-        o->calling = true;
         r = a->too_large ? -EMSGSIZE
                          : rpc_call(rpc_client_peer(o->link), &wire_event_append, &a->message,
                                     CALL_USEC, on_reply, o);
         if (r == -EMSGSIZE) {
-                log_error("an event is larger than the hub takes");
-                answered(o, -EBADMSG, NULL, "An event of this session is too large to be stored.");
+                a->too_large = true;
+                loop_timer_arm(&o->again, 0); /* refused from the loop, like everything else */
         } else if (r < 0) {
                 again_later(o);
+        } else {
+                o->calling = true;
         }
 }
 
 static void on_again(void *userdata)
 {
-        outbox_next(userdata);
+        struct outbox *o = userdata;
+        const struct append *a = list_first(&o->queue, struct append, link);
+
+        if (a && a->too_large) {
+                log_error("an event is larger than the hub takes");
+                answered(o, -EBADMSG, NULL, "An event of this session is too large to be stored.");
+        } else {
+                outbox_next(o);
+        }
 }
 
 void outbox_send(struct outbox *o, struct append *a, outbox_fn fn, void *userdata)

@@ -8,7 +8,7 @@
 /* Rows: from; columns: to. Q S R I W P F T X = queued starting running idle waiting paused finished
  * stopped failed. */
 static const char *const session_expected[SESSION_STATE_MAX] = {
-        [SESSION_STATE_QUEUED] = ".S...P.TX",   [SESSION_STATE_STARTING] = "Q.RIWPFTX",
+        [SESSION_STATE_QUEUED] = ".S.I.P.TX",   [SESSION_STATE_STARTING] = "Q.RIWPFTX",
         [SESSION_STATE_RUNNING] = "Q..IWPFTX",  [SESSION_STATE_IDLE] = "Q.R.WPFTX",
         [SESSION_STATE_WAITING] = "Q.RI.PFTX",  [SESSION_STATE_PAUSED] = "Q.RI..FTX",
         [SESSION_STATE_FINISHED] = "Q.R......", [SESSION_STATE_STOPPED] = "Q.R......",
@@ -122,7 +122,7 @@ static void recent_appends_are_a_ring(void **state)
         struct session *s = sessions_get(&t, "s");
         for (unsigned i = 0; i < 3 * SESSION_RECENT; i++) {
                 (void) snprintf(idem, sizeof(idem), "i%u", i);
-                session_remember(s, idem, i, i + 1);
+                session_remember(s, idem, i + 100, i, i + 1);
                 assert_int_equal(session_recent(s, idem)->last_seq, i + 1);
         }
         assert_null(session_recent(s, "i0"));
