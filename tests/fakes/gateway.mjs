@@ -145,6 +145,12 @@ export async function startFake({ port = 0, seed = false, speed = 1, demo = true
         emit(s, 'usage', { usage: { input_tokens: 2100, output_tokens: 120 }, total: { ...u }, model: s.session.model }, tick(5));
         if (!step.tool) break;
         emit(s, 'pre_tool', { tool_call_id: callId, tool_name: step.tool, tool_input: step.input, epoch: 1 }, tick(10));
+        if (step.tool === 'bash' && !fast) {
+          for (const line of (step.out ?? '').match(/.*\n|.+$/g) ?? []) {
+            for (const w of s.watchers) send(w, { type: 'delta', session_id: s.session.session_id, kind: 'tool_output', tool_call_id: callId, stream: 'stdout', text: line });
+            await wait(60, run);
+          }
+        }
         await pause(Math.min(900, 250 + (step.ms ?? 0)));
         const output = [];
         if (step.out !== undefined) output.push({ type: 'text', text: step.out });

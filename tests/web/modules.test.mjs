@@ -14,7 +14,7 @@ let m;
 before(async () => {
   await build({
     stdin: {
-      contents: "export * from './model/transcript'; export * from './model/describe'; export * from './lib/diff'; export * from './lib/csv'; export * from './lib/backoff'; export * as format from './lib/format';",
+      contents: "export * from './model/transcript'; export * from './model/describe'; export * from './model/filetype'; export * from './lib/diff'; export * from './lib/csv'; export * from './lib/backoff'; export * as format from './lib/format';",
       resolveDir: path.join(root, 'web/src'), loader: 'ts',
     },
     bundle: true, format: 'esm', platform: 'node', outfile: path.join(dir, 'm.mjs'), logLevel: 'error',
@@ -91,6 +91,25 @@ test('deltas give way to the finished message', () => {
   assert.deepEqual(t.live, []);
 });
 
+test('what a running command prints is shown with its call, and replaced by the result', () => {
+  reset();
+  const t = new m.Transcript();
+  const print = (text) => t.delta({ type: 'delta', kind: 'tool_output', tool_call_id: 'c', stream: 'stdout', text });
+  print('too early');
+  t.apply(event('pre_tool', { tool_call_id: 'c', tool_name: 'bash', tool_input: { command: 'x' } }));
+  const before = t.items[0];
+  print('a');
+  print('b');
+  assert.equal(t.items[0].printed, 'ab');
+  assert.notEqual(t.items[0], before);
+  print('c'.repeat(100_000));
+  assert.ok(t.items[0].printed.length <= 32_768);
+  t.apply(event('post_tool', { tool_call_id: 'c', tool_name: 'bash', tool_output: [{ type: 'text', text: 'ab' }], error: null }));
+  print('late');
+  assert.equal(t.items[0].printed, '');
+  assert.deepEqual(t.live, []);
+});
+
 test('a call that was running at the end is shown as interrupted', () => {
   reset();
   const t = new m.Transcript();
@@ -143,6 +162,19 @@ test('actions in words', () => {
   assert.equal(m.describe('left_click', { coordinate: [1, 2] }).family, 'computer');
   assert.equal(m.describe('str_replace_based_edit_tool', { command: 'create', path: '/home/a/b.py' }).title, 'Created b.py');
   for (const junk of [{}, { action: 7 }, { coordinate: 'x' }, { action: 'type', text: null }]) assert.equal(typeof say(junk), 'string');
+});
+
+test('a file that could act is only ever text', () => {
+  const kind = (filename, content_type) => m.fileKind({ filename, content_type });
+  assert.equal(kind('a.png', 'image/png'), 'image');
+  assert.equal(kind('a.png', 'application/octet-stream'), 'image');
+  assert.equal(kind('a.md', 'application/octet-stream'), 'markdown');
+  assert.equal(kind('a.svg', 'image/png'), 'markup');
+  assert.equal(kind('a.png', 'image/svg+xml'), 'markup');
+  assert.equal(kind('a.txt', 'text/html'), 'markup');
+  assert.equal(kind('a.csv', 'text/plain'), 'csv');
+  assert.equal(kind('a.bin', 'application/octet-stream'), 'none');
+  assert.equal(m.imageType({ filename: 'a.png', content_type: 'application/octet-stream' }), 'image/png');
 });
 
 test('numbers as people read them', () => {

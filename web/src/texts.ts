@@ -67,7 +67,7 @@ export const texts = {
     modelled: 'Your connected model runs this task; it will use some tokens.',
   },
   home: {
-    title: 'Sessions', live: 'At work now', recent: 'Recent', nothing: 'No agent is at work right now.',
+    title: 'Sessions', live: 'Live', recent: 'Recent', nothing: 'No session is live right now.',
     welcome: 'Give an agent a berth',
     welcomeLead: 'A session is one agent with one task, in a slot of its own. You write what you want; it works on a real desktop while you watch, steer or stop it.',
     steps: [
@@ -88,7 +88,7 @@ export const texts = {
     failed: 'Failed',
   } as Record<SessionStatus, string>,
   statusHint: {
-    queued: 'Waiting for a free slot.', starting: 'The slot is being prepared.', running: 'The agent is at work.', idle: 'The agent is done for now and keeps its slot.',
+    queued: 'Waiting for a free slot.', starting: 'The slot is being prepared.', running: 'The agent is at work.', idle: 'The agent is done for now; a message goes on.',
     waiting: 'The agent waits for you.', paused: 'Paused; a message or resume goes on.', finished: 'Done; the slot was given back.', stopped: 'Stopped by a person; the slot was given back.',
     failed: 'Ended by an error.',
   } as Record<SessionStatus, string>,
@@ -140,6 +140,7 @@ export const texts = {
   desktop: {
     title: 'Desktop', live: 'Live', viewOnly: 'View only', connecting: 'Connecting to the desktop', reconnecting: 'Display lost, connecting again', noSlot: 'No slot yet',
     queued: 'The desktop appears as soon as a slot is free.', starting: 'The slot is being prepared; this takes a second or two.', ended: 'Ended', last: 'Last screen',
+    resting: 'No slot', restingHint: 'The slot was given to another session. The next message finds a new one.',
     endedHint: 'The slot was given back. This is the last thing it showed.', nothing: 'No picture was taken', nothingHint: 'The session ended before its desktop showed anything.',
     headless: 'No screen here', headlessHint: 'This session runs headless: shell and files only. Its output is in the conversation.', full: 'Full screen', exitFull: 'Leave full screen',
     hide: 'Hide desktop', show: 'Show desktop', alt: 'Live desktop of the session', lastAlt: 'Last screen of the session', size: (w: number, h: number) => `${w} × ${h}`,

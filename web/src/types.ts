@@ -72,14 +72,11 @@ export interface BerthEvent {
   [field: string]: unknown;
 }
 
-export interface Delta {
-  type: 'delta';
-  session_id: string;
-  turn: number;
-  block: number;
-  kind: 'text' | 'thinking' | 'tool_input';
-  text: string;
-}
+/** A piece of what the model is saying. */
+export interface ModelDelta { type: 'delta'; session_id: string; turn: number; block: number; kind: 'text' | 'thinking' | 'tool_input'; text: string }
+/** A piece of what a running command prints. */
+export interface ToolDelta { type: 'delta'; session_id: string; kind: 'tool_output'; tool_call_id: string; stream: 'stdout' | 'stderr'; text: string }
+export type Delta = ModelDelta | ToolDelta;
 
 export interface Doc {
   id: string;

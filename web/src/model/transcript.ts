@@ -2,7 +2,7 @@
  * A session's conversation, built from its stream of updates. Pure: no network, no DOM.
  * Each update is applied once by its seq; items are replaced, never changed, so that a view can compare by identity.
  */
-import type { BerthEvent, Block, Delta, ImageBlock, Usage } from '../types';
+import type { BerthEvent, Block, Delta, ImageBlock, ModelDelta, ToolDelta, Usage } from '../types';
 
 export type ToolState = 'pending' | 'running' | 'done' | 'failed';
 
@@ -26,11 +26,13 @@ export interface ToolItem {
   error: string | null;
   exitCode: number | null;
   durationMs: number | null;
+  /** What it has printed so far, its newest part, while it runs. */
+  printed: string;
 }
 
 export type Item = UserItem | TextItem | ThinkingItem | StatusItem | ErrorItem | ShotItem | LogItem | ToolItem;
 
-export interface LiveBlock { key: string; kind: Delta['kind']; text: string }
+export interface LiveBlock { key: string; kind: ModelDelta['kind']; text: string }
 
 const text = (v: unknown): string => (typeof v === 'string' ? v : '');
 const record = (v: unknown): Record<string, unknown> => (v !== null && typeof v === 'object' && !Array.isArray(v) ? (v as Record<string, unknown>) : {});
@@ -39,6 +41,8 @@ export function blocksOf(v: unknown): Block[] {
   if (typeof v === 'string') return v === '' ? [] : [{ type: 'text', text: v }];
   return Array.isArray(v) ? (v.filter((b) => b !== null && typeof b === 'object' && typeof b.type === 'string') as Block[]) : [];
 }
+
+const PRINTED_MOST = 32_768;
 
 export class Transcript {
   items: Item[] = [];
@@ -73,11 +77,23 @@ export class Transcript {
   }
 
   delta(d: Delta): void {
+    if (d.kind === 'tool_output') {
+      this.printed(d);
+      return;
+    }
     const key = `${d.turn}:${d.block}`;
     const i = this.live.findIndex((b) => b.key === key);
     const old = this.live[i];
     if (old) this.live = this.live.with(i, { ...old, kind: d.kind, text: old.text + d.text });
     else this.live = [...this.live, { key, kind: d.kind, text: d.text }];
+  }
+
+  private printed(d: ToolDelta): void {
+    const at = this.toolAt.get(d.tool_call_id);
+    if (at === undefined) return;
+    const old = this.items[at] as ToolItem;
+    if (old.state !== 'running') return;
+    this.items[at] = { ...old, printed: (old.printed + text(d.text)).slice(-PRINTED_MOST) };
   }
 
   /** What was streamed but never finished (the link or the worker was lost): it comes again, whole. */
@@ -113,12 +129,14 @@ export class Transcript {
 
   private tool(e: BerthEvent, callId: string, name: string, input: Record<string, unknown>, state: ToolState): void {
     const at = this.toolAt.get(callId);
-    if (at === undefined) {
+    const known = at === undefined ? undefined : (this.items[at] as ToolItem);
+    // Ids are unique for real models; a scripted one may say the same again: then it is another call.
+    if (at === undefined || known?.state === 'done' || known?.state === 'failed') {
       this.toolAt.set(callId, this.items.length);
-      this.push({ kind: 'tool', key: `c${callId}`, seq: e.seq, at: e.timestamp, callId, name, input, state, output: [], error: null, exitCode: null, durationMs: null });
+      this.push({ kind: 'tool', key: known ? `c${callId}.${e.seq}` : `c${callId}`, seq: e.seq, at: e.timestamp, callId, name, input, state, output: [], error: null, exitCode: null, durationMs: null, printed: '' });
       return;
     }
-    const old = this.items[at] as ToolItem;
+    const old = known as ToolItem;
     this.items[at] = { ...old, at: e.timestamp, name: name || old.name, input: Object.keys(input).length > 0 ? input : old.input, state };
   }
 
@@ -141,6 +159,7 @@ export class Transcript {
       state: error ? 'failed' : 'done',
       output: [...output, ...(output.some((b) => b.type === 'image') ? [] : had)],
       error,
+      printed: '',
       exitCode: typeof e.exit_code === 'number' ? e.exit_code : null,
       durationMs: typeof e.duration_ms === 'number' ? e.duration_ms : null,
     };

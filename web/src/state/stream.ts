@@ -79,9 +79,9 @@ export class SessionStream {
   }
 
   private take(data: unknown): void {
-    const u = data as BerthEvent & Delta;
+    const u = data as BerthEvent;
     if (u.type === 'delta') {
-      this.transcript.delta(u);
+      this.transcript.delta(data as Delta);
       this.show();
       return;
     }

@@ -113,8 +113,11 @@ export function Desktop({ session: given, stream }: { session: Session | undefin
   const [folded, setFolded] = useState(false);
   const on = hasScreen(s);
   const ended = s !== undefined && !isLive(s.status);
+  // An idle session may have lent its slot to another one: its last screen is shown until it runs again.
+  const resting = s !== undefined && !ended && !on && ['idle', 'waiting', 'paused'].includes(s.status);
+  const past = ended || resting;
   const phase = useScreen(stream.id, on, target);
-  const last = useLast(stream, ended);
+  const last = useLast(stream, past);
   useEffect(() => {
     const changed = () => setFull(document.fullscreenElement === root.current);
     document.addEventListener('fullscreenchange', changed);
@@ -124,7 +127,7 @@ export function Desktop({ session: given, stream }: { session: Session | undefin
   const w = s?.slot?.width ?? stream.lastImage.value?.width ?? 1024;
   const height = s?.slot?.height ?? stream.lastImage.value?.height ?? 768;
   const live = on && phase === 'live';
-  const word = live ? t.live : ended ? t.ended : t.title;
+  const word = live ? t.live : ended ? t.ended : resting ? t.resting : t.title;
   return (
     <section class={`desk ${folded ? 'folded' : ''}`} aria-label={t.title} ref={root}>
       <div class="desk-head">
@@ -139,16 +142,16 @@ export function Desktop({ session: given, stream }: { session: Session | undefin
         />
       </div>
       <div class="desk-stage">
-        <div class={`desk-frame ${ended ? 'past' : ''}`} style={{ '--ratio': String(w / height) }}>
+        <div class={`desk-frame ${past ? 'past' : ''}`} style={{ '--ratio': String(w / height) }}>
           {on && <div class="desk-rfb" ref={target} role="img" aria-label={t.alt} />}
           {on && phase === 'connecting' && <Over title={t.connecting} />}
           {on && phase === 'lost' && <Over title={t.reconnecting} veil />}
-          {!on && !ended && s && (s.status === 'queued' ? <Over icon="clock" title={t.noSlot} text={t.queued} /> : <Over title={texts.chat.startingSlot} text={t.starting} />)}
+          {!on && !past && s && (s.status === 'queued' ? <Over icon="clock" title={t.noSlot} text={t.queued} /> : <Over title={texts.chat.startingSlot} text={t.starting} />)}
           {!s && <Over title={texts.common.loading} />}
-          {ended && last && <img src={last} alt={t.lastAlt} />}
-          {ended && last && <span class="desk-tag" title={t.endedHint}><Icon name="camera" size={14} />{t.last}</span>}
-          {ended && last === undefined && <Over title={texts.common.loading} />}
-          {ended && last === null && <Over icon="monitorOff" title={t.nothing} text={t.nothingHint} />}
+          {past && last && <img src={last} alt={t.lastAlt} />}
+          {past && last && <span class="desk-tag" title={resting ? t.restingHint : t.endedHint}><Icon name="camera" size={14} />{t.last}</span>}
+          {past && last === undefined && <Over title={texts.common.loading} />}
+          {past && last === null && <Over icon="monitorOff" title={t.nothing} text={t.nothingHint} />}
         </div>
       </div>
       <Steps stream={stream} />

@@ -2,6 +2,7 @@
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { ago, bytes, full } from '../lib/format';
 import { follow, go, paths } from '../lib/router';
+import { extension, fileKind, type FileKind } from '../model/filetype';
 import { now } from '../state/clock';
 import { dismissUpload, docs, filtered, more, nameFilter, readMore, tagCounts, tagFilter, uploadAll, uploads, watchDocuments } from '../state/documents';
 import { toastError } from '../state/toasts';
@@ -11,14 +12,11 @@ import { Blank, IconButton, Skeleton } from '../ui/controls';
 import { Icon, type IconName } from '../ui/icons';
 import { Preview } from './preview';
 
-export function docIcon(d: { content_type: string; filename: string }): IconName {
-  const type = d.content_type;
-  if (type.startsWith('image/')) return 'fileImage';
-  if (type.includes('csv') || /\.(csv|tsv|xlsx?)$/i.test(d.filename)) return 'fileSheet';
-  if (type.includes('json')) return 'fileJson';
-  if (/\.(py|js|ts|sh|c|h|html?|css|sql|toml|ya?ml)$/i.test(d.filename)) return 'fileCode';
-  if (type.startsWith('text/')) return 'fileText';
-  return 'file';
+const ICONS: Record<FileKind, IconName> = { image: 'fileImage', markdown: 'fileText', json: 'fileJson', csv: 'fileSheet', markup: 'fileCode', text: 'fileText', none: 'file' };
+
+function docIcon(d: Doc): IconName {
+  const kind = fileKind(d);
+  return kind === 'text' && !['txt', 'log', ''].includes(extension(d.filename)) ? 'fileCode' : ICONS[kind];
 }
 
 const toggleTag = (name: string): void => {

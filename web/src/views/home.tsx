@@ -58,7 +58,9 @@ function Welcome() {
 function Thumb({ s }: { s: Session }) {
   const [src, setSrc] = useState<string | null>(null);
   const shots = frames.value.get(s.session_id) ?? 0;
+  const screen = s.kind !== 'headless' && s.kind !== 'external' && s.worker_id !== null;
   useEffect(() => {
+    if (!screen) return undefined;
     let on = true;
     let url: string | null = null;
     const wait = setTimeout(() => {
@@ -74,7 +76,7 @@ function Thumb({ s }: { s: Session }) {
       // Given back after the next frame has taken its place.
       if (url) setTimeout(() => URL.revokeObjectURL(url!), 3000);
     };
-  }, [s.session_id, shots, s.status]);
+  }, [s.session_id, shots, s.status, screen]);
   return <div class="tile-screen">{src ? <img src={src} alt="" /> : <Icon name={s.kind === 'headless' ? 'terminal' : 'monitor'} size={28} />}</div>;
 }
 

@@ -5,6 +5,7 @@ import { parseCsv } from '../lib/csv';
 import { bytes, full } from '../lib/format';
 import { renderMarkdown } from '../lib/markdown';
 import { go, paths } from '../lib/router';
+import { fileKind, imageType } from '../model/filetype';
 import { deleteDocument, docs, patchDocument, TAG } from '../state/documents';
 import { toast, toastError } from '../state/toasts';
 import { texts } from '../texts';
@@ -12,23 +13,9 @@ import type { Doc } from '../types';
 import { Blank, Confirm, IconButton, Skeleton } from '../ui/controls';
 import { Icon } from '../ui/icons';
 
-type Kind = 'image' | 'markdown' | 'json' | 'csv' | 'markup' | 'text' | 'none';
-
 const TEXT_MOST = 512 * 1024;
 const IMAGE_MOST = 24 * 1024 * 1024;
 const ROWS = 500;
-
-function kindOf(d: Doc): Kind {
-  const type = d.content_type.split(';')[0]!.trim().toLowerCase();
-  const ext = /\.([a-z0-9]+)$/i.exec(d.filename)?.[1]?.toLowerCase() ?? '';
-  if (type === 'text/html' || type.includes('svg') || type.includes('xml') || ['html', 'htm', 'svg', 'xml', 'xhtml'].includes(ext)) return 'markup';
-  if (/^image\/(png|jpeg|gif|webp|avif|bmp)$/.test(type)) return 'image';
-  if (type === 'text/markdown' || ext === 'md' || ext === 'markdown') return 'markdown';
-  if (type.includes('json') || ext === 'json') return 'json';
-  if (type.includes('csv') || type.includes('tab-separated') || ext === 'csv' || ext === 'tsv') return 'csv';
-  if (type.startsWith('text/') || ['py', 'js', 'ts', 'sh', 'c', 'h', 'sql', 'toml', 'yaml', 'yml', 'ini', 'log', 'txt', 'css', 'conf'].includes(ext)) return 'text';
-  return 'none';
-}
 
 interface Content { text?: string; image?: string; cut?: boolean }
 
@@ -43,14 +30,14 @@ function useContent(d: Doc | null): { content: Content | null; failed: boolean }
     setContent(null);
     setFailed(false);
     const read = async () => {
-      const kind = kindOf(d);
+      const kind = fileKind(d);
       const path = `/documents/${encodeURIComponent(d.id)}`;
       if (kind === 'none' || (kind === 'image' && d.size_bytes > IMAGE_MOST)) return setContent({});
       if (d.size_bytes === 0) return setContent({ text: '' });
       if (kind === 'image') {
         const r = await request(path, { signal: abort.signal, headers: { Accept: '*/*' } });
         // The type is ours, from the list above: never one that could act.
-        url = URL.createObjectURL(new Blob([await r.arrayBuffer()], { type: d.content_type.split(';')[0]! }));
+        url = URL.createObjectURL(new Blob([await r.arrayBuffer()], { type: imageType(d) }));
         return setContent({ image: url });
       }
       const cut = d.size_bytes > TEXT_MOST;
@@ -110,7 +97,7 @@ function Body({ d, content, raw }: { d: Doc; content: Content; raw: boolean }) {
   if (content.image) return <div class="preview-img"><img src={content.image} alt={d.filename} /></div>;
   if (content.text === undefined) return <Blank icon="file" title={t.cannot} text={t.cannotHint} />;
   if (content.text === '') return <p class="dim">{t.empty}</p>;
-  const kind = kindOf(d);
+  const kind = fileKind(d);
   if (kind === 'markdown' && !raw) return <div class="prose" dangerouslySetInnerHTML={{ __html: renderMarkdown(content.text) }} />;
   if (kind === 'csv' && !raw) return <Csv text={content.text} />;
   if (kind === 'json') return <Json text={content.text} raw={raw} />;
@@ -217,7 +204,7 @@ export function Preview({ id }: { id: string }) {
   if (missing && !listed) {
     return <aside class="preview"><div class="preview-head"><h2 /><IconButton icon="x" label={texts.common.close} onClick={close} /></div><Blank icon="searchX" title={t.missing} text={t.missingHint} /></aside>;
   }
-  const kind = d ? kindOf(d) : 'none';
+  const kind = d ? fileKind(d) : 'none';
   const two = kind === 'markdown' || kind === 'json' || kind === 'csv';
   return (
     <aside class="preview" aria-label={t.preview}>

@@ -81,7 +81,7 @@ function useClip(text: string): { shown: string; total: number; open: boolean; t
 
 function Terminal({ item }: { item: ToolItem }) {
   const command = str(item.input.command);
-  const out = useClip(textOf(item.output).replace(/\n$/, ''));
+  const out = useClip(item.state === 'running' ? item.printed.trimEnd().split('\n').slice(-LINES).join('\n') : textOf(item.output).replace(/\n$/, ''));
   const cmd = useClip(command);
   return (
     <>
