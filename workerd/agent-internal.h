@@ -49,6 +49,7 @@ struct agent {
         struct answer answer;
         unsigned attempt;
         struct loop_timer backoff;
+        struct loop_task wake;
 };
 
 void agent_set_state(struct agent *a, enum agent_state to);

@@ -83,7 +83,7 @@ void agent_rest(struct agent *a, enum session_state state)
         agent_set_state(a, AGENT_RESTING);
         a->c.on_rest(a->c.userdata, state);
         if (loader_behind(a->c.loader))
-                agent_message(a, 0);
+                loop_task_queue(&a->wake);
 }
 
 static void on_end_stored(void *userdata, int r, const struct event_appended *done, const char *why)
@@ -283,6 +283,12 @@ static void on_backoff(void *userdata)
         agent_run(userdata);
 }
 
+/* Rested although something newer was known already. */
+static void on_wake(void *userdata)
+{
+        agent_message(userdata, 0);
+}
+
 int agent_new(const struct agent_config *c, struct agent **ret)
 {
         struct agent *a = xnew(struct agent);
@@ -295,6 +301,8 @@ int agent_new(const struct agent_config *c, struct agent **ret)
         a->session_id = xstrdup(c->session_id);
         a->shown = SESSION_STATE_STARTING;
         r = loop_timer_init(&a->backoff, c->event, on_backoff, a);
+        if (r == 0)
+                r = loop_task_init(&a->wake, c->event, on_wake, a);
         if (r < 0) {
                 agent_free(a);
                 return r;
@@ -311,6 +319,7 @@ struct agent *agent_free(struct agent *a)
         if (a->tool)
                 tool_cancel(a->tool);
         loop_timer_done(&a->backoff);
+        loop_task_done(&a->wake);
         step_free(a->step);
         answer_done(&a->answer);
         free(a->acting_id);

@@ -213,43 +213,53 @@ static void fail(struct session *s, const char *code, const char *message)
         agent_fail(s->agent, code, message);
 }
 
+static void not_placed(struct session *s, int r)
+{
+        cleanup_free char *why = xasprintf("The file %s could not be placed into the slot (%s).",
+                                           s->files[s->placed].path, strerror(-r));
+
+        fail(s, "file_not_placed", why);
+}
+
+static void not_opened(struct session *s, const char *why)
+{
+        cleanup_free char *text = xasprintf("The document %s could not be opened: %s",
+                                            s->files[s->placed].document_id, why);
+
+        fail(s, "file_not_placed", text);
+}
+
 static void place_next(struct session *s);
 
 static void on_placed(void *userdata, int r)
 {
         struct session *s = userdata;
-        cleanup_free char *why = NULL;
 
-        if (r == 0) {
-                s->placed++;
-                place_next(s);
+        if (r < 0) {
+                not_placed(s, r);
                 return;
         }
-        why = xasprintf("The file %s could not be placed into the slot (%s).",
-                        s->files[s->placed].path, strerror(-r));
-        fail(s, "file_not_placed", why);
+        s->placed++;
+        place_next(s);
 }
 
 static void on_opened(void *userdata, int r, int fd, uint64_t size, const char *why)
 {
         struct session *s = userdata;
         struct guest *guest = s->host.slot ? slot_guest(s->host.slot) : NULL;
-        cleanup_free char *text = NULL;
 
         if (r < 0) {
-                text = xasprintf("The document %s could not be opened: %s",
-                                 s->files[s->placed].document_id, why);
-                fail(s, "file_not_placed", text);
+                not_opened(s, why);
                 return;
         }
         if (!guest || size > DOCUMENT_MAX) {
                 fd_close(fd);
-                on_placed(s, guest ? -EFBIG : -ENOTCONN);
+                not_placed(s, guest ? -EFBIG : -ENOTCONN);
                 return;
         }
         r = guest_write_from(guest, s->epoch, s->files[s->placed].path, fd, on_placed, s);
         if (r < 0)
-                on_placed(s, r);
+                not_placed(s, r);
 }
 
 static void place_next(struct session *s)
@@ -266,7 +276,7 @@ static void place_next(struct session *s)
                                             s->files[s->placed].document_id, on_opened, s)
                            : -ENOTCONN;
         if (r < 0)
-                on_opened(s, r, -1, 0, "the document store cannot be reached");
+                not_opened(s, "the document store cannot be reached");
 }
 
 void session_slot_ready(struct session *s, struct slot *slot)

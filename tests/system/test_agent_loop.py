@@ -216,7 +216,7 @@ def test_crash_points(own_berth, point):
     names = [d["filename"] for d in berth.call("GET", "/documents?filename=step", 200).json()["documents"]]
     assert len(names) == len(set(names)), names
     interrupted = [e for e in by_type(events, "post_tool") if e["error"] and "interrupted" in e["error"]]
-    assert len(interrupted) <= (0 if point in ("worker.before_intent",) else 2), interrupted
+    assert len(interrupted) <= 2, interrupted
     if point in ("worker.after_effect", "worker.before_result"):
         assert interrupted and results(events)[interrupted[0]["tool_call_id"]]["error"].startswith("interrupted, effect unknown")
 

@@ -17,6 +17,18 @@ static const struct provider_tool tools[] = {
         "{\"name\":\"document_put\",\"description\":\"Stores.\",\"input_schema\":{\"type\":"       \
         "\"object\"}}"
 
+/* For tests/peers/anthropic-types: one body per line. */
+static void keep_for_peers(const char *text)
+{
+        const char *path = getenv("BERTH_BODIES");
+        FILE *f = path ? fopen(path, "ae") : NULL;
+
+        if (!f)
+                return;
+        (void) fprintf(f, "%s\n", text);
+        (void) fclose(f);
+}
+
 static char *body(const struct history *h, const char *conversation, const char *system,
                   uint32_t width, enum anthropic_computer computer, bool adaptive, int expected)
 {
@@ -37,6 +49,8 @@ static char *body(const struct history *h, const char *conversation, const char 
                                                        .max_tokens = 1024 },
                            computer, adaptive);
         assert_int_equal(r, expected);
+        if (r == 0)
+                keep_for_peers(out.data);
         return buf_take(&out, NULL);
 }
 

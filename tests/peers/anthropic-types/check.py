@@ -1,0 +1,43 @@
+#!/usr/bin/env python3
+"""Judges request bodies that workerd builds by the vendor's TypeScript types: a misspelt or unknown field is a compile error.
+
+usage: check.py TEST_BINARY [WORK_FOLDER]     TEST_BINARY is test-workerd-anthropic-body of a build
+Needs npm; exits 77 when the packages cannot be had.
+"""
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+
+HERE = pathlib.Path(__file__).resolve().parent
+
+
+def main():
+    binary = pathlib.Path(sys.argv[1]).resolve()
+    work = pathlib.Path(sys.argv[2] if len(sys.argv) > 2 else tempfile.mkdtemp(prefix="berth-peer-"))
+    work.mkdir(parents=True, exist_ok=True)
+    shutil.copy(HERE / "package.json", work)
+    if not (work / "node_modules" / ".bin" / "tsc").exists():
+        if subprocess.run(["npm", "install", "--no-audit", "--no-fund", "--silent"], cwd=work).returncode:
+            print("the npm packages cannot be installed: skipped")
+            return 77
+    bodies = work / "bodies"
+    bodies.unlink(missing_ok=True)
+    subprocess.run([binary], env={**os.environ, "BERTH_BODIES": str(bodies)}, stdout=subprocess.DEVNULL, check=True)
+    lines = [json.loads(line) for line in bodies.read_text().splitlines()]
+    text = ['import type { MessageCreateParamsStreaming } from "@anthropic-ai/sdk/resources/beta/messages";']
+    text += [f"export const body{i}: MessageCreateParamsStreaming = {json.dumps(b)};" for i, b in enumerate(lines)]
+    (work / "bodies.ts").write_text("\n".join(text) + "\n")
+    flags = ["--noEmit", "--strict", "--skipLibCheck", "--module", "node16", "--moduleResolution", "node16"]
+    good = subprocess.run(["npx", "tsc", *flags, "bodies.ts"], cwd=work).returncode
+    # The judge must be awake: the same bodies with one misspelt field must not pass.
+    (work / "bodies.ts").write_text("\n".join(text).replace('"max_tokens"', '"max_token"') + "\n")
+    bad = subprocess.run(["npx", "tsc", *flags, "bodies.ts"], cwd=work, stdout=subprocess.DEVNULL).returncode
+    print(f"{len(lines)} bodies: {'accepted' if good == 0 else 'REFUSED'}; misspelt: {'refused' if bad else 'ACCEPTED'}")
+    return 0 if lines and good == 0 and bad != 0 else 1
+
+
+sys.exit(main())
