@@ -134,8 +134,8 @@ static int listen_on(struct gateway *g, const char *address, unsigned listener)
                 return 0;
         int r = http_server_listen(g->http, address, listener, g->settings->listen_public);
         if (r == -EADDRNOTAVAIL && !g->settings->listen_public) {
-                log_error("%s is not a loopback address; set listen_public = yes to allow that, "
-                          "with a TLS proxy in front",
+                log_error("%s, or the address of the socket unit in its place, is not loopback; "
+                          "set listen_public = yes to allow that, with a TLS proxy in front",
                           address);
                 return r;
         }

@@ -8,6 +8,7 @@
 #include <sys/epoll.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <systemd/sd-daemon.h>
 #include <time.h>
 #include <unistd.h>
 #include <fcntl.h>
@@ -269,6 +270,35 @@ static int open_inet(const char *address, bool public_ok)
         return r < 0 ? r : TAKE_FD(fd);
 }
 
+/* A listening socket that the service manager passes under the listener's name: it outlives us, so
+ * that a restart refuses nobody. -ENOENT without one. */
+static int take_inherited(unsigned listener, bool public_ok)
+{
+        const char *want = listener == LISTENER_DOCUMENTS ? "documents" : "main";
+        struct sockaddr_storage sa = { 0 };
+        socklen_t len = sizeof(sa);
+        char **names = NULL;
+        int n = sd_listen_fds_with_names(0, &names), found = -ENOENT;
+
+        for (int i = 0; i < n; i++) {
+                int fd = SD_LISTEN_FDS_START + i;
+                if (found == -ENOENT && streq(names[i], want) &&
+                    sd_is_socket(fd, AF_UNSPEC, SOCK_STREAM, 1) > 0)
+                        found = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+                free(names[i]);
+        }
+        free(names);
+        if (found < 0)
+                return found == -ENOENT ? found : -errno;
+        if (fcntl(found, F_SETFL, O_NONBLOCK) < 0 ||
+            getsockname(found, (struct sockaddr *) &sa, &len) < 0 ||
+            (sa.ss_family != AF_UNIX && !public_ok && !is_loopback((struct sockaddr *) &sa))) {
+                (void) fd_close(found);
+                return -EADDRNOTAVAIL;
+        }
+        return found;
+}
+
 static void listener_free(struct http_listener *l)
 {
         list_remove(&l->link);
@@ -283,12 +313,14 @@ static void listener_free(struct http_listener *l)
 int http_server_listen(struct http_server *s, const char *address, unsigned listener,
                        bool public_ok)
 {
-        cleanup_close int fd =
-                address[0] == '/' ? open_unix(address) : open_inet(address, public_ok);
+        cleanup_close int fd = take_inherited(listener, public_ok);
+        bool inherited = fd >= 0;
 
+        if (fd == -ENOENT)
+                fd = address[0] == '/' ? open_unix(address) : open_inet(address, public_ok);
         if (fd < 0)
                 return fd;
-        if (listen(fd, 4096) < 0)
+        if (!inherited && listen(fd, 4096) < 0)
                 return -errno;
         struct http_listener *l = xnew(struct http_listener);
         l->server = s;
@@ -300,7 +332,7 @@ int http_server_listen(struct http_server *s, const char *address, unsigned list
                 listener_free(l);
                 return r;
         }
-        if (address[0] == '/')
+        if (address[0] == '/' && !inherited)
                 l->path = xstrdup(address);
         return 0;
 }
