@@ -4,14 +4,18 @@
 
 #include <libdeflate.h>
 
-#define SIDE_MAX 16384
+#include "squeeze.h"
+
+#define SIDE_MAX SQUEEZE_WIDTH_MAX
 #define COLOURS_MAX 256
 #define HASH_SLOTS 1024
-#define LEVEL 1 /* screens are flat: higher levels cost time and save little */
+#define LEVEL                                                                                      \
+        2 /* for palettes: pictures with few colours are flat, where the lowest level is slow */
 
 struct png_writer {
         struct libdeflate_compressor *compressor;
-        uint8_t *rows; /* filter byte and samples of each row */
+        struct squeezer *squeezer;
+        uint8_t *rows; /* filter byte and palette indices of each row */
         size_t rows_size;
         uint32_t palette[COLOURS_MAX];
         unsigned n_palette;
@@ -25,6 +29,7 @@ struct png_writer *png_writer_new(void)
         w->compressor = libdeflate_alloc_compressor(LEVEL);
         if (!w->compressor)
                 abort();
+        w->squeezer = squeezer_new();
         return w;
 }
 
@@ -33,6 +38,7 @@ struct png_writer *png_writer_free(struct png_writer *w)
         if (!w)
                 return NULL;
         libdeflate_free_compressor(w->compressor);
+        squeezer_free(w->squeezer);
         free(w->rows);
         free(w);
         return NULL;
@@ -87,6 +93,25 @@ static int look_up(struct png_writer *w, uint32_t colour)
         return (int) w->n_palette++;
 }
 
+/* Whether a palette is worth trying: a look at some rows spares most pictures with many colours the
+ * attempt. */
+static bool seems_indexed(struct png_writer *w, const uint32_t *pixels, unsigned width,
+                          unsigned height, size_t stride)
+{
+        unsigned step = height / 32 + 1;
+        uint32_t last = UINT32_MAX;
+        w->n_palette = 0;
+        memset(w->key, 0, sizeof(w->key));
+        for (unsigned y = step / 2; y < height; y += step)
+                for (unsigned x = 0; x < width; x++) {
+                        uint32_t colour = pixels[y * stride + x] & 0xffffff;
+                        if (colour != last && look_up(w, colour) < 0)
+                                return false;
+                        last = colour;
+                }
+        return true;
+}
+
 /* One byte per pixel; false when there are too many colours. */
 static bool fill_indexed(struct png_writer *w, const uint32_t *pixels, unsigned width,
                          unsigned height, size_t stride)
@@ -111,22 +136,6 @@ static bool fill_indexed(struct png_writer *w, const uint32_t *pixels, unsigned 
                 }
         }
         return true;
-}
-
-static void fill_rgb(struct png_writer *w, const uint32_t *pixels, unsigned width, unsigned height,
-                     size_t stride)
-{
-        uint8_t *to = w->rows;
-        for (unsigned y = 0; y < height; y++) {
-                const uint32_t *row = pixels + y * stride;
-                *to++ = 0;
-                for (unsigned x = 0; x < width; x++) {
-                        /* Four bytes at a time; the last one is overwritten by the next pixel. */
-                        uint32_t c = __builtin_bswap32(row[x]) >> 8;
-                        memcpy(to, &c, 4);
-                        to += 3;
-                }
-        }
 }
 
 static int put_header(struct buf *out, unsigned width, unsigned height, bool indexed)
@@ -162,10 +171,23 @@ static int put_palette(struct png_writer *w, struct buf *out)
         return 0;
 }
 
-static int put_data(struct png_writer *w, struct buf *out, size_t n)
+static int put_end(struct buf *out)
 {
-        size_t begin = out->len, bound = libdeflate_zlib_compress_bound(w->compressor, n);
-        int r = chunk_begin(out, "IDAT", bound);
+        size_t begin = out->len;
+        int r = chunk_begin(out, "IEND", 0);
+        if (r == 0)
+                chunk_end(out, begin);
+        return r;
+}
+
+static int put_indexed(struct png_writer *w, unsigned width, unsigned height, struct buf *out)
+{
+        size_t n = ((size_t) width + 1) * height,
+               bound = libdeflate_zlib_compress_bound(w->compressor, n);
+        int r = put_palette(w, out);
+        size_t begin = out->len;
+        if (r == 0)
+                r = chunk_begin(out, "IDAT", bound);
         if (r < 0)
                 return r;
         size_t got = libdeflate_zlib_compress(w->compressor, w->rows, n, buf_tail(out), bound);
@@ -173,11 +195,20 @@ static int put_data(struct png_writer *w, struct buf *out, size_t n)
                 return -EMSGSIZE;
         buf_added(out, got);
         chunk_end(out, begin);
-        begin = out->len;
-        r = chunk_begin(out, "IEND", 0);
-        if (r == 0)
-                chunk_end(out, begin);
-        return r;
+        return 0;
+}
+
+static int put_rgb(struct png_writer *w, const uint32_t *pixels, unsigned width, unsigned height,
+                   size_t stride, struct buf *out)
+{
+        size_t begin = out->len;
+        int r = chunk_begin(out, "IDAT", squeeze_bound(width, height));
+        if (r < 0)
+                return r;
+        buf_added(out,
+                  squeeze(w->squeezer, pixels, width, height, stride, (uint8_t *) buf_tail(out)));
+        chunk_end(out, begin);
+        return 0;
 }
 
 int png_write(struct png_writer *w, const uint32_t *pixels, unsigned width, unsigned height,
@@ -185,7 +216,7 @@ int png_write(struct png_writer *w, const uint32_t *pixels, unsigned width, unsi
 {
         if (width == 0 || height == 0 || width > SIDE_MAX || height > SIDE_MAX)
                 return -EINVAL;
-        size_t need = ((size_t) width * 3 + 1) * height + 4;
+        size_t need = ((size_t) width + 1) * height;
         if (need > w->rows_size) {
                 free(w->rows);
                 w->rows = malloc(need);
@@ -193,11 +224,11 @@ int png_write(struct png_writer *w, const uint32_t *pixels, unsigned width, unsi
                 if (!w->rows)
                         return -ENOMEM;
         }
-        bool indexed = fill_indexed(w, pixels, width, height, stride);
-        if (!indexed)
-                fill_rgb(w, pixels, width, height, stride);
+        bool indexed = seems_indexed(w, pixels, width, height, stride) &&
+                       fill_indexed(w, pixels, width, height, stride);
         int r = put_header(out, width, height, indexed);
-        if (r == 0 && indexed)
-                r = put_palette(w, out);
-        return r < 0 ? r : put_data(w, out, ((size_t) width * (indexed ? 1 : 3) + 1) * height);
+        if (r == 0)
+                r = indexed ? put_indexed(w, width, height, out)
+                            : put_rgb(w, pixels, width, height, stride, out);
+        return r < 0 ? r : put_end(out);
 }

@@ -10,6 +10,6 @@ struct png_writer *png_writer_free(struct png_writer *w);
 DEFINE_CLEANUP(struct png_writer, png_writer_free)
 
 /* pixels: 0x00RRGGBB, `stride` pixels from row to row. Appends a whole file to `out`. -EINVAL for
- * sides of 0 or over 16384, -EMSGSIZE when `out` has a limit that does not take it. */
+ * sides of 0 or over 10922, -EMSGSIZE when `out` has a limit that does not take it. */
 int png_write(struct png_writer *w, const uint32_t *pixels, unsigned width, unsigned height,
               size_t stride, struct buf *out) mustuse;

@@ -66,43 +66,79 @@ static int axis_init(struct axis *a, unsigned src, unsigned dst)
         return 0;
 }
 
-/* out[i] = weighted sum over the rows of one target row; n bytes each. */
-static void blend_rows(const struct taps *t, const uint32_t *src, size_t stride, size_t n,
-                       uint16_t *restrict sum, uint8_t *restrict out)
+/* Eight samples of a byte each, widened so that a weight can be applied: the compiler makes vector
+ * instructions of them at any level of optimization. */
+typedef uint8_t bytes8 __attribute__((vector_size(8)));
+typedef uint16_t words8 __attribute__((vector_size(16)));
+typedef uint16_t words4 __attribute__((vector_size(8)));
+typedef uint8_t bytes4 __attribute__((vector_size(4)));
+
+static inline words8 widen(const uint8_t *at)
 {
-        const uint8_t *row = (const uint8_t *) (src + t->first * stride);
-        if (t->n == 1) {
-                memcpy(out, row, n);
-                return;
-        }
-        uint16_t weight = t->weight[0];
-        for (size_t i = 0; i < n; i++)
-                sum[i] = (uint16_t) (row[i] * weight + 128);
-        for (unsigned k = 1; k < t->n; k++) {
-                row = (const uint8_t *) (src + (t->first + k) * stride);
-                weight = t->weight[k];
-                /* 255 * 256 + 128 still fits. */
-                for (size_t i = 0; i < n; i++)
-                        sum[i] = (uint16_t) (sum[i] + row[i] * weight);
-        }
-        for (size_t i = 0; i < n; i++)
-                out[i] = (uint8_t) (sum[i] >> 8);
+        bytes8 v;
+        memcpy(&v, at, sizeof(v));
+        return __builtin_convertvector(v, words8);
 }
 
-typedef uint16_t four16 __attribute__((vector_size(8)));
-typedef uint8_t four8 __attribute__((vector_size(4)));
+/* out[i] = weighted sum over the rows of one target row; n bytes each, rounded up to 8: the
+ * caller's buffers have room, its rows have not, so the last piece of a row that is no multiple is
+ * done byte by byte. */
+static void blend_rows(const struct taps *t, const uint8_t *src, size_t stride, size_t n,
+                       uint8_t *out)
+{
+        const uint8_t *first = src + t->first * stride;
+        size_t i = 0;
+        for (; i + sizeof(bytes8) <= n; i += sizeof(bytes8)) {
+                const uint8_t *row = first + i;
+                words8 sum = widen(row) * t->weight[0] + 128; /* 255 * 256 + 128 fits */
+                for (unsigned k = 1; k < t->n; k++) {
+                        row += stride;
+                        sum += widen(row) * t->weight[k];
+                }
+                bytes8 result = __builtin_convertvector(sum >> 8, bytes8);
+                memcpy(out + i, &result, sizeof(result));
+        }
+        for (; i < n; i++) {
+                unsigned sum = 128;
+                for (unsigned k = 0; k < t->n; k++)
+                        sum += (unsigned) first[k * stride + i] * t->weight[k];
+                out[i] = (uint8_t) (sum >> 8);
+        }
+}
 
-static void blend_columns(const struct taps *taps, unsigned n, const uint8_t *row, uint32_t *out)
+/* The weights of two neighbours at a time, four samples each; the odd one out gets a partner of
+ * weight 0. */
+static words8 *pair_weights(const struct taps *taps, unsigned n, size_t *ret_each)
+{
+        size_t each = 1;
+        for (unsigned x = 0; x < n; x++)
+                each = MAX(each, (taps[x].n + 1UL) / 2);
+        words8 *pairs = aligned_alloc(sizeof(words8), n * each * sizeof(words8));
+        if (!pairs)
+                return NULL;
+        for (unsigned x = 0; x < n; x++)
+                for (size_t k = 0; k < each; k++) {
+                        uint16_t a = 2 * k < taps[x].n ? taps[x].weight[2 * k] : 0;
+                        uint16_t b = 2 * k + 1 < taps[x].n ? taps[x].weight[2 * k + 1] : 0;
+                        pairs[x * each + k] = (words8){ a, a, a, a, b, b, b, b };
+                }
+        *ret_each = each;
+        return pairs;
+}
+
+/* `row` has room for reading 2 * each pixels beyond its end. */
+static void blend_columns(const struct taps *taps, const words8 *pairs, size_t each, unsigned n,
+                          const uint8_t *row, uint32_t *out)
 {
         for (unsigned x = 0; x < n; x++) {
-                const struct taps *t = &taps[x];
-                four16 sum = { 128, 128, 128, 128 };
-                for (unsigned k = 0; k < t->n; k++) {
-                        four8 pixel;
-                        memcpy(&pixel, row + (size_t) (t->first + k) * 4, sizeof(pixel));
-                        sum += __builtin_convertvector(pixel, four16) * t->weight[k];
-                }
-                four8 result = __builtin_convertvector(sum >> 8, four8);
+                const uint8_t *at = row + (size_t) taps[x].first * 4;
+                words8 sum = widen(at) * pairs[x * each];
+                for (size_t k = 1; k < each; k++)
+                        sum += widen(at + 8 * k) * pairs[x * each + k];
+                words4 low, high;
+                memcpy(&low, &sum, sizeof(low));
+                memcpy(&high, (const char *) &sum + sizeof(low), sizeof(high));
+                bytes4 result = __builtin_convertvector((low + high + 128) >> 8, bytes4);
                 memcpy(&out[x], &result, sizeof(result));
         }
 }
@@ -112,15 +148,18 @@ int resample(const uint32_t *src, unsigned src_width, unsigned src_height, size_
 {
         cleanup_axis struct axis columns = { 0 };
         cleanup_axis struct axis rows = { 0 };
-        size_t n = (size_t) src_width * 4;
-        cleanup_free uint16_t *sum = malloc(n * sizeof(*sum));
-        cleanup_free uint8_t *row = malloc(n);
-        if (!sum || !row || axis_init(&columns, src_width, dst_width) < 0 ||
+        size_t n = (size_t) src_width * 4, each;
+        if (axis_init(&columns, src_width, dst_width) < 0 ||
             axis_init(&rows, src_height, dst_height) < 0)
                 return -ENOMEM;
+        cleanup_free words8 *pairs = pair_weights(columns.taps, dst_width, &each);
+        cleanup_free uint8_t *row = pairs ? calloc(1, n + 8 * each) : NULL;
+        if (!row)
+                return -ENOMEM;
         for (unsigned y = 0; y < dst_height; y++) {
-                blend_rows(&rows.taps[y], src, stride, n, sum, row);
-                blend_columns(columns.taps, dst_width, row, dst + (size_t) y * dst_width);
+                blend_rows(&rows.taps[y], (const uint8_t *) src, stride * 4, n, row);
+                blend_columns(columns.taps, pairs, each, dst_width, row,
+                              dst + (size_t) y * dst_width);
         }
         return 0;
 }

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 #include <png.h>
 
+#include "workerd/huffman.h"
 #include "workerd/png.h"
 #include "workerd/resample.h"
 
@@ -47,9 +48,10 @@ static void test_round_trip(void **state)
                 unsigned width, height, colours;
                 int type; /* 3 = palette, 2 = RGB */
         } rows[] = {
-                { 1, 1, 1, 3 },          { 1, 77, 2, 3 },      { 640, 3, 255, 3 },
-                { 333, 222, 256, 3 },    { 333, 222, 257, 2 }, { 1280, 800, 16, 3 },
-                { 1280, 800, 65536, 2 }, { 2, 2, 4, 3 },
+                { 1, 1, 1, 3 },          { 1, 77, 2, 3 },       { 640, 3, 255, 3 },
+                { 333, 222, 256, 3 },    { 333, 222, 257, 2 },  { 1280, 800, 16, 3 },
+                { 1280, 800, 65536, 2 }, { 10922, 3, 9999, 2 }, { 3, 2000, 9999, 2 },
+                { 1, 300, 3000, 2 },     { 2, 2, 4, 3 },
         };
         struct png_writer *w = png_writer_new();
         for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
@@ -72,6 +74,67 @@ static void test_round_trip(void **state)
         cleanup_buf struct buf small = BUF_LIMIT(200);
         assert_int_equal(png_write(w, p, 100, 100, 100, &small), -EMSGSIZE);
         png_writer_free(w);
+}
+
+/* Pictures made of every kind of repetition, at random. */
+static void test_repetitions(void **state)
+{
+        struct png_writer *w = png_writer_new();
+        srand(4711);
+        for (int round = 0; round < 150; round++) {
+                unsigned width = 1 + (unsigned) rand() % 400, height = 1 + (unsigned) rand() % 90;
+                unsigned colours = round % 3 == 0 ? 2 : 100000;
+                cleanup_free uint32_t *p = xnewn(uint32_t, (size_t) width * height);
+                for (size_t n = (size_t) width * height, i = 0; i < n;) {
+                        size_t most = 1 + (size_t) rand() % (round % 2 ? 700 : 9),
+                               run = MIN(n - i, most), back;
+                        int kind = rand() % 4;
+                        back = kind == 0 ? 1 : kind == 1 ? width : 1 + (size_t) rand() % 5000;
+                        for (size_t k = 0; k < run; k++, i++)
+                                p[i] = kind < 3 && i >= back ? p[i - back]
+                                                             : (uint32_t) rand() % colours * 40503;
+                }
+                /* more than 256 colours, so that it is not a palette */
+                for (unsigned i = 0; i < 300 && i < width * height; i++)
+                        p[(size_t) i * 7919 % ((size_t) width * height)] = 0x300000 + i * 257;
+                cleanup_buf struct buf file = BUF_INIT;
+                assert_int_equal(png_write(w, p, width, height, width, &file), 0);
+                (void) compare(&file, p, width, height, width);
+        }
+        png_writer_free(w);
+}
+
+/* Counts that make codes longer than allowed, few symbols, none. */
+static void test_huffman(void **state)
+{
+        uint32_t counts[HUFFMAN_SYMBOLS_MAX];
+        static const unsigned longest[] = { 7, 15 };
+        for (int kind = 0; kind < 6; kind++)
+                for (size_t i = 0; i < ARRAY_LEN(longest); i++) {
+                        unsigned n = longest[i] == 7 ? 19 : 286;
+                        struct huffman h;
+                        uint32_t a = 1, b = 1;
+                        for (unsigned k = 0; k < n; k++) {
+                                counts[k] = kind == 0   ? 0
+                                            : kind == 1 ? k == 5
+                                            : kind == 2 ? 1
+                                            : kind == 3 ? a
+                                            : kind == 4 ? (k < 40 ? a : 0)
+                                                        : (uint32_t) rand() % 1000;
+                                uint32_t next = MIN(a + b, 1U << 30);
+                                a = b;
+                                b = next;
+                        }
+                        huffman_build(counts, n, longest[i], &h);
+                        uint64_t room = 0;
+                        for (unsigned k = 0; k < n; k++) {
+                                assert_true(h.length[k] <= longest[i]);
+                                assert_true(counts[k] == 0 || h.length[k] > 0);
+                                if (h.length[k])
+                                        room += 1ULL << (longest[i] - h.length[k]);
+                        }
+                        assert_int_equal(room, 1ULL << longest[i]); /* complete */
+                }
 }
 
 static void test_flat_stays_flat(void **state)
@@ -149,10 +212,9 @@ static void test_enlarge(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_round_trip),
-                cmocka_unit_test(test_flat_stays_flat),
-                cmocka_unit_test(test_area_average),
-                cmocka_unit_test(test_enlarge),
+                cmocka_unit_test(test_round_trip),   cmocka_unit_test(test_repetitions),
+                cmocka_unit_test(test_huffman),      cmocka_unit_test(test_flat_stays_flat),
+                cmocka_unit_test(test_area_average), cmocka_unit_test(test_enlarge),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
