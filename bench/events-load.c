@@ -1,6 +1,7 @@
 /* Load for bench/events: plays workers on coordinatord's worker socket and appends events as fast
- * as they are acknowledged. events-load SOCKET WORKERS ITEMS WINDOW SECONDS; prints one JSON line.
- */
+ * as they are acknowledged, or at RATE events/s in all when that is not 0.
+ * events-load SOCKET WORKERS ITEMS WINDOW SECONDS RATE SIZE; prints one JSON line. With a SIZE each
+ * event holds "at", the monotonic time in microseconds, and is padded to about that many bytes. */
 #include <systemd/sd-event.h>
 #include <zmq.h>
 
@@ -13,10 +14,13 @@
 struct load {
         sd_event *event;
         unsigned n_items, window;
-        uint64_t begin, end, events, appends, refused;
+        uint64_t begin, end, events, appends, refused, total, size;
         uint64_t *latency;
         size_t n_latency;
-        struct loop_timer over;
+        struct loop_timer over, pace;
+        uint64_t rate, paced_from, given; /* appends: given out since paced_from, by the rate */
+        struct bench_worker *workers;
+        size_t n_workers, turn;
 };
 
 struct bench_worker {
@@ -24,7 +28,7 @@ struct bench_worker {
         struct rpc_link *link;
         char id[32], session_id[65];
         uint64_t epoch, next;
-        unsigned flying;
+        unsigned flying, due;
         bool sending;
         struct loop_timer beat;
 };
@@ -44,6 +48,7 @@ static void on_appended(void *userdata, int r, const void *reply)
         uint64_t now = now_monotonic();
 
         w->flying--;
+        l->total += r < 0 ? 0 : l->n_items;
         if (r < 0) {
                 l->refused++;
         } else if (l->begin) {
@@ -56,18 +61,34 @@ static void on_appended(void *userdata, int r, const void *reply)
         pump(w);
 }
 
-static void pump(struct bench_worker *w)
+#define ENVELOPE 190u /* bytes that the hub and the stream add around a body */
+
+static struct span make_body(const struct load *l, char *buf, size_t size)
 {
-        static const char body[] =
+        static const char plain[] =
                 "{\"level\":\"info\",\"message\":\"a line of an agent's log, about as "
                 "long as they are in practice, with a number and a word or two\"}";
+
+        if (l->size == 0)
+                return (struct span){ plain, sizeof(plain) - 1 };
+        size_t n = (size_t) snprintf(buf, size, "{\"at\":%" PRIu64 ",\"pad\":\"", now_monotonic());
+        size_t pad = l->size > ENVELOPE + n + 2 ? MIN(l->size - ENVELOPE - n - 2, size - n - 2) : 0;
+        memset(buf + n, 'x', pad);
+        memcpy(buf + n + pad, "\"}", 2);
+        return (struct span){ buf, n + pad + 2 };
+}
+
+static void pump(struct bench_worker *w)
+{
         struct event_item items[64];
         struct load *l = w->load;
+        char text[2048];
 
-        for (unsigned i = 0; i < l->n_items; i++)
-                items[i] = (struct event_item){ EVENT_TYPE_LOG, { body, sizeof(body) - 1 } };
-        while (w->sending && w->flying < l->window) {
+        while (w->sending && w->flying < l->window && (l->rate == 0 || w->due > 0)) {
                 char idem[32];
+                struct span body = make_body(l, text, sizeof(text));
+                for (unsigned i = 0; i < l->n_items; i++)
+                        items[i] = (struct event_item){ EVENT_TYPE_LOG, body };
                 (void) snprintf(idem, sizeof(idem), "%" PRIu64, w->next++);
                 struct event_append m = {
                         .session_id = w->session_id,
@@ -79,12 +100,31 @@ static void pump(struct bench_worker *w)
                 struct flight *f = xnew(struct flight);
                 *f = (struct flight){ w, now_monotonic() };
                 w->flying++;
+                w->due -= w->due > 0;
                 if (rpc_call(rpc_client_peer(w->link), &wire_event_append, &m, 10 * USEC_PER_SEC,
                              on_appended, f) < 0) {
                         w->flying--;
                         free(f);
                         return;
                 }
+        }
+}
+
+/* Each millisecond: as many appends as the rate asks for, spread over the workers. */
+static void pace(void *userdata)
+{
+        struct load *l = userdata;
+        uint64_t now = now_monotonic(), want;
+
+        loop_timer_arm(&l->pace, USEC_PER_MSEC);
+        if (!l->paced_from)
+                l->paced_from = now;
+        want = (now - l->paced_from) * l->rate / l->n_items / USEC_PER_SEC;
+        for (; l->given < want; l->given++) {
+                struct bench_worker *w = &l->workers[l->turn++ % l->n_workers];
+
+                w->due++;
+                pump(w);
         }
 }
 
@@ -173,23 +213,28 @@ int main(int argc, char **argv)
 {
         static const struct rpc_route routes[] = { { &wire_session_assign, on_assign } };
         struct load l = { 0 };
-        uint64_t n[4];
+        uint64_t n[6];
 
-        if (argc != 6)
+        if (argc != 8)
                 return 2;
-        for (int i = 0; i < 4; i++)
+        for (int i = 0; i < 6; i++)
                 if (parse_u64(argv[i + 2], &n[i]) < 0)
                         return 2;
         l.n_items = (unsigned) MIN(n[1], 64U);
         l.window = (unsigned) n[2];
         l.end = n[3] * USEC_PER_SEC;
+        l.rate = n[4];
+        l.size = n[5];
         l.latency = xcalloc(LATENCIES_MAX, sizeof(*l.latency));
         log_open("events-load");
-        if (sd_event_new(&l.event) < 0 || loop_timer_init(&l.over, l.event, on_over, &l) < 0)
+        if (sd_event_new(&l.event) < 0 || loop_timer_init(&l.over, l.event, on_over, &l) < 0 ||
+            loop_timer_init(&l.pace, l.event, pace, &l) < 0)
                 return 1;
         void *zmq = zmq_ctx_new();
         cleanup_free char *endpoint = xasprintf("ipc://%s", argv[1]);
         cleanup_free struct bench_worker *workers = xnewn(struct bench_worker, n[0]);
+        l.workers = workers;
+        l.n_workers = n[0];
         for (size_t i = 0; i < n[0]; i++) {
                 struct bench_worker *w = &workers[i];
                 struct rpc_config config = {
@@ -208,13 +253,16 @@ int main(int argc, char **argv)
                         return 1;
         }
         loop_timer_arm(&l.over, 2 * USEC_PER_SEC);
+        if (l.rate > 0)
+                loop_timer_arm(&l.pace, USEC_PER_SEC);
         (void) sd_event_loop(l.event);
         qsort(l.latency, l.n_latency, sizeof(*l.latency), compare);
         double seconds = (double) (l.end - l.begin) / 1e6;
         printf("{\"workers\":%" PRIu64 ",\"items\":%u,\"window\":%u,\"events_per_s\":%.0f,"
-               "\"appends_per_s\":%.0f,\"refused\":%" PRIu64 ",\"p50_ms\":%.2f,\"p99_ms\":%.2f}\n",
+               "\"appends_per_s\":%.0f,\"refused\":%" PRIu64 ",\"total\":%" PRIu64
+               ",\"p50_ms\":%.2f,\"p99_ms\":%.2f}\n",
                n[0], l.n_items, l.window, (double) l.events / seconds, (double) l.appends / seconds,
-               l.refused, l.n_latency ? (double) l.latency[l.n_latency / 2] / 1e3 : 0,
+               l.refused, l.total, l.n_latency ? (double) l.latency[l.n_latency / 2] / 1e3 : 0,
                l.n_latency ? (double) l.latency[l.n_latency * 99 / 100] / 1e3 : 0);
         return 0; /* the process's end releases links and timers */
 }
