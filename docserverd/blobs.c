@@ -236,7 +236,7 @@ static int open_shard(struct blob_store *s, const char *checksum, bool make)
                 int fd = openat(s->dir, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
                 return fd < 0 ? -errno : fd;
         }
-        bool made_outer, made_inner;
+        bool made_outer = false, made_inner = false;
         cleanup_close int o = open_folder(s->dir, outer, &made_outer);
         if (o < 0)
                 return o;

@@ -15,6 +15,30 @@ struct sweep {
         bool walking; /* a round is on its way */
 };
 
+/* A round over the whole store, folder by folder; at most one at a time. */
+struct walk {
+        struct job job;
+        struct sweep *sweep;
+        struct blob_walk *blobs;
+        struct blob_names names; /* old enough, not asked about yet */
+        bool ended;              /* the last folder was read */
+};
+
+static void walk_end(struct walk *w)
+{
+        w->sweep->walking = false;
+        loop_timer_arm(&w->sweep->round, w->sweep->server->settings->sweep_interval);
+        blob_walk_free(w->blobs);
+        blob_names_done(&w->names);
+        free(w);
+}
+
+static void walk_next(struct walk *w)
+{
+        if (docserver_submit(w->sweep->server, &w->job) < 0)
+                walk_end(w);
+}
+
 /* ---- one batch of blobs: own them, ask the database, unlink, give back ---- */
 
 struct batch {
@@ -25,18 +49,15 @@ struct batch {
         struct walk *walk; /* whose round goes on after this, or NULL */
 };
 
-static void walk_continue(struct walk *w);
-
 static void batch_end(struct batch *b)
 {
         for (size_t i = 0; i < b->owned.n; i++)
                 claims_disown(b->sweep->server->claims, b->owned.names[i]);
-        struct walk *walk = b->walk;
+        if (b->walk)
+                walk_next(b->walk);
         blob_names_done(&b->owned);
         blob_names_done(&b->unused);
         free(b);
-        if (walk)
-                walk_continue(walk);
 }
 
 static int batch_run(struct job *j)
@@ -92,32 +113,15 @@ void sweep_names(struct sweep *s, const struct blob_names *names)
                 batch_start(s, names, from, MIN(names->n - from, (size_t) BATCH_MAX), NULL);
 }
 
-/* ---- a round over the whole store, folder by folder ---- */
+/* ---- a round ---- */
 
-struct walk {
-        struct job job;
-        struct sweep *sweep;
-        struct blob_walk *blobs;
-        struct blob_names names; /* old enough, not asked about yet */
-        bool ended;              /* the last folder was read */
-};
-
-static void walk_end(struct walk *w)
-{
-        w->sweep->walking = false;
-        loop_timer_arm(&w->sweep->round, w->sweep->server->settings->sweep_interval);
-        blob_walk_free(w->blobs);
-        blob_names_done(&w->names);
-        free(w);
-}
-
-/* A folder at a time, so that other work comes in between. */
+/* Reads on, a folder at a time, so that other work comes in between, until there is a batch. */
 static int walk_run(struct job *j)
 {
         struct walk *w = container_of(j, struct walk, job);
-        int r = blob_walk_step(w->blobs, &w->names);
-        if (r == 1 && w->names.n >= BATCH_MAX)
+        if (w->ended || w->names.n >= BATCH_MAX)
                 return 0;
+        int r = blob_walk_step(w->blobs, &w->names);
         w->ended = r != 1;
         return r;
 }
@@ -125,28 +129,16 @@ static int walk_run(struct job *j)
 static void walk_done(struct job *j, int r)
 {
         struct walk *w = container_of(j, struct walk, job);
-        if (r < 0) {
-                if (r != -ECANCELED)
-                        log_errno(LOG_WARNING, r, "Looking through the blob store failed");
-                w->ended = true;
-        }
-        walk_continue(w);
-}
-
-/* Works off the names found, batch after batch, then reads on. */
-static void walk_continue(struct walk *w)
-{
+        if (r < 0 && r != -ECANCELED)
+                log_errno(LOG_WARNING, r, "Looking through the blob store failed");
         size_t n = MIN(w->names.n, (size_t) BATCH_MAX);
-        if (n > 0) {
-                struct blob_names batch = { .names = w->names.names + (w->names.n - n),
-                                            .n = n,
-                                            .cap = n };
-                w->names.n -= n;
-                batch_start(w->sweep, &batch, 0, n, w);
+        if (r < 0 || n == 0) {
+                walk_end(w);
                 return;
         }
-        if (w->ended || docserver_submit(w->sweep->server, &w->job) < 0)
-                walk_end(w);
+        struct blob_names batch = { .names = w->names.names + (w->names.n - n), .n = n, .cap = n };
+        w->names.n -= n;
+        batch_start(w->sweep, &batch, 0, n, w);
 }
 
 static void on_round(void *userdata)
@@ -162,7 +154,7 @@ static void on_round(void *userdata)
         w->job = (struct job){ .run = walk_run, .done = walk_done };
         w->sweep = s;
         w->blobs = blob_walk_new(d->blobs, now_realtime() - d->settings->orphan_age);
-        walk_continue(w);
+        walk_next(w);
 }
 
 /* ---- uploads ---- */

@@ -43,7 +43,8 @@ struct uploads *uploads_free(struct uploads *u)
 {
         if (!u)
                 return NULL;
-        for (struct upload *up; (up = list_first(&u->all, struct upload, link));)
+        struct upload *up, *next;
+        list_foreach_safe (up, next, &u->all, link)
                 end(u, up);
         (void) map_free(u->by_id);
         free(u);
@@ -121,7 +122,8 @@ void uploads_drop_connection(struct uploads *u, uint64_t connection)
 
 uint64_t uploads_expire(struct uploads *u, uint64_t born_before_us)
 {
-        for (struct upload *up; (up = list_first(&u->all, struct upload, link));) {
+        struct upload *up, *next;
+        list_foreach_safe (up, next, &u->all, link) {
                 if (up->born_us >= born_before_us)
                         return up->born_us;
                 end(u, up);
