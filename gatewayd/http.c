@@ -65,6 +65,7 @@ int http_status_of(enum error_code code)
                 [ERROR_CODE_UNPROCESSABLE] = 422, [ERROR_CODE_RATE_LIMITED] = 429,
                 [ERROR_CODE_UNAVAILABLE] = 503,   [ERROR_CODE_TIMEOUT] = 503,
                 [ERROR_CODE_STALE_EPOCH] = 409,   [ERROR_CODE_PRECONDITION_FAILED] = 412,
+                [ERROR_CODE_GONE] = 410,
         };
 
         return (unsigned) code < ERROR_CODE_MAX && statuses[code] ? statuses[code] : 500;

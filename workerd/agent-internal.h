@@ -49,6 +49,10 @@ struct agent {
         struct answer answer;
         unsigned attempt;
         struct loop_timer backoff;
+        bool paused;      /* hold at the next step boundary */
+        bool interrupted; /* rest until a message newer than quiet_seq */
+        uint64_t quiet_seq;
+        struct loop_timer grace; /* how long a paused session's tool may still run */
         struct loop_task wake;
 };
 
@@ -56,6 +60,8 @@ void agent_set_state(struct agent *a, enum agent_state to);
 void agent_run(struct agent *a); /* decides what is next, from the conversation alone */
 void agent_show(struct agent *a, enum session_state state, const char *reason);
 void agent_rest(struct agent *a, enum session_state state);
+void agent_rest_idle(struct agent *a); /* says idle, then rests */
+void agent_sync(struct agent *a);      /* reads what is newer, then runs */
 
 /* agent-step.c */
 struct step *step_new(void);
@@ -78,6 +84,11 @@ void agent_model_cancel(struct agent *a);
 void agent_store_turn(struct agent *a, bool rest);
 void answer_done(struct answer *answer);
 json_t *usage_json(const struct usage *u);
+
+/* agent-hold.c */
+int agent_hold_init(struct agent *a) mustuse;
+bool agent_held(struct agent *a); /* a person holds it: it has been dealt with, do nothing more */
+bool agent_stops_here(const struct agent *a); /* no further call of the turn is to begin */
 
 /* agent-tools.c */
 bool agent_heal(struct agent *a); /* false when there is nothing to heal */

@@ -178,8 +178,7 @@ static int apply(struct agent *a, struct effect *e, uint64_t first_seq)
 static void on_stored(void *userdata, int r, const struct event_appended *done, const char *why)
 {
         struct agent *a = userdata;
-        struct step *s = a->step;
-        CLEANUP(step_freep) struct step *owned = s;
+        CLEANUP(step_freep) struct step *s = a->step;
 
         a->step = NULL;
         if (a->state == AGENT_ENDED)

@@ -46,8 +46,10 @@ static void on_tool_done(void *userdata, struct tool_result *result)
 
         crash_point("worker.after_effect");
         a->tool = NULL; /* it frees itself */
+        loop_timer_disarm(&a->grace);
         step_result(s, a, a->acting_id, a->acting_name, result, ms);
-        agent_plan_calls(a, s, a->acting_id, failed);
+        if (!agent_stops_here(a))
+                agent_plan_calls(a, s, a->acting_id, failed);
         s->after = agent_run;
         step_commit(s, a);
 }

@@ -8,23 +8,25 @@ static const char *const state_names[] = {
         [AGENT_NEW] = "new",           [AGENT_LOADING] = "loading", [AGENT_SYNCING] = "syncing",
         [AGENT_PICTURES] = "pictures", [AGENT_CALLING] = "calling", [AGENT_BACKOFF] = "backoff",
         [AGENT_STORING] = "storing",   [AGENT_ACTING] = "acting",   [AGENT_RESTING] = "resting",
-        [AGENT_ENDED] = "ended",
+        [AGENT_HELD] = "held",         [AGENT_ENDED] = "ended",
 };
 
 #define TO(s) (UINT32_C(1) << AGENT_##s)
 #define DECIDED                                                                                    \
         (TO(SYNCING) | TO(PICTURES) | TO(CALLING) | TO(STORING) | TO(ACTING) | TO(RESTING) |       \
-         TO(ENDED))
+         TO(HELD) | TO(ENDED))
 static const uint32_t allowed[] = {
         [AGENT_NEW] = TO(LOADING) | TO(ENDED),
         [AGENT_LOADING] = DECIDED,
         [AGENT_SYNCING] = DECIDED,
         [AGENT_PICTURES] = DECIDED,
-        [AGENT_CALLING] = TO(BACKOFF) | TO(STORING) | TO(ENDED),
+        [AGENT_CALLING] =
+                TO(BACKOFF) | TO(STORING) | TO(SYNCING) | TO(RESTING) | TO(HELD) | TO(ENDED),
         [AGENT_BACKOFF] = DECIDED,
         [AGENT_STORING] = DECIDED,
         [AGENT_ACTING] = TO(STORING) | TO(ENDED),
         [AGENT_RESTING] = DECIDED,
+        [AGENT_HELD] = DECIDED,
         [AGENT_ENDED] = 0,
 };
 
@@ -105,6 +107,7 @@ void agent_fail(struct agent *a, const char *code, const char *message)
         if (a->tool)
                 tool_cancel(TAKE_PTR(a->tool));
         loop_timer_disarm(&a->backoff);
+        loop_timer_disarm(&a->grace);
         agent_set_state(a, AGENT_ENDED);
         append = append_new();
         append_event(append, EVENT_TYPE_ERROR,
@@ -125,7 +128,7 @@ static void idle_refused(struct agent *a)
 }
 
 /* Everything is answered. */
-static void rest_idle(struct agent *a)
+void agent_rest_idle(struct agent *a)
 {
         struct step *s;
 
@@ -192,6 +195,12 @@ static void on_synced(void *userdata, int r, const char *why)
                 agent_run(a);
 }
 
+void agent_sync(struct agent *a)
+{
+        agent_set_state(a, AGENT_SYNCING);
+        loader_pull(a->c.loader, on_synced, a);
+}
+
 void agent_run(struct agent *a)
 {
         const struct history_call *call = NULL;
@@ -200,14 +209,15 @@ void agent_run(struct agent *a)
 
         if (a->state == AGENT_ENDED || !a->c.may_act(a->c.userdata))
                 return; /* the lease is over: the session is about to be taken away */
+        if (agent_held(a))
+                return;
         if (next != HISTORY_CALL && loader_behind(a->c.loader)) {
-                agent_set_state(a, AGENT_SYNCING);
-                loader_pull(a->c.loader, on_synced, a);
+                agent_sync(a);
                 return;
         }
         switch (next) {
         case HISTORY_NOTHING:
-                rest_idle(a);
+                agent_rest_idle(a);
                 return;
         case HISTORY_MODEL:
                 ask_model(a);
@@ -303,6 +313,8 @@ int agent_new(const struct agent_config *c, struct agent **ret)
         r = loop_timer_init(&a->backoff, c->event, on_backoff, a);
         if (r == 0)
                 r = loop_task_init(&a->wake, c->event, on_wake, a);
+        if (r == 0)
+                r = agent_hold_init(a);
         if (r < 0) {
                 agent_free(a);
                 return r;
@@ -319,6 +331,7 @@ struct agent *agent_free(struct agent *a)
         if (a->tool)
                 tool_cancel(a->tool);
         loop_timer_done(&a->backoff);
+        loop_timer_done(&a->grace);
         loop_task_done(&a->wake);
         step_free(a->step);
         answer_done(&a->answer);

@@ -29,6 +29,7 @@ enum agent_state {
         AGENT_STORING,  /* a step is on its way to the hub; nothing acts until it is stored */
         AGENT_ACTING,   /* a tool runs */
         AGENT_RESTING,  /* nothing to do until a message comes */
+        AGENT_HELD,     /* paused by a person, in mid-work */
         AGENT_ENDED,
         AGENT_STATE_MAX,
 };
@@ -70,6 +71,11 @@ DEFINE_CLEANUP(struct agent, agent_free)
 void agent_start(struct agent *a); /* once; the slot is ready */
 void agent_message(struct agent *a,
                    uint64_t seq); /* there is an event of that seq, maybe a user message */
+/* What the coordinator says of the session, with the seq of its newest user message: paused = hold at
+ * the next step boundary (a model call ends at once, a tool may run for 5 s more); idle while it
+ * works = interrupted: what runs ends now, open calls are answered so, and it rests until there is
+ * a newer message; anything else = go on when paused. Told again and again: only a change counts. */
+void agent_told(struct agent *a, enum session_state state, uint64_t seq);
 void agent_usage_before(struct agent *a, const json_t *event); /* for the loader's on_event */
 /* Something other than the model ended it: stores the error, then on_end. */
 void agent_fail(struct agent *a, const char *code, const char *message);

@@ -109,6 +109,14 @@ static json_t *turn_content(json_t *turns, const char *role)
         return content;
 }
 
+static bool human_stopped(const struct history_entry *e)
+{
+        for (size_t k = 0; k < e->n_calls; k++)
+                if (streq(e->calls[k].error, HISTORY_HUMAN_STOPPED))
+                        return true;
+        return false;
+}
+
 json_t *history_compose(const struct history *h, size_t images_kept)
 {
         json_t *turns = json_array();
@@ -127,6 +135,11 @@ json_t *history_compose(const struct history *h, size_t images_kept)
                 for (size_t k = 0; k < e->n_calls; k++)
                         json_array_append_new(turn_content(turns, "user"),
                                               result_block(&e->calls[k], &remove));
+                if (human_stopped(e))
+                        json_array_append_new(
+                                turn_content(turns, "user"),
+                                json_pack("{s:s,s:s}", "type", "text", "text",
+                                          "(The user interrupted the work at this point.)"));
         }
         return turns;
 }

@@ -40,6 +40,9 @@ struct history_image {
 
 struct history;
 
+/* The error of a call that a person interrupted. */
+#define HISTORY_HUMAN_STOPPED "a human stopped it"
+
 struct history *history_new(size_t bytes_max);
 struct history *history_free(struct history *h);
 DEFINE_CLEANUP(struct history, history_free)

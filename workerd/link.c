@@ -113,7 +113,8 @@ static void on_beaten(void *userdata, int r, const void *reply)
                 l->c.on_lease(l->c.userdata, id, l->told_epoch, answer->keep,
                               l->sent_at + answer->lease_ms * USEC_PER_MSEC);
                 if (answer->keep && answer->has_last_message_seq)
-                        l->c.on_message(l->c.userdata, id, l->told_epoch, answer->last_message_seq);
+                        l->c.on_message(l->c.userdata, id, l->told_epoch, answer->last_message_seq,
+                                        answer->has_session_state ? &answer->session_state : NULL);
         }
         if (l->beat_again)
                 beat_now(l);
@@ -199,7 +200,8 @@ static int on_notify(void *userdata, struct rpc_peer *peer, struct rpc_request *
         struct link *l = userdata;
         const struct message_notify *m = msg;
 
-        l->c.on_message(l->c.userdata, m->session_id, m->epoch, m->seq);
+        l->c.on_message(l->c.userdata, m->session_id, m->epoch, m->seq,
+                        m->has_session_state ? &m->session_state : NULL);
         return 0;
 }
 

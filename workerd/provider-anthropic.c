@@ -254,7 +254,7 @@ static void on_done(void *userdata, int r, long status, const char *text)
 static int send_request(struct provider_call *c, const struct provider_request *r, bool adaptive)
 {
         struct anthropic *a = c->anthropic;
-        cleanup_free char *url = xasprintf("%s/v1/messages", a->url), *beta = NULL;
+        cleanup_free char *url = xasprintf("%s/v1/messages", a->url);
         cleanup_buf struct buf body = BUF_INIT;
         const char *headers[8];
         size_t n = 0;

@@ -22,6 +22,10 @@ struct session {
         json_t *budget;
         uint64_t lease_until;
         uint64_t last_message_seq; /* newest told of before there was an agent */
+        bool told;                 /* of a state before there was an agent */
+        enum session_state told_state;
+        bool has_usage;
+        struct usage usage; /* before this worker took over */
         bool over;
         struct loop_timer lease, idle;
         struct outbox *outbox;
@@ -78,7 +82,10 @@ static void on_rest(void *userdata, enum session_state state)
         struct session *s = userdata;
 
         log_info("session %s: %s", s->id, session_state_name(state));
-        loop_timer_arm(&s->idle, s->c.settings->idle_release);
+        if (state == SESSION_STATE_PAUSED)
+                loop_timer_disarm(&s->idle); /* its slot stays as it is until others need it */
+        else
+                loop_timer_arm(&s->idle, s->c.settings->idle_release);
 }
 
 static void on_active(void *userdata)
@@ -104,7 +111,8 @@ static void on_event(void *userdata, const json_t *event)
 {
         struct session *s = userdata;
 
-        agent_usage_before(s->agent, event);
+        if (!s->has_usage)
+                agent_usage_before(s->agent, event);
 }
 
 static uint64_t budget_number(const struct session *s, const char *key, double unit)
@@ -166,6 +174,7 @@ static int start_agent(struct session *s)
                         .budget = { .turns = budget_number(s, "turns", 1),
                                     .tokens = budget_number(s, "tokens", 1),
                                     .cost_microusd = budget_number(s, "cost_usd", 1e6) },
+                        .total = s->usage,
                         .may_act = may_act,
                         .on_rest = on_rest,
                         .on_active = on_active,
@@ -177,6 +186,8 @@ static int start_agent(struct session *s)
         if (r < 0)
                 return r;
         agent_start(s->agent);
+        if (s->told)
+                agent_told(s->agent, s->told_state, s->last_message_seq);
         if (s->last_message_seq > 0)
                 agent_message(s->agent, s->last_message_seq);
         return 0;
@@ -312,10 +323,18 @@ void session_renew(struct session *s, uint64_t until_usec)
         loop_timer_arm(&s->lease, stop > now ? stop - now : 0);
 }
 
-void session_message(struct session *s, uint64_t seq)
+void session_message(struct session *s, uint64_t seq, const enum session_state *state)
 {
         s->last_message_seq = MAX(s->last_message_seq, seq);
-        if (s->agent && !s->over)
+        if (state && !s->agent) {
+                s->told = true;
+                s->told_state = *state;
+        }
+        if (!s->agent || s->over)
+                return;
+        if (state)
+                agent_told(s->agent, *state, seq);
+        if (!s->over)
                 agent_message(s->agent, seq);
 }
 
@@ -367,6 +386,9 @@ static int copy_assignment(struct session *s, const struct session_assign *m)
         s->width = m->has_width ? m->width : 0;
         s->height = m->has_height ? m->height : 0;
         s->name = xstrdup(m->session_name);
+        s->has_usage = m->has_usage;
+        if (m->has_usage)
+                s->usage = m->usage;
         s->model = xstrdup(strempty(m->model) ? s->c.settings->model : m->model);
         s->system_extra = m->system_prompt.len > 0 ? span_dup(m->system_prompt) : NULL;
         s->files = xcalloc(m->n_files + 1, sizeof(*s->files));

@@ -73,7 +73,7 @@ void tool_finish(struct tool_run *run, struct tool_result *result)
         loop_task_queue(&run->deliver);
 }
 
-static char *format(const char *fmt, va_list ap)
+static char *printf_like(1, 0) format(const char *fmt, va_list ap)
 {
         char *text = NULL, *clean;
 

@@ -261,12 +261,13 @@ static void on_lease(void *userdata, const char *id, uint64_t epoch, bool keep, 
                 drop_session(w, "the lease is gone", false);
 }
 
-static void on_message(void *userdata, const char *id, uint64_t epoch, uint64_t seq)
+static void on_message(void *userdata, const char *id, uint64_t epoch, uint64_t seq,
+                       const enum session_state *state)
 {
         struct worker *w = userdata;
 
         if (holds(w, id, epoch))
-                session_message(w->session, seq);
+                session_message(w->session, seq, state);
 }
 
 static void on_drain(void *userdata)
