@@ -14,8 +14,7 @@
 #define READ_SIZE 65536u
 #define READS_PER_TURN 4
 #define WORKERS_MAX 1024u
-#define VIEWER_MESSAGE_MAX (2u << 20) /* one WebSocket message may hold a clipboard text and more  \
-                                       */
+#define VIEWER_MESSAGE_MAX (2u << 20) /* may hold a clipboard text and more */
 #define SCREENSHOT_TIMEOUT (5 * USEC_PER_SEC)
 
 /* The descriptor socket of one worker. */
