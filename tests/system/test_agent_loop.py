@@ -262,3 +262,59 @@ def test_budget_of_turns(berth):
     events = berth.events(session)
     assert len(by_type(events, "usage")) == 2 and "budget of 2 turns" in by_type(events, "status")[-1]["reason"]
     berth.call("POST", f"/sessions/{session}/stop", 200)
+
+
+class RefusingModel:
+    """FAKE: refuses two forms of the computer tool, then clicks by name as the oldest form does."""
+
+    def __init__(self):
+        import http.server
+        import threading
+        self.seen = []
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *args):
+                pass
+
+            def do_POST(self):
+                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                form = next(t["type"] for t in body["tools"] if t["type"].startswith("computer"))
+                outer.seen.append((form, dict(self.headers)))
+                if form != "computer_20250124":
+                    data = json.dumps({"type": "error", "error": {"type": "invalid_request_error", "message": f"tools.0: '{form}' is not supported by this model"}}).encode()
+                    self.send_response(400)
+                    self.send_header("content-length", str(len(data)))
+                    self.end_headers()
+                    self.wfile.write(data)
+                    return
+                events = [{"type": "message_start", "message": {"model": body["model"], "usage": {"input_tokens": 1}}},
+                          {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": "agreed"}},
+                          {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 1}}, {"type": "message_stop"}]
+                data = "".join(f"data: {json.dumps(e)}\r\n\r\n" for e in events).encode()
+                self.send_response(200)
+                self.send_header("content-length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+def test_a_model_that_refuses_the_tool(own_berth):
+    """The next older form is tried and remembered; the key is sent and stands in no log."""
+    model = RefusingModel()
+    berth = own_berth(workers=1, kind="desktop", model_url=model.url, model="claude-opus-5-5", api_key="sk-canary-0815")
+    for _ in range(2):
+        session = berth.create(message="hello", kind="desktop")["session_id"]
+        berth.wait_status(session, "idle", seconds=30)
+        assert final_answer(berth.events(session)) == "agreed" and not by_type(berth.events(session), "error")
+        berth.call("DELETE", f"/sessions/{session}", 204)
+    model.server.shutdown()
+    assert [form for form, _ in model.seen] == ["computer_toolset_20260801", "computer_20251124", "computer_20250124", "computer_20250124"]
+    assert [h.get("anthropic-beta") for _, h in model.seen] == [None, "computer-use-2025-11-24", "computer-use-2025-01-24", "computer-use-2025-01-24"]
+    assert all(h["x-api-key"] == "sk-canary-0815" for _, h in model.seen)
+    for log in (berth.folder / "s" / "log").glob("*.log"):
+        assert "sk-canary" not in log.read_text(errors="replace"), log
