@@ -120,7 +120,7 @@ export const texts = {
       finished: 'Session finished', stopped: 'Session stopped', failed: 'Session failed',
     } as Record<string, string>,
     moved: 'Goes on in another slot', waitingSlot: 'Waiting for a free slot', startingSlot: 'Preparing the slot', working: 'Working',
-    startHint: 'The conversation so far', lost: 'Connection lost. Reconnecting; nothing will be missed.',
+    startHint: 'The conversation so far', earlier: (n: number) => `Show ${n} earlier`, lost: 'Connection lost. Reconnecting; nothing will be missed.',
   },
   tools: {
     running: 'Running', failed: 'Failed', interrupted: 'Interrupted', exit: (n: number) => `exit ${n}`, noOutput: 'No output', input: 'Input', output: 'Output', waiting: 'Not started',

@@ -1,5 +1,5 @@
 /** All sessions, live through /ws: init, event, session_updated, session_deleted; resumes after the last cursor it saw. */
-import { computed, signal } from '@preact/signals';
+import { batch, computed, signal } from '@preact/signals';
 import { postJson, request } from '../lib/api';
 import { LiveSocket, type Link } from '../lib/socket';
 import { describe } from '../model/describe';
@@ -74,10 +74,28 @@ function onMessage(data: unknown): void {
   }
 }
 
+let waiting: unknown[] = [];
+let due = false;
+
+/** Many messages may come at once (a resume, busy agents): the page is drawn once for all of a frame. */
+function later(data: unknown): void {
+  waiting.push(data);
+  if (due) return;
+  due = true;
+  const run = () => {
+    due = false;
+    const all = waiting;
+    waiting = [];
+    batch(() => all.forEach(onMessage));
+  };
+  if (document.visibilityState === 'hidden') setTimeout(run, 250);
+  else requestAnimationFrame(run);
+}
+
 export function startFeed(): () => void {
   socket = new LiveSocket({
     path: () => (cursor === null ? '/ws' : `/ws?after=${encodeURIComponent(cursor)}`),
-    message: onMessage,
+    message: later,
     state: (l) => {
       link.value = l;
     },
@@ -86,6 +104,7 @@ export function startFeed(): () => void {
     socket?.close();
     socket = null;
     cursor = null;
+    waiting = [];
     loaded.value = false;
     sessions.value = new Map();
   };

@@ -3,8 +3,10 @@ import { batch, signal } from '@preact/signals';
 import { ApiError, getJson, postJson } from '../lib/api';
 import { LiveSocket, type Link } from '../lib/socket';
 import { Transcript, type Item, type LiveBlock, type UserItem } from '../model/transcript';
-import type { BerthEvent, Delta, ImageBlock, Session, SessionStatus } from '../types';
+import type { BerthEvent, Delta, ImageBlock, Session, SessionStatus, Usage } from '../types';
 import { patchSession, sessions } from './feed';
+
+const CATCHING_UP_MS = 2500;
 
 export class SessionStream {
   readonly items = signal<Item[]>([]);
@@ -19,7 +21,11 @@ export class SessionStream {
   private readonly socket: LiveSocket;
   private target: number | null = null;
   private frame = 0;
+  /** The pending drawing is the late one of a history that is still coming. */
+  private slow = false;
   private gapAt = -1;
+  private toldStatus: string | null = null;
+  private toldUsage: Usage | null = null;
   private closed = false;
 
   constructor(readonly id: string) {
@@ -45,6 +51,7 @@ export class SessionStream {
   close(): void {
     this.closed = true;
     cancelAnimationFrame(this.frame);
+    clearTimeout(this.frame);
     this.socket.close();
   }
 
@@ -94,14 +101,18 @@ export class SessionStream {
     }
     if (!this.transcript.apply(u)) return;
     if (u.event_type === 'message' && u.role === 'user') this.settle(u);
-    if (u.event_type === 'status' && typeof u.to === 'string') patchSession(this.id, { status: u.to as SessionStatus });
-    if (u.event_type === 'usage' && this.transcript.usage) patchSession(this.id, { usage: { ...sessions.value.get(this.id)?.usage, ...this.transcript.usage } });
     this.show();
   }
 
   /** Many updates may come in one frame (a resume brings thousands): the view is told once per frame. */
   private show(): void {
-    if (this.frame !== 0 || this.closed) return;
+    if (this.closed) return;
+    const behind = !this.caughtUp.value && (this.target === null || this.transcript.lastSeq < this.target);
+    if (this.frame !== 0) {
+      if (behind || !this.slow) return;
+      clearTimeout(this.frame);
+    }
+    this.slow = behind;
     const run = () => {
       this.frame = 0;
       batch(() => {
@@ -109,10 +120,27 @@ export class SessionStream {
         this.live.value = this.transcript.live;
         this.lastImage.value = this.transcript.lastImage;
         if (!this.caughtUp.value && this.target !== null && this.transcript.lastSeq >= this.target) this.caughtUp.value = true;
+        this.tell();
       });
     };
+    // History comes in one burst: drawing it piece by piece would only make it late.
+    if (behind) {
+      this.frame = window.setTimeout(run, CATCHING_UP_MS);
+      return;
+    }
     // Frames do not come while the tab is hidden; the transcript must not wait for them for ever.
     this.frame = document.visibilityState === 'hidden' ? window.setTimeout(run, 250) : requestAnimationFrame(run);
+  }
+
+  /** What the stream says of the session itself; history says nothing new, the session object came with it. */
+  private tell(): void {
+    if (!this.caughtUp.value) return;
+    const { status, usage } = this.transcript;
+    const known = sessions.value.get(this.id);
+    if (status !== null && status !== this.toldStatus && status !== known?.status) patchSession(this.id, { status: status as SessionStatus });
+    if (usage !== null && usage !== this.toldUsage) patchSession(this.id, { usage: { ...known?.usage, ...usage } });
+    this.toldStatus = status;
+    this.toldUsage = usage;
   }
 
   private settle(u: BerthEvent): void {

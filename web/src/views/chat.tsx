@@ -44,6 +44,8 @@ function useLost(stream: SessionStream): boolean {
 }
 
 const NEAR = 60;
+/** Entries drawn at first and added each time the top is reached: a long session opens as fast as a short one. */
+const WINDOW = 200;
 const HAND_MS = 600;
 
 export function Chat({ stream, session }: { stream: SessionStream; session: Session | undefined }) {
@@ -51,6 +53,9 @@ export function Chat({ stream, session }: { stream: SessionStream; session: Sess
   const inner = useRef<HTMLDivElement>(null);
   const stick = useRef(true);
   const hand = useRef(-HAND_MS);
+  /** Where the drawn part starts; null follows the end. */
+  const [start, setStart] = useState<number | null>(null);
+  const keep = useRef<number | null>(null);
   const [away, setAway] = useState(false);
   const [seen, setSeen] = useState(0);
   const lost = useLost(stream);
@@ -61,9 +66,20 @@ export function Chat({ stream, session }: { stream: SessionStream; session: Sess
   const toEnd = () => {
     if (flow.current) flow.current.scrollTop = flow.current.scrollHeight;
   };
+  const from = start ?? Math.max(0, items.length - WINDOW);
   useLayoutEffect(() => {
-    if (stick.current) toEnd();
+    const f = flow.current!;
+    // Entries were added above: what was in view stays there.
+    if (keep.current !== null) f.scrollTop = f.scrollHeight - keep.current;
+    else if (stick.current) toEnd();
+    keep.current = null;
   });
+  const earlier = () => {
+    const f = flow.current!;
+    if (from === 0) return;
+    keep.current = f.scrollHeight - f.scrollTop;
+    setStart(Math.max(0, from - WINDOW));
+  };
   useEffect(() => {
     // Pictures and folded parts change heights after the update: stay at the end then, too.
     const o = new ResizeObserver(() => stick.current && toEnd());
@@ -74,6 +90,7 @@ export function Chat({ stream, session }: { stream: SessionStream; session: Sess
   const release = () => {
     if (!stick.current) return;
     stick.current = false;
+    setStart(from);
     setAway(true);
     setSeen(items.length);
   };
@@ -82,8 +99,10 @@ export function Chat({ stream, session }: { stream: SessionStream; session: Sess
     const near = f.scrollHeight - f.scrollTop - f.clientHeight < NEAR;
     if (near && !stick.current) {
       stick.current = true;
+      setStart(null);
       setAway(false);
     }
+    if (!stick.current && f.scrollTop < 800) earlier();
     // Content that grows or shrinks scrolls, too: only a person's hand leaves the end.
     if (!near && stick.current && performance.now() - hand.current < HAND_MS) release();
   };
@@ -92,8 +111,14 @@ export function Chat({ stream, session }: { stream: SessionStream; session: Sess
   };
   useEffect(() => {
     const f = flow.current!;
-    f.addEventListener('berth:release', release);
-    return () => f.removeEventListener('berth:release', release);
+    // Asked by the list of steps: leave the end, and draw back to that entry if it is not drawn yet.
+    const reveal = (e: Event) => {
+      const at = items.findIndex((i) => i.key === (e as CustomEvent<string>).detail);
+      release();
+      if (at >= 0 && at < from) setStart(Math.max(0, at - 20));
+    };
+    f.addEventListener('berth:reveal', reveal);
+    return () => f.removeEventListener('berth:reveal', reveal);
   });
 
   const busy = live.length > 0 || items.some((i, n) => n > items.length - 12 && i.kind === 'tool' && i.state === 'running');
@@ -105,7 +130,8 @@ export function Chat({ stream, session }: { stream: SessionStream; session: Sess
       <div class="flow scroll" ref={flow} onScroll={scrolled} onWheel={touched} onTouchMove={touched} onKeyDown={touched} onPointerDown={touched} onPointerMove={(e) => e.buttons !== 0 && touched()} tabIndex={0} role="log" aria-label={texts.chat.startHint} aria-live="off">
         {!stream.caughtUp.value && empty ? <Loading /> : null}
         <div class="flow-in" ref={inner}>
-          {items.map((item, i) => <ItemView key={item.key} item={item} all={items} far={i < items.length - 40} />)}
+          {from > 0 && <button type="button" class="btn plain small" onClick={earlier}>{texts.chat.earlier(from)}</button>}
+          {items.slice(from).map((item, i) => <ItemView key={item.key} item={item} all={items} far={from + i < items.length - 40} />)}
           {live.map((b) => <Live key={b.key} block={b} />)}
           {sending.map((s) => <Said key={s.key} item={s} stream={stream} />)}
           <Waiting s={session} busy={busy} />
@@ -114,11 +140,11 @@ export function Chat({ stream, session }: { stream: SessionStream; session: Sess
       </div>
       <div class="composer">
         {away && (
-          <button type="button" class="btn small to-end" onClick={() => { stick.current = true; setAway(false); toEnd(); }}>
+          <button type="button" class="btn small to-end" onClick={() => { stick.current = true; setStart(null); setAway(false); toEnd(); }}>
             <Icon name="down" size={14} />{fresh > 0 ? texts.chat.newBelow(fresh) : texts.chat.latest}
           </button>
         )}
-        <Composer stream={stream} session={session} onSent={() => { stick.current = true; setAway(false); }} />
+        <Composer stream={stream} session={session} onSent={() => { stick.current = true; setStart(null); setAway(false); }} />
       </div>
     </section>
   );

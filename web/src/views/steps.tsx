@@ -1,5 +1,5 @@
 /** Under the desktop: every step as one line; a click shows it in the conversation. */
-import { useLayoutEffect, useRef } from 'preact/hooks';
+import { useLayoutEffect, useRef, useState } from 'preact/hooks';
 import { clock, duration } from '../lib/format';
 import { describe } from '../model/describe';
 import type { ToolItem } from '../model/transcript';
@@ -17,13 +17,19 @@ function detail(item: ToolItem): string {
 
 /** Brings an entry of the conversation into view and marks it for a moment. */
 function show(key: string): void {
-  const el = document.querySelector<HTMLElement>(`[data-key="${CSS.escape(key)}"]`);
-  if (!el) return;
-  el.closest('.flow')?.dispatchEvent(new Event('berth:release'));
-  el.scrollIntoView({ block: 'center', behavior: matchMedia('(prefers-reduced-motion: reduce)').matches ? 'auto' : 'smooth' });
-  el.classList.remove('flash');
-  requestAnimationFrame(() => el.classList.add('flash'));
+  document.querySelector('.flow')?.dispatchEvent(new CustomEvent('berth:reveal', { detail: key }));
+  // It may have to be drawn first.
+  requestAnimationFrame(() => {
+    const el = document.querySelector<HTMLElement>(`[data-key="${CSS.escape(key)}"]`);
+    if (!el) return;
+    el.scrollIntoView({ block: 'center', behavior: matchMedia('(prefers-reduced-motion: reduce)').matches ? 'auto' : 'smooth' });
+    el.classList.remove('flash');
+    requestAnimationFrame(() => el.classList.add('flash'));
+  });
 }
+
+const ROW = 26;
+const AROUND = 10;
 
 function Row({ item }: { item: ToolItem }) {
   const d = describe(item.name, item.input, item.state === 'running');
@@ -42,10 +48,15 @@ function Row({ item }: { item: ToolItem }) {
 export function Steps({ stream }: { stream: SessionStream }) {
   const list = useRef<HTMLOListElement>(null);
   const stick = useRef(true);
+  const [top, setTop] = useState(0);
   const tools = stream.items.value.filter((i): i is ToolItem => i.kind === 'tool');
   useLayoutEffect(() => {
     if (stick.current && list.current) list.current.scrollTop = list.current.scrollHeight;
   }, [tools.length]);
+  // Rows are of one height: only those in view are drawn.
+  const height = list.current?.clientHeight ?? 600;
+  const first = Math.max(0, Math.min(Math.floor(top / ROW), tools.length - Math.ceil(height / ROW)) - AROUND);
+  const last = Math.min(tools.length, first + Math.ceil(height / ROW) + 2 * AROUND);
   return (
     <div class="steps-log">
       <h2>{texts.steps.title}<span class="n">{tools.length}</span></h2>
@@ -53,10 +64,13 @@ export function Steps({ stream }: { stream: SessionStream }) {
         ref={list} class="scroll"
         onScroll={(e) => {
           const l = e.currentTarget;
-          stick.current = l.scrollHeight - l.scrollTop - l.clientHeight < 30;
+          stick.current = l.scrollHeight - l.scrollTop - l.clientHeight < ROW;
+          setTop(l.scrollTop);
         }}
       >
-        {tools.map((t) => <Row key={t.key} item={t} />)}
+        <li class="gap" style={{ height: `${first * ROW}px` }} aria-hidden="true" />
+        {tools.slice(first, last).map((t) => <Row key={t.key} item={t} />)}
+        <li class="gap" style={{ height: `${(tools.length - last) * ROW}px` }} aria-hidden="true" />
       </ol>
       {tools.length === 0 && <p class="dim">{texts.steps.none}</p>}
     </div>
