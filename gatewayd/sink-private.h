@@ -67,6 +67,7 @@ struct sink_set {
         struct list open[2], closing, dirty, doomed;
         size_t n[2];
         struct loop_task flush, reap;
+        struct loop_timer rest; /* armed: the last flush took long, the next one waits as long */
         struct loop_timer tick;
         uint64_t recheck_us; /* when the tokens are asked about again */
 };

@@ -17,6 +17,8 @@
 #define CONTROL_EXTRA 32u /* control frames beyond the bound: pongs, the lagged frame, close */
 #define CLOSING_USEC (5 * USEC_PER_SEC)      /* without progress */
 #define CLOSING_MAX_USEC (60 * USEC_PER_SEC) /* in all */
+#define REST_FROM_USEC UINT64_C(500)
+#define REST_MAX_USEC (20 * USEC_PER_MSEC)
 #define GOODBYE_USEC (2 * USEC_PER_SEC)
 #define READ_SIZE 65536u
 #define RECHECK_USEC (2 * USEC_PER_SEC)
@@ -134,6 +136,12 @@ static void grow(struct sink *s)
         s->first = 0;
 }
 
+static void queue_flush(struct sink_set *set)
+{
+        if (!loop_timer_armed(&set->rest))
+                loop_task_queue(&set->flush);
+}
+
 static void queue_frame(struct sink *s, struct frame *f)
 {
         if (s->count == s->ring_size)
@@ -144,7 +152,7 @@ static void queue_frame(struct sink *s, struct frame *f)
                 s->over_half = true;
         if (s->dirty.next == NULL || s->dirty.next == &s->dirty)
                 list_push_back(&s->set->dirty, &s->dirty);
-        loop_task_queue(&s->set->flush);
+        queue_flush(s->set);
 }
 
 void sink_push_control(struct sink *s, struct frame *f)
@@ -175,7 +183,7 @@ void sink_close_with(struct sink *s, struct frame *last)
         /* Even with nothing to send, the end comes from the flush at the end of the turn. */
         if (s->dirty.next == NULL || s->dirty.next == &s->dirty)
                 list_push_back(&s->set->dirty, &s->dirty);
-        loop_task_queue(&s->set->flush);
+        queue_flush(s->set);
 }
 
 void sink_close(struct sink *s, uint16_t code, const char *reason)
@@ -192,25 +200,12 @@ void sink_peer_closed(struct sink *s)
                 set_state(s, SINK_CLOSING);
 }
 
-int sink_push(struct sink *s, struct frame *f)
-{
-        if (s->state != SINK_OPEN)
-                return -EPIPE;
-        bool half = s->bytes >= SINK_BYTES_MAX / 2 || s->count >= SINK_FRAMES_MAX / 2;
-        if (f->live && half)
-                return 0;
-        if (s->count > 0 && (s->count >= SINK_FRAMES_MAX || s->bytes + f->len > SINK_BYTES_MAX)) {
-                struct frame *last = s->ops->lagged ? s->ops->lagged(s) : NULL;
-                if (last)
-                        sink_push_control(s, last);
-                sink_close(s, SINK_CLOSE_LAGGED, "too slow, resume");
-                return -EMSGSIZE;
-        }
-        queue_frame(s, frame_ref(f));
-        return 0;
-}
-
 /* ---- writing ---- */
+
+static bool half_full(const struct sink *s)
+{
+        return s->bytes >= SINK_BYTES_MAX / 2 || s->count >= SINK_FRAMES_MAX / 2;
+}
 
 static void consume(struct sink *s, size_t n)
 {
@@ -236,7 +231,7 @@ static void drained(struct sink *s)
         }
 }
 
-static void write_out(struct sink *s)
+static void write_frames(struct sink *s)
 {
         for (;;) {
                 struct iovec iov[IOV_MAX_PER_WRITE];
@@ -267,8 +262,35 @@ static void write_out(struct sink *s)
         if (s->count == 0)
                 drained(s);
         want_events(s);
-        if (s->state == SINK_OPEN && s->over_half && s->bytes < SINK_BYTES_MAX / 2 &&
-            s->count < SINK_FRAMES_MAX / 2) {
+}
+
+int sink_push(struct sink *s, struct frame *f)
+{
+        if (s->state != SINK_OPEN)
+                return -EPIPE;
+        /* One commit may bring more than the queue holds: what the client's socket takes goes at
+         * once, so that only a client that does not read is found too slow. */
+        if (half_full(s) && !(s->events & EPOLLOUT))
+                write_frames(s);
+        if (s->state != SINK_OPEN)
+                return -EPIPE;
+        if (f->live && half_full(s))
+                return 0;
+        if (s->count > 0 && (s->count >= SINK_FRAMES_MAX || s->bytes + f->len > SINK_BYTES_MAX)) {
+                struct frame *last = s->ops->lagged ? s->ops->lagged(s) : NULL;
+                if (last)
+                        sink_push_control(s, last);
+                sink_close(s, SINK_CLOSE_LAGGED, "too slow, resume");
+                return -EMSGSIZE;
+        }
+        queue_frame(s, frame_ref(f));
+        return 0;
+}
+
+static void write_out(struct sink *s)
+{
+        write_frames(s);
+        if (s->state == SINK_OPEN && s->over_half && !half_full(s)) {
                 s->over_half = false;
                 if (s->ops->room)
                         s->ops->room(s);
@@ -278,6 +300,7 @@ static void write_out(struct sink *s)
 static void flush(void *userdata)
 {
         struct sink_set *set = userdata;
+        uint64_t took = now_monotonic();
         struct list now;
         struct sink *s;
 
@@ -291,6 +314,11 @@ static void flush(void *userdata)
                 list_remove(&s->dirty);
                 write_out(s);
         }
+        /* Many clients make a turn's writes dear: what comes meanwhile is joined with them, and
+         * half of the time is left for everything else. */
+        took = now_monotonic() - took;
+        if (took > REST_FROM_USEC)
+                loop_timer_arm(&set->rest, MIN(took, REST_MAX_USEC));
 }
 
 /* ---- the loop's side ---- */
@@ -428,6 +456,8 @@ int sink_set_new(struct gateway *g, struct sink_set **ret)
         if (r >= 0)
                 r = loop_task_init(&set->reap, g->event, reap, set);
         if (r >= 0)
+                r = loop_timer_init(&set->rest, g->event, flush, set);
+        if (r >= 0)
                 r = loop_timer_init(&set->tick, g->event, on_tick, set);
         if (r < 0) {
                 (void) sink_set_free(set);
@@ -465,6 +495,7 @@ struct sink_set *sink_set_free(struct sink_set *set)
         reap(set);
         loop_task_done(&set->flush);
         loop_task_done(&set->reap);
+        loop_timer_done(&set->rest);
         loop_timer_done(&set->tick);
         free(set);
         return NULL;
