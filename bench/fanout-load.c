@@ -18,7 +18,7 @@
 #define MESSAGE_MIN 300u /* shorter frames are pings and greetings */
 #define LATENCIES_MAX 2000000
 #define POSTERS 8
-#define LINGER_USEC (3 * USEC_PER_SEC)
+#define LINGER_USEC (6 * USEC_PER_SEC)
 
 struct client {
         int fd;
@@ -152,9 +152,8 @@ static void receive_all(struct clients *k, int ep)
                                 continue;
                         }
                         ssize_t got = read(STDIN_FILENO, line, sizeof(line) - 1);
-                        if (got <= 0)
-                                return;
-                        line[got] = 0;
+                        (void) epoll_ctl(ep, EPOLL_CTL_DEL, STDIN_FILENO, NULL);
+                        line[MAX(got, 0)] = 0;
                         k->expected = strtoull(line, NULL, 10) * k->n;
                         until = now_monotonic() + LINGER_USEC;
                 }
@@ -189,8 +188,9 @@ static int clients_main(char **argv)
         receive_all(&k, ep);
         (void) printf("{\"received\":%" PRIu64 ",\"expected\":%" PRIu64
                       ",\"cut\":%zu,\"p50_ms\":%.2f,"
-                      "\"p99_ms\":%.2f}\n",
-                      k.total, k.expected, k.cut, percentile(&k, 50), percentile(&k, 99));
+                      "\"p99_ms\":%.2f,\"max_ms\":%.2f}\n",
+                      k.total, k.expected, k.cut, percentile(&k, 50), percentile(&k, 99),
+                      percentile(&k, 100));
         return 0;
 }
 
