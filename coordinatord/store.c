@@ -166,6 +166,7 @@ int store_session_reload(struct pg_pool *p, struct session *s, store_reload_fn f
 static const char batch_begin[] = "SELECT core.batch_begin($1::bigint, $2::bigint, $3::bigint)";
 
 static const char session_insert[] =
+        "WITH alive AS (DELETE FROM core.tombstone WHERE session_id = $1) "
         "INSERT INTO core.session (session_id, tenant, status, kind, model, budget, files, "
         "network, "
         "image, width, height, parent_session_id, created_at, modified_at, queued_at, depth) "

@@ -3,6 +3,16 @@
 
 #include "common/io/log.h"
 
+/* What follows the subscriber's position is not kept any more: told, then ended. */
+static void events_are_gone(struct subscriber *s, uint64_t oldest)
+{
+        char text[80];
+
+        snprintf(text, sizeof(text), "{\"type\":\"gone\",\"oldest_available\":%" PRIu64 "}",
+                 oldest);
+        subscriber_end(s, "gone", text, SINK_CLOSE_GONE, "events are gone");
+}
+
 static void on_page(void *userdata, int r, PGresult **results, size_t n,
                     const struct pg_error *error)
 {
@@ -19,8 +29,12 @@ static void on_page(void *userdata, int r, PGresult **results, size_t n,
                 return;
         }
         s->state = SUBSCRIBER_LIVE;
-        page = results[n - 1];
+        page = results[1];
         rows = PQntuples(page);
+        if (!s->topic && s->position < (uint64_t) pg_i64(results[2], 0, 0)) {
+                events_are_gone(s, (uint64_t) pg_i64(results[2], 0, 0) + 1);
+                return;
+        }
         for (int i = 0; i < rows; i++) {
                 const char *json = pg_str(page, i, 2);
                 enum event_type type;
@@ -28,6 +42,11 @@ static void on_page(void *userdata, int r, PGresult **results, size_t n,
                                          .seq = (uint64_t) pg_i64(page, i, 1) };
                 uint64_t position = s->topic ? one.seq : (uint64_t) pg_i64(page, i, 0);
                 int pushed = 0;
+
+                if (s->topic && one.seq != s->position + 1) {
+                        events_are_gone(s, one.seq);
+                        return;
+                }
 
                 one.type = event_type_parse(pg_str(page, i, 3), &type) < 0
                                    ? "log"
@@ -43,8 +62,11 @@ static void on_page(void *userdata, int r, PGresult **results, size_t n,
                 /* The cursor was read before the page, so all up to it has been seen. */
                 s->position = MAX(s->position, (uint64_t) pg_i64(results[0], 0, 0));
         } else if (s->topic && rows == 0 && s->position < s->topic->known_seq) {
-                /* Known, but not there: the session was deleted or its events were. */
-                sink_close(s->sink, SINK_CLOSE_NORMAL, "events are gone");
+                /* Known, but not there: the session was deleted, or retention removed them. */
+                if (PQntuples(results[0]) > 0)
+                        events_are_gone(s, (uint64_t) pg_i64(results[0], 0, 0) + 1);
+                else
+                        fanout_deleted(s->fanout, s->tenant, s->topic->session_id);
                 return;
         }
         subscriber_catch_up(s);
@@ -59,6 +81,8 @@ void subscriber_catch_up(struct subscriber *s)
                 "SELECT id, seq, json, event_type, session_id FROM core.event "
                 "WHERE tenant = $1 AND id > $2 ORDER BY id LIMIT $3";
         static const char cursor_sql[] = "SELECT cursor FROM core.hub";
+        static const char last_sql[] = "SELECT last_seq FROM core.session WHERE session_id = $1";
+        static const char expired_sql[] = "SELECT id FROM core.event_expired";
         struct pg_batch *b;
         size_t space;
 
@@ -74,10 +98,14 @@ void subscriber_catch_up(struct subscriber *s)
         }
         s->asked = (unsigned) MIN(space, FANOUT_PAGE);
         b = pg_batch_new();
-        if (!s->topic)
+        if (s->topic)
+                pg_batch_add(b, last_sql, "s", s->topic->session_id);
+        else
                 pg_batch_add(b, cursor_sql, "");
         pg_batch_add(b, s->topic ? session_sql : all_sql, "suu",
                      s->topic ? s->topic->session_id : s->tenant, s->position, (uint64_t) s->asked);
+        if (!s->topic) /* after the page: what the page missed because of it is seen here */
+                pg_batch_add(b, expired_sql, "");
         s->state = SUBSCRIBER_READING;
         if (pg_submit(s->fanout->gateway->pg, b, on_page, s) < 0) {
                 s->state = SUBSCRIBER_WAITING;
@@ -133,7 +161,10 @@ static void on_poll(void *userdata, int r, PGresult **results, size_t n,
                 if (t)
                         t->known_seq = MAX(t->known_seq, (uint64_t) pg_i64(results[1], i, 1));
         }
-        send_updated(f, results[2]);
+        if (n > 3)
+                send_updated(f, results[3]);
+        for (int i = 0; i < PQntuples(results[2]); i++)
+                fanout_deleted(f, pg_str(results[2], i, 1), pg_str(results[2], i, 0));
         retry_waiting(f);
 }
 
@@ -159,7 +190,10 @@ void fanout_poll(struct fanout *f)
         static const char updated_sql[] =
                 "SELECT session_id, tenant, core.session_json(s) FROM core.session s "
                 "WHERE modified_at > now() - interval '5 seconds' ORDER BY modified_at LIMIT 200";
+        static const char deleted_sql[] = "SELECT session_id, tenant FROM core.tombstone "
+                                          "WHERE deleted_at > now() - interval '15 seconds'";
         cleanup_free char *ids = NULL;
+        uint64_t now = now_monotonic();
         struct pg_batch *b;
 
         if (f->polling)
@@ -168,6 +202,9 @@ void fanout_poll(struct fanout *f)
         b = pg_batch_new();
         pg_batch_add(b, "SELECT cursor FROM core.hub", "");
         pg_batch_add(b, seqs_sql, "s", ids);
-        pg_batch_add(b, updated_sql, "");
+        pg_batch_add(b, deleted_sql, "");
+        if (f->gap || now > f->tick_at + FANOUT_SILENCE_USEC)
+                pg_batch_add(b, updated_sql, "");
+        f->polled_at = now;
         f->polling = pg_submit(f->gateway->pg, b, on_poll, f) == 0;
 }

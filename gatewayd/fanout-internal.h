@@ -8,6 +8,8 @@
 #define FANOUT_PAGE 100u                           /* stored events per read */
 #define FANOUT_FILTER_MAX 1000u                    /* sessions a /ws client may name */
 #define FANOUT_CHECK_USEC (5 * USEC_PER_SEC)       /* revoked tokens */
+#define FANOUT_DELETED_MAX 4096u                   /* deletions remembered as told */
+#define FANOUT_POLL_USEC (5 * USEC_PER_SEC)        /* in any case: deletions have no cursor */
 #define FANOUT_SILENCE_USEC (2500 * USEC_PER_MSEC) /* no tick: poll */
 
 /* A session somebody watches. Lives while it has subscribers. */
@@ -47,6 +49,8 @@ struct fanout {
         uint64_t tick_at; /* monotonic, last tick */
         bool gap;         /* an id was skipped: session streams may have missed events */
         bool polling;
+        uint64_t polled_at;  /* monotonic */
+        struct map *deleted; /* session ids whose deletion was told */
         uint64_t checked_at;
         struct loop_timer timer;
 };
@@ -66,4 +70,9 @@ uint64_t subscriber_target(const struct subscriber *s);
 bool subscriber_wants(const struct subscriber *s, const char *session_id);
 /* Starts or goes on reading stored events when the subscriber is behind; sets its state. */
 void subscriber_catch_up(struct subscriber *s);
+/* A last word, then the end of the stream. */
+void subscriber_end(struct subscriber *s, const char *type, const char *json, uint16_t code,
+                    const char *reason);
+/* Tells everybody whom it concerns, once. */
+void fanout_deleted(struct fanout *f, const char *tenant, const char *session_id);
 void fanout_poll(struct fanout *f);

@@ -125,6 +125,18 @@ static struct frame *on_lagged(struct sink *sink)
         return frame_sse(NULL, "lagged", &part, 1, false);
 }
 
+void subscriber_end(struct subscriber *s, const char *type, const char *json, uint16_t code,
+                    const char *reason)
+{
+        const struct span part = span_text(json);
+        struct frame *f = sink_kind(s->sink) == SINK_WS ? frame_ws_text(&part, 1, false)
+                                                        : frame_sse(NULL, type, &part, 1, false);
+
+        if (sink_push(s->sink, f) == 0)
+                sink_close(s->sink, code, reason);
+        frame_unref(f);
+}
+
 static void push_text(struct sink *sink, const char *text)
 {
         const struct span part = span_text(text);
@@ -289,6 +301,8 @@ static void on_event(struct fanout *f, const struct bus_event *e)
         bool gap = f->cursor && e->id > f->cursor + 1;
 
         f->gap = f->gap || gap;
+        if (e->event_type == EVENT_TYPE_SESSION_START)
+                (void) map_remove(f->deleted, e->session_id); /* there again */
         if (t && e->seq > t->known_seq) {
                 t->known_seq = e->seq;
                 list_foreach_safe (s, tmp, &t->subscribers, link) {
@@ -335,22 +349,36 @@ static void on_session_updated(struct fanout *f, const struct bus_session_update
         frame_unref(frame);
 }
 
-static void on_session_deleted(struct fanout *f, const struct bus_session_deleted *d)
+void fanout_deleted(struct fanout *f, const char *tenant, const char *session_id)
 {
-        struct topic *t = map_get(f->topics, d->session_id);
+        struct topic *t = map_get(f->topics, session_id);
         struct subscriber *s, *tmp;
         char text[160];
 
+        if (map_get(f->deleted, session_id))
+                return; /* by the bus and by the poll: once is enough */
+        if (map_count(f->deleted) >= FANOUT_DELETED_MAX) {
+                f->deleted = map_free(f->deleted);
+                f->deleted = map_new();
+        }
+        (void) map_set(f->deleted, session_id, f);
+
         /* Session ids are made of letters, digits and - _ only (see session.create). */
         snprintf(text, sizeof(text), "{\"type\":\"session_deleted\",\"session_id\":\"%s\"}",
-                 d->session_id);
+                 session_id);
         const struct span part = span_text(text);
         struct frame *frame = frame_ws_text(&part, 1, false);
-        to_all(f, d->tenant, d->session_id, frame, false);
+        to_all(f, tenant, session_id, frame, false);
         frame_unref(frame);
         if (t)
                 list_foreach_safe (s, tmp, &t->subscribers, link)
-                        sink_close(s->sink, SINK_CLOSE_NORMAL, "session deleted");
+                        subscriber_end(s, "session_deleted", text, SINK_CLOSE_NORMAL,
+                                       "session deleted");
+}
+
+static void on_session_deleted(struct fanout *f, const struct bus_session_deleted *d)
+{
+        fanout_deleted(f, d->tenant, d->session_id);
 }
 
 static void on_live(struct fanout *f, const struct bus_live *l)
@@ -425,7 +453,8 @@ static void on_timer(void *userdata)
         uint64_t now = now_monotonic();
 
         loop_timer_arm(&f->timer, USEC_PER_SEC);
-        if (f->n_subscribers && (f->gap || now > f->tick_at + FANOUT_SILENCE_USEC))
+        if (f->n_subscribers && (f->gap || now > f->tick_at + FANOUT_SILENCE_USEC ||
+                                 now > f->polled_at + FANOUT_POLL_USEC))
                 fanout_poll(f);
         if (now > f->checked_at + FANOUT_CHECK_USEC)
                 check_tokens(f);
@@ -442,6 +471,7 @@ int fanout_new(struct gateway *g, struct fanout **ret)
 
         f->gateway = g;
         f->topics = map_new();
+        f->deleted = map_new();
         list_init(&f->all);
         r = loop_timer_init(&f->timer, g->event, on_timer, f);
         if (r < 0)
@@ -461,6 +491,7 @@ struct fanout *fanout_free(struct fanout *f)
                 return NULL;
         bus_free(f->bus);
         loop_timer_done(&f->timer);
+        map_free(f->deleted);
         map_free(
                 f->topics); /* empty: ws_server_free and http_server_free ended every sink before */
         free(f);

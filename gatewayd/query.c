@@ -34,6 +34,18 @@ void database_failed(struct http_request *req, int r, const struct pg_error *err
         http_reply_busy(req, "the database");
 }
 
+void events_gone(struct http_request *req, uint64_t oldest)
+{
+        char text[300];
+
+        snprintf(text, sizeof(text),
+                 "{\"error\":{\"code\":\"gone\",\"message\":\"Events after this position are no "
+                 "longer kept; the oldest there is has %" PRIu64 ".\",\"oldest_available\":%" PRIu64
+                 "}}",
+                 oldest, oldest);
+        http_reply_json(req, 410, span_of(text));
+}
+
 void no_session(struct http_request *req)
 {
         http_reply_error(req, ERROR_CODE_NOT_FOUND, NULL, "there is no session with this id");

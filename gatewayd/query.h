@@ -15,6 +15,8 @@ void coordinator_call(struct http_request *req, const struct wire_msg *type, con
 void database_asked(struct http_request *req, int r); /* answers 503 when the query was not taken */
 void database_failed(struct http_request *req, int r, const struct pg_error *error);
 
+/* 410: what the reader has not seen yet is gone; `oldest` is where it may begin (seq or id). */
+void events_gone(struct http_request *req, uint64_t oldest);
 void no_session(struct http_request *req); /* 404 */
 
 /* A page: {"NAME":[column 0 of each row],"next_cursor":null|"..."}. Rows are (json, key, id) in

@@ -11,6 +11,7 @@ struct page {
         struct http_request *req;
         uint64_t limit;
         uint64_t after;
+        bool given; /* the reader named a position */
         bool deltas;
 };
 
@@ -38,6 +39,23 @@ static void events_reply(struct page *p, const PGresult *rows, uint64_t newest)
         http_reply_json_take(p->req, 200, &b);
 }
 
+/* Newest and oldest event of a session; what is not there any more was removed by retention. */
+#define SESSION_RANGE                                                                              \
+        "SELECT last_seq, COALESCE((SELECT min(seq) FROM core.event WHERE session_id = $1), "      \
+        "last_seq + 1) FROM core.session WHERE session_id = $1 AND tenant = $2"
+#define ALL_RANGE "SELECT cursor, (SELECT id + 1 FROM core.event_expired) FROM core.hub"
+
+/* The range's row against the reader's position. True after the request was answered. */
+static bool refused_as_gone(struct page *p, const PGresult *range)
+{
+        uint64_t oldest = (uint64_t) pg_i64(range, 0, 1);
+
+        if (!p->given || p->after + 1 >= oldest)
+                return false;
+        events_gone(p->req, oldest);
+        return true;
+}
+
 static void on_events(void *userdata, int r, PGresult **results, size_t n,
                       const struct pg_error *error)
 {
@@ -47,7 +65,7 @@ static void on_events(void *userdata, int r, PGresult **results, size_t n,
                 database_failed(p->req, r, error);
         else if (PQntuples(results[0]) == 0)
                 no_session(p->req);
-        else
+        else if (!refused_as_gone(p, results[n - 1]))
                 events_reply(p, results[1], (uint64_t) pg_i64(results[0], 0, 0));
 }
 
@@ -103,6 +121,8 @@ static void session_events(struct http_request *req)
                 return no_session(req);
         p = page_new(req);
         p->limit = limit;
+        p->after = MAX(after, cursor);
+        p->given = http_query(req, "after_seq") || http_query(req, "cursor");
         b = pg_batch_new();
         pg_batch_add(b, "SELECT last_seq FROM core.session WHERE session_id = $1 AND tenant = $2",
                      "ss", req->params[0], req->principal.tenant);
@@ -110,8 +130,8 @@ static void session_events(struct http_request *req)
                      "SELECT json, seq FROM core.event WHERE session_id = $1 AND tenant = $2 AND "
                      "seq > $3 AND "
                      "($4::text[] IS NULL OR event_type = ANY($4::text[])) ORDER BY seq LIMIT $5",
-                     "ssusu", req->params[0], req->principal.tenant, MAX(after, cursor), types,
-                     limit);
+                     "ssusu", req->params[0], req->principal.tenant, p->after, types, limit);
+        pg_batch_add(b, SESSION_RANGE, "ss", req->params[0], req->principal.tenant);
         submit(p, b, on_events);
 }
 
@@ -131,12 +151,15 @@ static void all_events(struct http_request *req)
                 return;
         p = page_new(req);
         p->limit = limit;
+        p->after = MAX(after, cursor);
+        p->given = http_query(req, "after") || http_query(req, "cursor");
         b = pg_batch_new();
         pg_batch_add(b, "SELECT cursor FROM core.hub", "");
         pg_batch_add(b,
                      "SELECT json, id FROM core.event WHERE tenant = $1 AND id > $2 AND "
                      "($3::text[] IS NULL OR event_type = ANY($3::text[])) ORDER BY id LIMIT $4",
-                     "susu", req->principal.tenant, MAX(after, cursor), types, limit);
+                     "susu", req->principal.tenant, p->after, types, limit);
+        pg_batch_add(b, ALL_RANGE, "");
         submit(p, b, on_events);
 }
 
@@ -186,6 +209,10 @@ static void on_stream_session(void *userdata, int r, PGresult **results, size_t 
         if (PQntuples(results[0]) == 0)
                 return no_session(req);
         last = (uint64_t) pg_i64(results[0], 0, 0);
+        if (refused_as_gone(p, results[0]))
+                return;
+        if (!p->given)
+                p->after = (uint64_t) pg_i64(results[0], 0, 1) - 1;
         if (p->after > last)
                 return http_reply_error(req, ERROR_CODE_BAD_REQUEST, "after_seq",
                                         "after_seq is beyond the newest event (%" PRIu64
@@ -223,10 +250,10 @@ static void session_stream(struct http_request *req)
                 return no_session(req);
         p = page_new(req);
         p->after = after;
+        p->given = r == 0 || http_query(req, "after_seq");
         p->deltas = want;
         b = pg_batch_new();
-        pg_batch_add(b, "SELECT last_seq FROM core.session WHERE session_id = $1 AND tenant = $2",
-                     "ss", req->params[0], req->principal.tenant);
+        pg_batch_add(b, SESSION_RANGE, "ss", req->params[0], req->principal.tenant);
         submit(p, b, on_stream_session);
 }
 
@@ -241,6 +268,8 @@ static void on_init(void *userdata, int r, PGresult **results, size_t n,
         if (r < 0)
                 return database_failed(req, r, error);
         cursor = (uint64_t) pg_i64(results[0], 0, 0);
+        if (refused_as_gone(p, results[0]))
+                return;
         if (p->after != UINT64_MAX && p->after > cursor)
                 return http_reply_error(req, ERROR_CODE_BAD_REQUEST, "after",
                                         "after is beyond the newest event (%" PRIu64
@@ -268,9 +297,10 @@ static void all_sessions(struct http_request *req)
                 return http_reply_problem(req, 426, "upgrade_required", NULL, "/ws is a WebSocket");
         p = page_new(req);
         p->after = after;
+        p->given = after != UINT64_MAX;
         b = pg_batch_new();
         /* The cursor first: what happens between the two is sent as events, too. */
-        pg_batch_add(b, "SELECT cursor FROM core.hub", "");
+        pg_batch_add(b, ALL_RANGE, "");
         pg_batch_add(b,
                      "SELECT core.session_json(s) FROM core.session s WHERE tenant = $1 "
                      "ORDER BY created_at DESC, session_id DESC LIMIT 10000",

@@ -47,6 +47,21 @@ static void post(struct http_request *req)
         coordinator_call(req, &wire_message_post, &m, on_posted);
 }
 
+/* Agents that run elsewhere report any JSON as a tool's output: as blocks. */
+static json_t *said_blocks(json_t *said)
+{
+        cleanup_free char *text = NULL;
+
+        if (json_is_array(said))
+                return json_incref(said);
+        if (!said || json_is_null(said))
+                return json_array();
+        if (json_is_string(said))
+                return json_pack("[{s:s,s:O}]", "type", "text", "text", said);
+        text = json_dumps(said, JSON_COMPACT | JSON_ENCODE_ANY);
+        return json_pack("[{s:s,s:s}]", "type", "text", "text", text ? text : "");
+}
+
 /* The message object of the API from a stored event: user and assistant messages as they are, the
  * result of a tool as role tool. */
 static char *message_text(const char *event)
@@ -55,6 +70,8 @@ static char *message_text(const char *event)
         bool tool = streq(json_string_value(json_object_get(e, "event_type")), "post_tool");
         cleanup_json json_t *metadata = json_object();
         json_t *id = json_object_get(e, tool ? "tool_call_id" : "message_id");
+        json_t *said = json_object_get(e, tool ? "tool_output" : "content");
+        cleanup_json json_t *content = said_blocks(said);
         static const char *const extra[] = { "tool_name",  "tool_call_id", "error",
                                              "exit_code",  "duration_ms",  "model",
                                              "stop_reason" };
@@ -66,8 +83,7 @@ static char *message_text(const char *event)
         }
         m = json_pack("{s:O?,s:O?,s:O?,s:O?,s:O?,s:O,s:O?}", "message_id", id, "session_id",
                       json_object_get(e, "session_id"), "role",
-                      tool ? NULL : json_object_get(e, "role"), "content",
-                      json_object_get(e, tool ? "tool_output" : "content"), "timestamp",
+                      tool ? NULL : json_object_get(e, "role"), "content", content, "timestamp",
                       json_object_get(e, "timestamp"), "metadata", metadata, "seq",
                       json_object_get(e, "seq"));
         if (tool)

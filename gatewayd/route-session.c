@@ -8,6 +8,7 @@
 
 struct create_body {
         char *session_id, *session_name, *agent_name, *model, *kind, *project_dir;
+        char *parent_session_id;
         json_t *message, *budget, *metadata, *files, *network, *slot;
 };
 #define CREATE(member, kind_, ...) JSON_FIELD(struct create_body, member, kind_, ##__VA_ARGS__)
@@ -18,6 +19,7 @@ static const struct json_field create_fields[] = {
         CREATE(model, JSON_KIND_STRING, .min = 1, .max = 200),
         CREATE(kind, JSON_KIND_STRING, .min = 1, .max = 16),
         CREATE(project_dir, JSON_KIND_STRING, .min = 1, .max = 4096),
+        CREATE(parent_session_id, JSON_KIND_STRING, .min = 1, .max = 64),
         CREATE(message, JSON_KIND_ANY),
         CREATE(budget, JSON_KIND_OBJECT),
         CREATE(metadata, JSON_KIND_OBJECT),
@@ -121,6 +123,9 @@ static int check_create(struct http_request *req, const struct create_body *b, e
         } else if (b->session_id && !session_id_ok(b->session_id)) {
                 field = "session_id";
                 text = "session_id may hold letters, digits, - and _";
+        } else if (b->parent_session_id && !session_id_ok(b->parent_session_id)) {
+                field = "parent_session_id";
+                text = "parent_session_id must be the id of a session";
         } else if (b->agent_name && !agent_name_ok(b->agent_name)) {
                 field = "agent_name";
                 text = "agent_name must be letters and digits, joined by single hyphens";
@@ -167,6 +172,7 @@ static void create(struct http_request *req)
                 return http_reply_error(req, ERROR_CODE_TOO_LARGE, "metadata",
                                         "metadata may have 64 KiB");
         m.session_id = b.session_id;
+        m.parent_session_id = b.parent_session_id;
         m.session_name = b.session_name;
         m.agent_name = b.agent_name;
         m.model = b.model;
@@ -296,6 +302,7 @@ static void show(struct http_request *req)
         ", session_id FROM core.session s WHERE tenant = $1 "                                      \
         "AND ($2::text[] IS NULL OR status = ANY($2::text[])) "                                    \
         "AND ($3::text IS NULL OR agent_name = $3) AND ($4::text IS NULL OR kind = $4) "           \
+        "AND ($10::text IS NULL OR parent_session_id = $10) "                                      \
         "AND ($5::text IS NULL OR session_name ILIKE $5 OR session_id LIKE $6) "                   \
         "AND ($7::text IS NULL OR (" key ", session_id) " compare " ($7::" type ", $8)) "          \
         "ORDER BY " key " " order ", session_id " order " LIMIT $9"
@@ -348,11 +355,12 @@ static int status_filter(struct http_request *req, char **ret)
 
 static void list(struct http_request *req)
 {
-        static const char *const known[] = { "status", "agent_name", "kind",   "q",
+        static const char *const known[] = { "status", "agent_name", "kind",   "parent", "q",
                                              "sort",   "limit",      "cursor", NULL };
         const char *sort = http_query(req, "sort"), *kind = http_query(req, "kind"),
                    *q = http_query(req, "q");
         cleanup_free char *states = NULL, *like = NULL, *prefix = NULL, *key = NULL, *id = NULL;
+        const char *parent = http_query(req, "parent");
         enum slot_kind parsed;
         uint64_t limit;
         size_t i;
@@ -369,6 +377,9 @@ static void list(struct http_request *req)
         if (kind && slot_kind_parse(kind, &parsed) < 0)
                 return http_reply_error(req, ERROR_CODE_BAD_REQUEST, "kind",
                                         "kind must be desktop, vm, headless or external");
+        if (parent && !session_id_ok(parent))
+                return http_reply_error(req, ERROR_CODE_BAD_REQUEST, "parent",
+                                        "parent must be the id of a session");
         if (q && (strlen(q) > 200 || !utf8_valid(q, strlen(q))))
                 return http_reply_error(req, ERROR_CODE_BAD_REQUEST, "q",
                                         "q may have 200 characters");
@@ -377,8 +388,8 @@ static void list(struct http_request *req)
                 prefix = like_pattern(q, false);
         }
         req->userdata = (void *) (uintptr_t) limit; /* for on_listed */
-        database_query(req, on_listed, sorts[i].sql, "ssssssssu", req->principal.tenant, states,
-                       http_query(req, "agent_name"), kind, like, prefix, key, id, limit);
+        database_query(req, on_listed, sorts[i].sql, "ssssssssus", req->principal.tenant, states,
+                       http_query(req, "agent_name"), kind, like, prefix, key, id, limit, parent);
 }
 
 static const struct route table[] = {
