@@ -6,6 +6,7 @@
 #include "docserver.h"
 
 #include "common/base/buf.h"
+#include "common/base/media.h"
 #include "common/io/log.h"
 #include "proto/messages.h"
 #include "store.h"
@@ -125,7 +126,7 @@ static int put_store(struct put *p)
                 .id = p->id,
                 .tenant = p->tenant,
                 .filename = p->filename,
-                .content_type = p->content_type ? p->content_type : "application/octet-stream",
+                .content_type = p->content_type ? p->content_type : media_type_of(p->filename),
                 .checksum = p->checksum,
                 .size = p->size,
                 .tags = &p->tags,

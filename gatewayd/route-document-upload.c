@@ -1,5 +1,6 @@
 /* POST /documents (a form) and PUT /documents/{id}/content (bare bytes): streamed to docserverd's
  * file. */
+#include "common/base/media.h"
 #include "gatewayd/conditional.h"
 #include "gatewayd/documents.h"
 #include "gatewayd/multipart.h"
@@ -66,7 +67,7 @@ static int refuse(struct post *p, enum error_code code, const char *field, const
 
 static int begin_file(struct post *p, const struct multipart_part *part)
 {
-        const char *type = part->content_type ? part->content_type : "application/octet-stream";
+        const char *type = part->content_type;
         if (p->file_seen)
                 return refuse(p, ERROR_CODE_BAD_REQUEST, "file",
                               "The form may hold one file only.");
@@ -76,6 +77,8 @@ static int begin_file(struct post *p, const struct multipart_part *part)
         const char *why = document_filename_problem(part->filename);
         if (why)
                 return refuse(p, ERROR_CODE_BAD_REQUEST, "filename", "The filename %s.", why);
+        if (!type)
+                type = media_type_of(part->filename);
         why = document_content_type_problem(type);
         if (why)
                 return refuse(p, ERROR_CODE_BAD_REQUEST, "content_type",

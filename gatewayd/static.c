@@ -8,6 +8,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "common/base/media.h"
 #include "common/io/log.h"
 #include "gatewayd/gateway.h"
 
@@ -25,36 +26,6 @@ static const char page_policy[] =
 static const char demo_policy[] =
         "default-src 'self' 'unsafe-inline' data:; connect-src 'none'; base-uri 'none'; "
         "form-action 'self'; sandbox allow-scripts allow-forms allow-downloads";
-
-static const struct {
-        const char *suffix, *type;
-} types[] = {
-        { ".html", "text/html; charset=utf-8" },
-        { ".js", "text/javascript; charset=utf-8" },
-        { ".mjs", "text/javascript; charset=utf-8" },
-        { ".css", "text/css; charset=utf-8" },
-        { ".json", "application/json" },
-        { ".map", "application/json" },
-        { ".svg", "image/svg+xml" },
-        { ".png", "image/png" },
-        { ".jpg", "image/jpeg" },
-        { ".webp", "image/webp" },
-        { ".ico", "image/x-icon" },
-        { ".woff2", "font/woff2" },
-        { ".ttf", "font/ttf" },
-        { ".wasm", "application/wasm" },
-        { ".webmanifest", "application/manifest+json" },
-        { ".csv", "text/csv; charset=utf-8" },
-        { ".txt", "text/plain; charset=utf-8" },
-};
-
-static const char *type_of(const char *path)
-{
-        for (size_t i = 0; i < ARRAY_LEN(types); i++)
-                if (str_ends(path, types[i].suffix))
-                        return types[i].type;
-        return "application/octet-stream";
-}
 
 /* A regular file beneath the folder. */
 static int open_beneath(int folder, const char *path, struct stat *ret_st)
@@ -129,7 +100,11 @@ static void serve(struct http_request *req, int folder, const char *path, const 
         }
         if (gzip)
                 http_reply_header(req, "Content-Encoding", "gzip");
-        http_reply_fd(req, 200, type_of(path), TAKE_FD(fd), 0, (uint64_t) st.st_size);
+        const char *type = media_type_of(path);
+        cleanup_free char *text_type =
+                str_starts(type, "text/") ? xasprintf("%s; charset=utf-8", type) : NULL;
+        http_reply_fd(req, 200, text_type ? text_type : type, TAKE_FD(fd), 0,
+                      (uint64_t) st.st_size);
 }
 
 /* Paths of the page's own router have no dot in their last part and are asked for as HTML. */
