@@ -1,6 +1,8 @@
 /* The link to the helper in the slot: frames, queues, the epoch fence, and the end of it all. */
 #include "guest-private.h"
 
+#include "common/base/fault.h"
+
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <sys/epoll.h>
@@ -35,15 +37,19 @@ int guest_send(struct guest *g, const struct wire_msg *type, const void *msg)
         if (buf_pending(&g->out) > GUEST_QUEUE_MAX)
                 return -EAGAIN;
         uint32_t length = 0;
+        /* Counted from the first byte not yet sent: the buffer may move what it holds. */
+        size_t before = buf_pending(&g->out);
         buf_put(&g->out, &length, sizeof(length));
-        size_t before = g->out.len;
         int r = wire_pack(&g->out, type, msg, 0, correlation);
         if (r < 0) {
-                g->out.len = before - sizeof(length);
+                g->out.len = g->out.off + before;
                 return r;
         }
-        length = htonl((uint32_t) (g->out.len - before));
-        memcpy(g->out.data + before - sizeof(length), &length, sizeof(length));
+        char *at = g->out.data + g->out.off + before;
+        length = htonl((uint32_t) (g->out.data + g->out.len - at - sizeof(length)));
+        memcpy(at, &length, sizeof(length));
+        if (type == &wire_guest_spawn || type == &wire_guest_input || type == &wire_guest_write)
+                fault_ledger(at, g->out.len - (size_t) (at - g->out.data));
         flush(g);
         return 0;
 }

@@ -34,7 +34,7 @@ static void count_lengths(const struct leaf *leaves, unsigned n, unsigned longes
                           unsigned *of_length)
 {
         /* Nodes 0..n-1 are the leaves, the others are made by joining the two lightest. */
-        uint64_t weight[2 * HUFFMAN_SYMBOLS_MAX];
+        uint64_t weight[2 * HUFFMAN_SYMBOLS_MAX] = { 0 };
         uint16_t parent[2 * HUFFMAN_SYMBOLS_MAX], depth[2 * HUFFMAN_SYMBOLS_MAX];
         unsigned leaf = 0, inner = n, made = n;
         for (unsigned i = 0; i < n; i++)

@@ -51,7 +51,8 @@ static void set32(void *at, uint32_t v)
         memcpy(at, b, sizeof(b));
 }
 
-/* Reserves a chunk's length and type; returns where it begins. */
+/* Room for a chunk; its length and type. Where it begins is counted from the first byte not
+ * consumed: the buffer may move what it holds. */
 static int chunk_begin(struct buf *out, const char type[static 4], size_t room)
 {
         static const char length[4];
@@ -65,8 +66,8 @@ static int chunk_begin(struct buf *out, const char type[static 4], size_t room)
 
 static void chunk_end(struct buf *out, size_t begin)
 {
-        char *at = out->data + begin;
-        size_t length = out->len - begin - 8;
+        char *at = out->data + out->off + begin;
+        size_t length = buf_pending(out) - begin - 8;
         uint8_t crc[4];
         set32(at, (uint32_t) length);
         set32(crc, libdeflate_crc32(0, at + 4, length + 4));
@@ -147,7 +148,7 @@ static int put_header(struct buf *out, unsigned width, unsigned height, bool ind
         int r = buf_append(out, magic, sizeof(magic));
         if (r < 0)
                 return r;
-        size_t begin = out->len;
+        size_t begin = buf_pending(out);
         r = chunk_begin(out, "IHDR", sizeof(head));
         if (r < 0)
                 return r;
@@ -158,7 +159,7 @@ static int put_header(struct buf *out, unsigned width, unsigned height, bool ind
 
 static int put_palette(struct png_writer *w, struct buf *out)
 {
-        size_t begin = out->len;
+        size_t begin = buf_pending(out);
         int r = chunk_begin(out, "PLTE", 3UL * w->n_palette);
         if (r < 0)
                 return r;
@@ -173,7 +174,7 @@ static int put_palette(struct png_writer *w, struct buf *out)
 
 static int put_end(struct buf *out)
 {
-        size_t begin = out->len;
+        size_t begin = buf_pending(out);
         int r = chunk_begin(out, "IEND", 0);
         if (r == 0)
                 chunk_end(out, begin);
@@ -185,7 +186,7 @@ static int put_indexed(struct png_writer *w, unsigned width, unsigned height, st
         size_t n = ((size_t) width + 1) * height,
                bound = libdeflate_zlib_compress_bound(w->compressor, n);
         int r = put_palette(w, out);
-        size_t begin = out->len;
+        size_t begin = buf_pending(out);
         if (r == 0)
                 r = chunk_begin(out, "IDAT", bound);
         if (r < 0)
@@ -201,7 +202,7 @@ static int put_indexed(struct png_writer *w, unsigned width, unsigned height, st
 static int put_rgb(struct png_writer *w, const uint32_t *pixels, unsigned width, unsigned height,
                    size_t stride, struct buf *out)
 {
-        size_t begin = out->len;
+        size_t begin = buf_pending(out);
         int r = chunk_begin(out, "IDAT", squeeze_bound(width, height));
         if (r < 0)
                 return r;

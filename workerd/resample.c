@@ -48,14 +48,12 @@ static void linear_taps(struct taps *t, double centre, unsigned size)
                 t->weight[1] = (uint16_t) second;
 }
 
-static int axis_init(struct axis *a, unsigned src, unsigned dst)
+static void axis_init(struct axis *a, unsigned src, unsigned dst)
 {
         double ratio = (double) src / dst;
         size_t each = (size_t) ratio + 3;
-        a->taps = calloc(dst, sizeof(*a->taps));
-        a->weights = calloc(dst * each, sizeof(*a->weights));
-        if (!a->taps || !a->weights)
-                return -ENOMEM;
+        a->taps = xnewn(struct taps, dst);
+        a->weights = xnewn(uint16_t, dst * each);
         for (unsigned i = 0; i < dst; i++) {
                 a->taps[i].weight = a->weights + i * each;
                 if (dst <= src)
@@ -63,7 +61,6 @@ static int axis_init(struct axis *a, unsigned src, unsigned dst)
                 else
                         linear_taps(&a->taps[i], (i + 0.5) * ratio, src);
         }
-        return 0;
 }
 
 /* Eight samples of a byte each, widened so that a weight can be applied: the compiler makes vector
@@ -113,9 +110,7 @@ static words8 *pair_weights(const struct taps *taps, unsigned n, size_t *ret_eac
         size_t each = 1;
         for (unsigned x = 0; x < n; x++)
                 each = MAX(each, (taps[x].n + 1UL) / 2);
-        words8 *pairs = aligned_alloc(sizeof(words8), n * each * sizeof(words8));
-        if (!pairs)
-                return NULL;
+        words8 *pairs = xnewn(words8, n * each); /* aligned as they must be */
         for (unsigned x = 0; x < n; x++)
                 for (size_t k = 0; k < each; k++) {
                         uint16_t a = 2 * k < taps[x].n ? taps[x].weight[2 * k] : 0;
@@ -143,23 +138,19 @@ static void blend_columns(const struct taps *taps, const words8 *pairs, size_t e
         }
 }
 
-int resample(const uint32_t *src, unsigned src_width, unsigned src_height, size_t stride,
-             uint32_t *dst, unsigned dst_width, unsigned dst_height)
+void resample(const uint32_t *src, unsigned src_width, unsigned src_height, size_t stride,
+              uint32_t *dst, unsigned dst_width, unsigned dst_height)
 {
         cleanup_axis struct axis columns = { 0 };
         cleanup_axis struct axis rows = { 0 };
         size_t n = (size_t) src_width * 4, each;
-        if (axis_init(&columns, src_width, dst_width) < 0 ||
-            axis_init(&rows, src_height, dst_height) < 0)
-                return -ENOMEM;
+        axis_init(&columns, src_width, dst_width);
+        axis_init(&rows, src_height, dst_height);
         cleanup_free words8 *pairs = pair_weights(columns.taps, dst_width, &each);
-        cleanup_free uint8_t *row = pairs ? calloc(1, n + 8 * each) : NULL;
-        if (!row)
-                return -ENOMEM;
+        cleanup_free uint8_t *row = xcalloc(1, n + 8 * each);
         for (unsigned y = 0; y < dst_height; y++) {
                 blend_rows(&rows.taps[y], (const uint8_t *) src, stride * 4, n, row);
                 blend_columns(columns.taps, pairs, each, dst_width, row,
                               dst + (size_t) y * dst_width);
         }
-        return 0;
 }

@@ -91,7 +91,7 @@ int screen_move(struct screen *s, uint64_t epoch, struct screen_point to, screen
 {
         struct screen_action *a = NULL;
         int r = begin(s, epoch, &to, &a);
-        return r < 0 ? r : queue(s, a, fn, userdata);
+        return r < 0 || !a ? r : queue(s, a, fn, userdata);
 }
 
 static int button_action(struct screen *s, uint64_t epoch, enum screen_button button, bool down,
@@ -101,7 +101,7 @@ static int button_action(struct screen *s, uint64_t epoch, enum screen_button bu
         if (button < SCREEN_LEFT || button > SCREEN_RIGHT)
                 return -EINVAL;
         int r = begin(s, epoch, NULL, &a);
-        if (r < 0)
+        if (r < 0 || !a)
                 return r;
         add(a, STEP_BUTTON, down, 0, button);
         return queue(s, a, fn, userdata);
@@ -129,7 +129,7 @@ static int clicks(struct screen *s, uint64_t epoch, unsigned button, unsigned co
         int r = keys_parse_modifiers(modifiers, &held);
         if (r == 0)
                 r = begin(s, epoch, at, &a);
-        if (r < 0)
+        if (r < 0 || !a)
                 return r;
         add_combo(a, &held, true);
         for (unsigned i = 0; i < count; i++) {
@@ -169,7 +169,7 @@ int screen_drag(struct screen *s, uint64_t epoch, struct screen_point from, stru
         int r = keys_parse_modifiers(modifiers, &held);
         if (r == 0)
                 r = begin(s, epoch, &from, &a);
-        if (r < 0)
+        if (r < 0 || !a)
                 return r;
         add_combo(a, &held, true);
         add_pause(a, DRAG_PAUSE);
@@ -269,7 +269,7 @@ int screen_type(struct screen *s, uint64_t epoch, const char *text, size_t n, sc
         if (n > SCREEN_TEXT_MAX || !utf8_valid(text, n))
                 return -EINVAL;
         int r = begin(s, epoch, NULL, &a);
-        if (r < 0)
+        if (r < 0 || !a)
                 return r;
         unsigned burst = 0;
         const struct key_char enter = { .keysym = KEYS_RETURN };
@@ -297,7 +297,7 @@ int screen_key(struct screen *s, uint64_t epoch, const char *keys, unsigned repe
         if (repeat < 1 || repeat > 100 || strempty(keys))
                 return -EINVAL;
         int r = begin(s, epoch, NULL, &a);
-        if (r < 0)
+        if (r < 0 || !a)
                 return r;
         for (unsigned i = 0; i < repeat && r == 0; i++)
                 for (const char *at = keys + strspn(keys, " "); *at && r == 0;) {
@@ -331,7 +331,7 @@ int screen_hold(struct screen *s, uint64_t epoch, const char *keys, unsigned mil
         int r = keys_parse(keys, strlen(keys), &k);
         if (r == 0)
                 r = begin(s, epoch, NULL, &a);
-        if (r < 0)
+        if (r < 0 || !a)
                 return r;
         add_combo(a, &k, true);
         add_pause(a, milliseconds * USEC_PER_MSEC);
@@ -489,6 +489,7 @@ void screen_actions_end(struct screen *s, int r)
 {
         struct screen_action *a = NULL;
         while ((a = list_first(&s->actions, struct screen_action, link)))
+                /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): the list lets go of what is freed */
                 action_end(s, a, r);
 }
 

@@ -159,10 +159,13 @@ static bool read_process(const char *name, struct process *ret)
         unsigned long user = 0, system = 0;
         long pages = 0;
         int parent = 0;
-        if (!at || sscanf(at,
-                          ") %*c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu %*d %*d %*d %*d "
-                          "%*d %*d %*u %*u %ld", /* NOLINT(cert-err34-c) */
-                          &parent, &user, &system, &pages) != 4)
+        if (!at)
+                return false;
+        /* NOLINTNEXTLINE(cert-err34-c): the kernel wrote it */
+        if (sscanf(at,
+                   ") %*c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu %*d %*d %*d %*d "
+                   "%*d %*d %*u %*u %ld",
+                   &parent, &user, &system, &pages) != 4)
                 return false;
         *ret = (struct process){ .pid = (pid_t) strtol(name, NULL, 10),
                                  .parent = parent,
@@ -253,14 +256,14 @@ static int probe_with(const struct slot_config *c, const char *home, char **ret_
         int r = sandbox_start(&sc, &b);
         if (r < 0)
                 return r;
-        theirs = fd_close(theirs);
+        fd_close(TAKE_FD(theirs));
         /* The helper greets, or the stream ends because there is nobody. */
         struct pollfd p = { .fd = ours, .events = POLLIN };
         char greeting[64];
         r = poll(&p, 1, 5000) > 0 && recv(ours, greeting, sizeof(greeting), MSG_DONTWAIT) > 0
                     ? 0
                     : -ENOSYS;
-        ours = fd_close(ours);
+        fd_close(TAKE_FD(ours));
         sandbox_kill(&b, r < 0);
         (void) waitpid(b.pid, NULL, 0);
         if (r < 0)

@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "common/base/fault.h"
 #include "common/base/states.h"
 #include "slot-tree.h"
 
@@ -69,6 +70,7 @@ static void begin_end(struct slot *s, const char *why)
         if (s->phase == SLOT_PHASE_ENDING)
                 return;
         set_phase(s, SLOT_PHASE_ENDING, why);
+        crash_point("slot.destroy");
         s->epoch = 0;
         s->guest = guest_free(s->guest);
         s->ops->end(s);
@@ -304,6 +306,7 @@ static int start(struct slot *s)
                 r = s->ops->prepare(s);
         if (r == 0)
                 r = start_sandbox(s, theirs, home);
+        crash_point("slot.create");
         if (r < 0)
                 begin_end(s, "a part cannot be started");
         return r;

@@ -23,7 +23,7 @@ void file_read(struct helper *h, const struct guest_read *m)
 {
         static char data[CHUNK];
         struct guest_data answer = { .call = m->call, .data = { data, 0 } };
-        struct stat st;
+        struct stat st = { 0 };
         cleanup_close int fd = open_regular(m->path, &st);
         size_t want = MIN(m->max, sizeof(data));
         ssize_t n = fd < 0 || m->offset > INT64_MAX ? 0 : pread(fd, data, want, (off_t) m->offset);

@@ -19,12 +19,14 @@ void helper_send(struct helper *h, const struct wire_msg *type, const void *msg)
 {
         static const uint8_t correlation[WIRE_CORRELATION];
         uint32_t length = 0;
+        /* Counted from the first byte not yet sent: the buffer may move what it holds. */
+        size_t before = buf_pending(&h->out);
         buf_put(&h->out, &length, sizeof(length));
-        size_t before = h->out.len;
         if (wire_pack(&h->out, type, msg, 0, correlation) < 0)
                 helper_die("a message does not fit its schema");
-        length = htonl((uint32_t) (h->out.len - before));
-        memcpy(h->out.data + before - sizeof(length), &length, sizeof(length));
+        char *at = h->out.data + h->out.off + before;
+        length = htonl((uint32_t) (h->out.data + h->out.len - at - sizeof(length)));
+        memcpy(at, &length, sizeof(length));
 }
 
 void helper_flush(struct helper *h)

@@ -76,7 +76,7 @@ pid_t command_start(const struct guest_spawn *m, const int fds[static 3], const 
                 return -errno;
         if (pid == 0)
                 child(m, fds, argv, env, report_write);
-        report_write = fd_close(report_write);
+        fd_close(TAKE_FD(report_write));
         struct failure f;
         ssize_t n;
         do

@@ -147,7 +147,7 @@ static void test_flat_stays_flat(void **state)
                         cleanup_free uint32_t *dst = xnewn(uint32_t, (size_t) to * 9);
                         for (size_t i = 0; i < (size_t) from * 5; i++)
                                 src[i] = 0x00ff80fe;
-                        assert_int_equal(resample(src, from, 5, from, dst, to, 9), 0);
+                        resample(src, from, 5, from, dst, to, 9);
                         for (size_t i = 0; i < (size_t) to * 9; i++)
                                 assert_int_equal(dst[i] & 0xffffff, 0xff80fe);
                 }
@@ -182,9 +182,7 @@ static void test_area_average(void **state)
                 unsigned tw = rows[i].to_width, th = rows[i].to_height;
                 cleanup_free uint32_t *src = make(rows[i].width, rows[i].height, 251);
                 cleanup_free uint32_t *dst = xnewn(uint32_t, (size_t) tw * th);
-                assert_int_equal(
-                        resample(src, rows[i].width, rows[i].height, rows[i].width, dst, tw, th),
-                        0);
+                resample(src, rows[i].width, rows[i].height, rows[i].width, dst, tw, th);
                 for (unsigned y = 0; y < th; y += 1 + th / 50)
                         for (unsigned x = 0; x < tw; x += 1 + tw / 50)
                                 for (unsigned shift = 0; shift < 24; shift += 8) {
@@ -202,7 +200,7 @@ static void test_enlarge(void **state)
 {
         const uint32_t src[4] = { 0x000000, 0xffffff, 0x000000, 0xffffff };
         uint32_t dst[8 * 2];
-        assert_int_equal(resample(src, 2, 2, 2, dst, 8, 2), 0);
+        resample(src, 2, 2, 2, dst, 8, 2);
         assert_int_equal(dst[0] & 0xff, 0);
         assert_int_equal(dst[7] & 0xff, 0xff);
         for (int i = 1; i < 8; i++)

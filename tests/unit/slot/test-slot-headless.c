@@ -131,6 +131,9 @@ static void test_output_flow(void **state)
         assert_true(r.out.len > 0 && r.out.len <= 256 * 1024);
         guest_command_resume(r.command);
         run_until(t->event, r.ended);
+        if (r.status.code != 0)
+                print_error("status %d, signal %d, %s; %s\n", r.status.code, r.status.signal,
+                            r.error, t->why);
         assert_int_equal(r.out.len, 4000000);
         test_run_done(&r);
         /* A command that is forgotten dies and says nothing. */
