@@ -1,6 +1,7 @@
 /* The bus: published frames go to whoever subscribed; what cannot be sent or read is dropped. */
 #include "rpc.h"
 
+#include "common/base/fault.h"
 #include "log.h"
 #include "zsock.h"
 
@@ -128,6 +129,8 @@ int bus_publish(struct bus *b, const struct wire_msg *type, const void *msg)
 {
         static const uint8_t no_correlation[WIRE_CORRELATION];
         buf_clear(&b->out);
+        if (fault_on("bus=drop"))
+                return 0;
         int r = wire_pack(&b->out, type, msg, 0, no_correlation);
         return r < 0 ? r : zsock_send(&b->z, (struct span){ NULL, 0 }, &b->out, b->budget);
 }
