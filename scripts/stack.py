@@ -71,12 +71,13 @@ def ensure_accounts(workers):
 
 class Stack:
     def __init__(self, state, bin_dir, *, port=8765, docs_port=8766, workers=2, web_dir="", demo_dir="", image_dir="",
-                 kind="desktop", model_url="", api_key="", model="", demo=False, model_command=None, settings=None, env=None):
+                 kind="desktop", model_url="", api_key="", model="", demo=False, model_command=None, prices="", settings=None, env=None):
         self.state = pathlib.Path(state).resolve()
         self.bin = pathlib.Path(bin_dir).resolve()
         self.port, self.docs_port, self.workers = port, docs_port, workers
         self.web_dir, self.demo_dir, self.image_dir, self.kind = web_dir, demo_dir, image_dir, kind
         self.model_url, self.api_key, self.model, self.demo = model_url, api_key, model, demo
+        self.prices = prices                    # price table of models, a JSON file
         self.model_command = model_command      # argv of a model server to run beside the daemons
         self.extra = settings or {}             # {"workerd": {"idle_release": "2s"}, ...}
         self.env = env or {}                    # added to every daemon's environment
@@ -226,6 +227,8 @@ class Stack:
             values = {"worker_id": str(i + 1), "coordinator_socket": run / "worker.sock", **documents,
                       "descriptor_socket": run / name / "fd.sock", "state_dir": self.state / name, "image_dir": self.image_dir,
                       "guest_helper": self.bin / "berth-guest", "kind": self.kind}
+            if self.prices:
+                values["prices"] = self.prices
             if self.model_url:
                 values["anthropic_url"] = self.model_url
             if self.model:
@@ -350,7 +353,7 @@ def run(args):
     ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
     key = os.environ.pop("ANTHROPIC_API_KEY", "")
     stack = Stack(state, args.bin, port=args.port, docs_port=args.docs_port, workers=args.workers, web_dir=args.web, demo_dir=args.demo_dir,
-                  image_dir=args.image, model_url=os.environ.get("ANTHROPIC_BASE_URL", "") if key else f"http://127.0.0.1:{args.model_port}",
+                  image_dir=args.image, prices=args.prices, model_url=os.environ.get("ANTHROPIC_BASE_URL", "") if key else f"http://127.0.0.1:{args.model_port}",
                   api_key=key, model=os.environ.get("BERTH_MODEL", "") if key else "demo", demo=not key,
                   model_command=None if key else shlex.split(args.model_command))
     stop = []
@@ -418,6 +421,7 @@ def main():
     p.add_argument("--web", default="")
     p.add_argument("--demo-dir", default="")
     p.add_argument("--image", default="")
+    p.add_argument("--prices", default="")
     p.add_argument("--port", type=int, default=8765)
     p.add_argument("--docs-port", type=int, default=8766)
     p.add_argument("--model-port", type=int, default=8767)
