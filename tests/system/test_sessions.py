@@ -184,8 +184,8 @@ def test_fork(berth):
     berth.sql(f"INSERT INTO core.attachment (session_id, digest, media_type, data) VALUES ('{session}', '{digest}', 'image/png', '\\x{data.hex()}')")
     events = berth.events(session)
     cut = next(e["seq"] for e in events if e["event_type"] == "post_tool")
-    reply = berth.call("POST", f"/sessions/{session}/fork", 201, json={"after_seq": cut}, headers={"Idempotency-Key": f"fork {session}"}).json()
-    again = berth.call("POST", f"/sessions/{session}/fork", 201, json={"after_seq": cut}, headers={"Idempotency-Key": f"fork {session}"}).json()
+    reply = berth.call("POST", f"/sessions/{session}/fork", 201, json={"after_seq": cut}, headers={"Idempotency-Key": f"fork-{session}"}).json()
+    again = berth.call("POST", f"/sessions/{session}/fork", 201, json={"after_seq": cut}, headers={"Idempotency-Key": f"fork-{session}"}).json()
     fork = reply["session_id"]
     assert again["session_id"] == fork != session
     assert (reply["status"], reply["parent_session_id"], reply["metadata"], reply["budget"]) == ("idle", session, {"k": [1]}, {"turns": 50})
@@ -201,7 +201,7 @@ def test_fork(berth):
     wait_until(lambda: answer(berth.events(fork)) == "forked answer", 20)
     berth.wait_status(fork, "idle")
     sent = berth.model_requests()[0]["body"]["messages"]
-    assert "toolu_" in json.dumps(sent) and "first answer" not in json.dumps(sent)
+    assert [m["role"] for m in sent] == ["user", "assistant", "user"] and "toolu_" in json.dumps(sent)
     assert berth.session(fork)["usage"]["turns"] == 1
     assert berth.events(session) == events
     wait_until(lambda: len(stream.updates) >= len(berth.events(fork)), 10)
