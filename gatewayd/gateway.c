@@ -30,13 +30,14 @@ const struct setting gateway_settings_table[] = {
           .help = "Folder served at /demo/; empty: none." },
         { "demo", SETTING_BOOL, AT(demo), "no",
           .help = "Tells the page that the model is a scripted demo." },
-        { "coordinator_socket", SETTING_PATH, AT(coordinator_socket), "/run/berth/gateway.sock",
+        { "coordinator_socket", SETTING_PATH, AT(coordinator_socket), "/run/berth/hub/gateway.sock",
           .help = "Socket on which coordinatord takes requests." },
-        { "bus_socket", SETTING_PATH, AT(bus_socket), "/run/berth/bus.sock",
+        { "bus_socket", SETTING_PATH, AT(bus_socket), "/run/berth/hub/bus.sock",
           .help = "Socket on which coordinatord publishes." },
-        { "documents_socket", SETTING_PATH, AT(documents_socket), "",
+        { "documents_socket", SETTING_PATH, AT(documents_socket), "/run/berth/documents/docs.sock",
           .help = "Socket on which docserverd takes requests; empty: no documents." },
-        { "documents_descriptor_socket", SETTING_PATH, AT(documents_descriptor_socket), "",
+        { "documents_descriptor_socket", SETTING_PATH, AT(documents_descriptor_socket),
+          "/run/berth/documents/docs-fd.sock",
           .help = "Socket on which docserverd hands out descriptors; empty: no documents." },
         { "database", SETTING_STRING, AT(database), "dbname=berth user=berth_gatewayd",
           .help = "How to reach PostgreSQL, in libpq's keywords; the role only reads." },
@@ -50,8 +51,8 @@ const struct setting gateway_settings_table[] = {
           .help = "The same per client address; Unix sockets do not count." },
         { "body_max", SETTING_SIZE, AT(body_max), "1M", "1K", "64M",
           .help = "Largest request body, but for uploads." },
-        { "upload_max", SETTING_SIZE, AT(upload_max), "64M", "1K", "1T",
-          .help = "Largest upload." },
+        { "upload_max", SETTING_SIZE, AT(upload_max), "5G", "1K", "1024T",
+          .help = "Largest upload; docserverd has a limit of the same name." },
         { "head_timeout", SETTING_DURATION, AT(head_timeout), "5s", "100ms", "60s",
           .help = "Time for a request head to arrive." },
         { "body_timeout", SETTING_DURATION, AT(body_timeout), "30s", "100ms", "10min",
@@ -93,6 +94,7 @@ static int connect_database(struct gateway *g)
                 .application = "gatewayd",
                 .connections = (unsigned) g->settings->database_connections,
                 .queue_max = 2000,
+                .queue_timeout_usec = USEC_PER_SEC, /* then 503: a client may wait 2 s in all */
         };
         int r = pg_pool_new(g->event, &config, &g->pg);
 
