@@ -182,8 +182,10 @@ static void check_token(struct auth *a, struct http_request *req, const char *ha
                 fn(req, grant_verdict(g), &g->who);
                 return;
         }
-        if (grant_ask(g) < 0) {
-                bool usable = g->state == GRANT_GOOD && now - g->asked_us <= STALE_USEC;
+        /* While the database is gone a known token is taken at once: the request would else wait
+         * for it here and once more for what it came for. */
+        bool usable = g->state == GRANT_GOOD && now - g->asked_us <= STALE_USEC;
+        if (grant_ask(g) < 0 || (usable && !pg_pool_up(a->gateway->pg))) {
                 fn(req, usable ? 0 : -EAGAIN, &g->who);
                 return;
         }
