@@ -512,8 +512,17 @@ static void test_versions(void **state)
 {
         CLEANUP(wire_arena_freep) struct wire_arena *a = wire_arena_new();
         void *msg;
-        struct span newer =
-                SPAN("\x96\xa1s\x01\x02\x93\x01\x02\x81\x01\x02\xcb\0\0\0\0\0\0\0\0\xa1x");
+        /* From a newer sibling: what we know, and three fields more. */
+        static const char more[] = "\x93\x01\x02\x81\x01\x02\xcb\0\0\0\0\0\0\0\0\xa1x";
+        struct message_notify known = { .session_id = "s", .epoch = 1, .seq = 2 };
+        cleanup_buf struct buf frame = BUF_INIT;
+        struct wire_envelope e;
+        assert_int_equal(wire_pack(&frame, &wire_message_notify, &known, 0, corr), 0);
+        assert_int_equal(wire_open((struct span){ buf_head(&frame), buf_pending(&frame) }, &e), 0);
+        size_t at = (size_t) (e.body.data - buf_head(&frame));
+        frame.data[at] = (char) (frame.data[at] + 3); /* length of a short array */
+        buf_put(&frame, more, sizeof(more) - 1);
+        struct span newer = { frame.data + at, frame.len - at };
         assert_int_equal(wire_unpack(&wire_message_notify, newer, a, &msg), 0);
         const struct message_notify *m = msg;
         assert_string_equal(m->session_id, "s");
