@@ -104,7 +104,7 @@ static void test_ready(void **state)
 {
         struct test_slot *t = *state;
         unsigned width, height;
-        print_message("desktop ready after %.0f ms\n", (double) t->ready_usec / 1000);
+        print_message("# desktop ready after %.0f ms\n", (double) t->ready_usec / 1000);
         assert_true(t->ready_usec < 10 * USEC_PER_SEC);
         screen_size(slot_screen(t->slot), &width, &height);
         assert_int_equal(width, 1280);
@@ -165,7 +165,7 @@ static void test_type_much(void **state)
         }
         uint64_t begin = now_monotonic();
         finish(t, w, screen_type(s, 3, text.data, text.len, on_done, &w));
-        print_message("%zu bytes typed in %.0f ms\n", text.len,
+        print_message("# %zu bytes typed in %.0f ms\n", text.len,
                       (double) (now_monotonic() - begin) / 1000);
         finish(t, w, screen_key(s, 3, "ctrl+d", 1, on_done, &w));
         run_until(t->event, r.ended);
@@ -435,7 +435,7 @@ static void test_browser(void **state)
         wait_for(
                 t,
                 "xprop -root _NET_CLIENT_LIST | grep -q 0x && xwininfo -root -tree | grep -q Shop");
-        print_message("browser page after %.0f ms\n", (double) (now_monotonic() - begin) / 1000);
+        print_message("# browser page after %.0f ms\n", (double) (now_monotonic() - begin) / 1000);
         test_bash(t, &seen,
                   "ps -eo args | grep -c -- '--type=renderer'; grep -c -i 'no usable sandbox' log");
         assert_true(atoi(seen.out.data) >= 1);
@@ -489,8 +489,8 @@ static void test_cycles(void **state)
                                 (void) sd_event_run(e, 2000);
                 test_slot_destroy(&t);
         }
-        print_message("desktop ready: mean %.0f ms, worst %.0f ms of %u\n", (double) sum / n / 1000,
-                      (double) worst / 1000, n);
+        print_message("# desktop ready: mean %.0f ms, worst %.0f ms of %u\n",
+                      (double) sum / n / 1000, (double) worst / 1000, n);
         fixture_loop_free(e);
         assert_true(processes_settle(0));
         char path[200];
