@@ -13,7 +13,7 @@ GOODS = [("Desk lamp", 3900), ("Office chair", 18900), ("Standing desk", 42900),
 # The page has no network: everything is inline. The bar at the bottom is large on purpose, so that a
 # click does not depend on a browser's exact toolbar height.
 PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Nordlicht Office - Orders</title>
+<html lang="en"><head><meta charset="utf-8"><title>Opening</title>
 <style>
  :root { font: 15px/1.4 "Liberation Sans", "DejaVu Sans", sans-serif; color: #1d2733; background: #f4f6f8 }
  body { margin: 0 0 120px } header { background: #14324a; color: #fff; padding: 18px 28px; display: flex; gap: 18px; align-items: baseline }
@@ -41,6 +41,8 @@ ROWS
  }
  for (const b of [sort, open]) b.onclick = () => { b.classList.toggle('on'); show(); scrollTo(0, 0); };
  q.oninput = show; show();
+ // Who waits for this title finds a page that reacts to clicks.
+ document.title = 'Nordlicht Office - Orders';
 </script></body></html>
 """
 
