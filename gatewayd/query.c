@@ -11,19 +11,19 @@ void coordinator_call(struct http_request *req, const struct wire_msg *type, con
         int r;
 
         if (!rpc_peer_up(peer))
-                return http_reply_busy(req, "the coordinator");
+                return http_reply_busy(req, "coordinator");
         r = rpc_call(peer, type, msg, g->settings->request_timeout, fn, req);
         if (r == -EMSGSIZE)
                 http_reply_error(req, ERROR_CODE_TOO_LARGE, NULL,
                                  "a field of the request is too long");
         else if (r < 0)
-                http_reply_busy(req, "the coordinator");
+                http_reply_busy(req, "coordinator");
 }
 
 void database_asked(struct http_request *req, int r)
 {
         if (r < 0)
-                http_reply_busy(req, "the database");
+                http_reply_busy(req, "database");
 }
 
 void database_failed(struct http_request *req, int r, const struct pg_error *error)
@@ -31,7 +31,7 @@ void database_failed(struct http_request *req, int r, const struct pg_error *err
         if (r == -EREMOTEIO)
                 log_error("%s %s: the database refused: %s %s", http_method_name(req->method),
                           req->path, error->sqlstate, error->message);
-        http_reply_busy(req, "the database");
+        http_reply_busy(req, "database");
 }
 
 void events_gone(struct http_request *req, uint64_t oldest)
