@@ -390,9 +390,9 @@ static void stored_screenshot(struct http_request *req)
                 req->gateway->pg, stored_read, req,
                 "SELECT a.media_type, a.data FROM core.event e JOIN core.attachment a "
                 "ON a.session_id = e.session_id AND a.digest = right(e.json::json->>'url', 64) "
-                "WHERE e.session_id = $1 AND e.event_type = 'screenshot' ORDER BY e.seq DESC LIMIT "
-                "1",
-                "s", req->params[0]);
+                "WHERE e.session_id = $1 AND e.tenant = $2 AND e.event_type = 'screenshot' "
+                "ORDER BY e.seq DESC LIMIT 1",
+                "ss", req->params[0], req->principal.tenant);
 
         if (r < 0)
                 http_reply_busy(req, "database");

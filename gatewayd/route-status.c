@@ -118,12 +118,14 @@ static void status(struct http_request *req)
                      "SELECT json FROM core.status WHERE process = 'coordinatord' AND "
                      "updated_at > now() - interval '5 seconds'",
                      "");
+        /* A session of another tenant shows only that the slot is taken. */
         pg_batch_add(b,
-                     "SELECT worker_id, online AND state <> 'broken', version, "
-                     "json_build_object('state', state, 'kind', kind, "
-                     "'session_id', session_id, 'limits', limits)::text FROM core.worker ORDER BY "
-                     "worker_id",
-                     "");
+                     "SELECT w.worker_id, w.online AND w.state <> 'broken', w.version, "
+                     "json_build_object('state', w.state, 'kind', w.kind, "
+                     "'session_id', s.session_id, 'limits', w.limits)::text FROM core.worker w "
+                     "LEFT JOIN core.session s ON s.session_id = w.session_id AND s.tenant = $1 "
+                     "ORDER BY w.worker_id",
+                     "s", req->principal.tenant);
         pg_batch_add(b,
                      "SELECT status, count(*) FROM core.session WHERE tenant = $1 GROUP BY status "
                      "ORDER BY status",
