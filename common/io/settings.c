@@ -117,6 +117,10 @@ static int read_secret(const char *value, char **ret, char **ret_error)
                 return -EBADMSG;
         }
         int r = read_small(path, SECRET_MAX_BYTES, value[0] == '/', &text, ret_error);
+        if (r < 0 && value[0] != '/') {
+                free(*ret_error);
+                *ret_error = xasprintf("no systemd credential of that name can be read");
+        }
         if (r < 0)
                 return r;
         text[strcspn(text, "\r\n")] = 0;
@@ -282,7 +286,10 @@ static int load_one(struct loading *l, const char *where, const char *name, cons
         cleanup_free char *why = NULL;
         int r = store(s, value, l->out, &why);
         if (r < 0) {
-                *l->ret_error = xasprintf("%s: %s = %.100s: %s", where, name, value, why);
+                /* Whoever gave the secret itself and not its place must not find it in a log. */
+                bool hide = s->kind == SETTING_SECRET && *value != '/';
+                *l->ret_error = xasprintf("%s: %s = %.100s: %s", where, name,
+                                          hide ? "(not shown)" : value, why);
                 return r;
         }
         if (line > 0)

@@ -117,8 +117,9 @@ static void errors(void **state)
                 { "timeout = soon",
                   "FILE:1: timeout = soon: must be a duration like 250ms, 10s, 5min, 2h or 1d" },
                 { "verbose = maybe", "FILE:1: verbose = maybe: must be yes or no" },
-                { "key_file = a/b", "FILE:1: key_file = a/b: must be an absolute path of a file "
-                                    "with the secret, or the name of a systemd credential" },
+                { "key_file = sk-a/b",
+                  "FILE:1: key_file = (not shown): must be an absolute path of a file "
+                  "with the secret, or the name of a systemd credential" },
                 { "title = \xff", "FILE is not UTF-8 text" },
         };
         for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
@@ -171,6 +172,11 @@ static void secrets(void **state)
         assert_int_equal(settings_load(table, ARRAY_LEN(table), NULL, both, 2, &v, &error), 0);
         assert_string_equal(v.key, "s3cret");
         settings_release(table, ARRAY_LEN(table), &v);
+        /* The secret itself where its name belongs: said without showing it. */
+        assert_int_equal(load(NULL, "key_file=s3cret", &v, &error), -EBADMSG);
+        assert_non_null(strstr(error, "no systemd credential of that name"));
+        assert_null(strstr(error, "s3cret"));
+        free(error);
         assert_int_equal(unsetenv("CREDENTIALS_DIRECTORY"), 0);
         assert_int_equal(chmod(key, 0640), 0);
         both[0] = set;
