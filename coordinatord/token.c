@@ -15,9 +15,7 @@ static char *make_token(void)
         char text[64];
 
         random_bytes(raw, sizeof(raw));
-        base64_encode(raw, sizeof(raw), text);
-        for (char *p = text; *p; p++)
-                *p = *p == '+' ? '-' : *p == '/' ? '_' : *p == '=' ? 0 : *p;
+        base64url_encode(raw, sizeof(raw), text);
         return xasprintf("bt_%s", text);
 }
 

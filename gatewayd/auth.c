@@ -256,19 +256,6 @@ static void drop_old_tickets(struct auth *a, uint64_t now)
                 ticket_free(a, t);
 }
 
-static void base64url(const void *data, size_t n, char *out)
-{
-        base64_encode(data, n, out);
-        for (char *p = out; *p; p++) {
-                if (*p == '+')
-                        *p = '-';
-                else if (*p == '/')
-                        *p = '_';
-                else if (*p == '=')
-                        *p = '\0';
-        }
-}
-
 void auth_ticket_route(struct http_request *req)
 {
         struct auth *a = req->gateway->auth;
@@ -277,7 +264,7 @@ void auth_ticket_route(struct http_request *req)
         cleanup_buf struct buf json = { 0 };
 
         random_bytes(bytes, sizeof(bytes));
-        base64url(bytes, sizeof(bytes), text + 3);
+        base64url_encode(bytes, sizeof(bytes), text + 3);
         drop_old_tickets(a, now_monotonic());
         t->who = req->principal;
         t->until_us = now_monotonic() + TICKET_USEC;

@@ -28,6 +28,11 @@ void database_asked(struct http_request *req, int r)
 
 void database_failed(struct http_request *req, int r, const struct pg_error *error)
 {
+        /* Data exceptions: a value of the request is of the right form and still none, such as a
+         * cursor of a list in another order. */
+        if (r == -EREMOTEIO && str_starts(error->sqlstate, "22"))
+                return http_reply_error(req, ERROR_CODE_BAD_REQUEST, NULL,
+                                        "A parameter has a value that does not fit here.");
         if (r == -EREMOTEIO)
                 log_error("%s %s: the database refused: %s %s", http_method_name(req->method),
                           req->path, error->sqlstate, error->message);
@@ -72,9 +77,7 @@ void list_reply(struct http_request *req, const PGresult *rows, const char *name
                 cleanup_free char *joined = xmalloc(len + 1), *text = xmalloc(base64_size(len));
                 memcpy(joined, key, strlen(key) + 1);
                 memcpy(joined + strlen(key) + 1, id, strlen(id) + 1);
-                base64_encode(joined, len, text);
-                for (char *c = text; *c; c++) /* fit for a query string */
-                        *c = *c == '+' ? '-' : *c == '/' ? '_' : *c;
+                base64url_encode(joined, len, text);
                 buf_putf(&b, "\"%s\"}", text);
         }
         http_reply_json_take(req, 200, &b);
@@ -83,16 +86,12 @@ void list_reply(struct http_request *req, const PGresult *rows, const char *name
 int cursor_read(struct http_request *req, char **ret_key, char **ret_id)
 {
         const char *cursor = http_query(req, "cursor");
-        cleanup_free char *text = NULL;
         cleanup_free void *data = NULL;
         size_t len, key_len;
 
         if (!cursor)
                 return 0;
-        text = strlen(cursor) <= 2000 ? xstrdup(cursor) : NULL;
-        for (char *c = text; c && *c; c++)
-                *c = *c == '-' ? '+' : *c == '_' ? '/' : *c;
-        if (!text || base64_decode(text, strlen(text), &data, &len) < 0)
+        if (strlen(cursor) > 2000 || base64url_decode(cursor, strlen(cursor), &data, &len) < 0)
                 goto bad;
         key_len = strnlen(data, len);
         if (key_len + 1 >= len || memchr((char *) data + key_len + 1, 0, len - key_len - 1) ||

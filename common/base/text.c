@@ -299,6 +299,29 @@ int base64_decode(const char *s, size_t n, void **ret, size_t *ret_len)
         return 0;
 }
 
+void base64url_encode(const void *data, size_t n, char *out)
+{
+        base64_encode(data, n, out);
+        for (; *out && *out != '='; out++)
+                *out = *out == '+' ? '-' : *out == '/' ? '_' : *out;
+        *out = 0;
+}
+
+int base64url_decode(const char *s, size_t n, void **ret, size_t *ret_len)
+{
+        size_t pad = (4 - n % 4) % 4;
+        cleanup_free char *text = try_malloc(n + pad + 1);
+        if (!text)
+                return -ENOMEM;
+        for (size_t i = 0; i < n; i++) {
+                if (s[i] == '+' || s[i] == '/' || s[i] == '=')
+                        return -EINVAL;
+                text[i] = s[i] == '-' ? '+' : s[i] == '_' ? '/' : s[i];
+        }
+        memset(text + n, '=', pad);
+        return base64_decode(text, n + pad, ret, ret_len);
+}
+
 void sha256_hex(const void *data, size_t n, char out[static SHA256_HEX])
 {
         uint8_t digest[32];

@@ -125,6 +125,9 @@ void hex_encode(const void *data, size_t n, char *out);
 size_t base64_size(size_t n);
 void base64_encode(const void *data, size_t n, char *out);
 int base64_decode(const char *s, size_t n, void **ret, size_t *ret_len) mustuse;
+/* The form for URLs and tokens (RFC 4648 5), without padding. Sizes and errors as above. */
+void base64url_encode(const void *data, size_t n, char *out);
+int base64url_decode(const char *s, size_t n, void **ret, size_t *ret_len) mustuse;
 
 #define SHA256_HEX 65
 void sha256_hex(const void *data, size_t n, char out[static SHA256_HEX]);

@@ -167,6 +167,18 @@ static void base64(void **state)
         assert_int_equal(n, 256);
         assert_memory_equal(out, all, 256);
         free(out);
+        for (size_t len = 0; len <= sizeof(all); len++) {
+                base64url_encode(all + sizeof(all) - len, len, text);
+                assert_null(strpbrk(text, "+/="));
+                assert_int_equal(base64url_decode(text, strlen(text), &out, &n), 0);
+                assert_int_equal(n, len);
+                assert_memory_equal(out, all + sizeof(all) - len, n);
+                free(out);
+        }
+        static const char *const bad_url[] = { "Z", "Zg==", "Zh", "Zm+_", "Zm/_", "Zm9vZ", "Z g" };
+        for (size_t i = 0; i < ARRAY_LEN(bad_url); i++)
+                assert_int_equal(base64url_decode(bad_url[i], strlen(bad_url[i]), &out, &n),
+                                 -EINVAL);
 }
 
 static void hashes(void **state)
