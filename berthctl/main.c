@@ -1,0 +1,101 @@
+/* berthctl: the command line of Berth; finds the command and the server, and hands over. */
+#include "ctl.h"
+
+#include <getopt.h>
+#include <locale.h>
+#include <signal.h>
+#include <unistd.h>
+
+static const struct {
+        const char *name;
+        int (*run)(struct ctl *c, int argc, char **argv);
+        const char *help;
+} commands[] = {
+        { "status", cmd_status, "status                            how all daemons are" },
+        { "sessions", cmd_sessions,
+          "sessions list|show|new|send|stop|delete|follow\n"
+          "                                    sessions list [STATUS]; new [--headless] TEXT; "
+          "send ID TEXT" },
+        { "attach", cmd_attach, "attach ID                         live transcript; type to send" },
+        { "workers", cmd_workers, "workers                           workers and their slots" },
+        { "drain", cmd_drain, "drain WORKER                      give it no more sessions" },
+        { "documents", cmd_documents,
+          "documents list|get|put|tag|delete\n"
+          "                                    list [TAGS]; get ID [FILE]; put FILE [TAGS]; tag ID "
+          "TAGS" },
+        { "image", cmd_image, "image build|list [NAME]           slot images of this host" },
+        { "config", cmd_config, "config check                      is /etc/berth valid" },
+        { "doctor", cmd_doctor, "doctor                            what is wrong, how to mend it" },
+        { "backup", cmd_backup, "backup DIR                        database and documents" },
+        { "restore", cmd_restore, "restore DIR --yes                 the reverse; replaces all" },
+};
+
+static void usage(FILE *f)
+{
+        fprintf(f, "usage: berthctl [--json] [--url URL] COMMAND ...\n\n");
+        for (size_t i = 0; i < ARRAY_LEN(commands); i++)
+                fprintf(f, "  %s\n", commands[i].help);
+        fprintf(f, "\n  --json      machine-readable output\n"
+                   "  --url URL   the server; else BERTH_URL, then this host's\n"
+                   "  --yes       do what asks to be confirmed\n"
+                   "  --version   --help\n");
+}
+
+static int run(struct ctl *c, int argc, char **argv)
+{
+        if (argc == 0) {
+                usage(stderr);
+                return 2;
+        }
+        for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
+                if (streq(commands[i].name, argv[0]))
+                        return commands[i].run(c, argc - 1, argv + 1);
+        }
+        fprintf(stderr, "berthctl: unknown command %s; see berthctl --help\n", argv[0]);
+        return 2;
+}
+
+int main(int argc, char **argv)
+{
+        static const struct option options[] = {
+                { "json", no_argument, NULL, 'j' },
+                { "url", required_argument, NULL, 'u' },
+                { "yes", no_argument, NULL, 'y' },
+                { "version", no_argument, NULL, 'v' },
+                { "help", no_argument, NULL, 'h' },
+                { "headless", no_argument, NULL, 'H' },
+                { 0 },
+        };
+        CLEANUP(ctl_close) struct ctl c = { 0 };
+        bool headless = false;
+        int o;
+
+        (void) setlocale(LC_ALL, "");
+        (void) signal(SIGPIPE, SIG_IGN);
+        while ((o = getopt_long(argc, argv, "hj", options, NULL)) >= 0) {
+                if (o == 'j') {
+                        c.json = true;
+                } else if (o == 'u') {
+                        free(c.url);
+                        c.url = xstrdup(optarg);
+                } else if (o == 'y') {
+                        c.yes = true;
+                } else if (o == 'H') {
+                        headless = true;
+                } else if (o == 'v') {
+                        printf("berthctl %s\n", BERTH_VERSION);
+                        return 0;
+                } else {
+                        usage(o == 'h' ? stdout : stderr);
+                        return o == 'h' ? 0 : 2;
+                }
+        }
+        if (headless)
+                (void) setenv("BERTHCTL_KIND", "headless", 1);
+        c.colour = isatty(STDOUT_FILENO) && !getenv("NO_COLOR");
+        ctl_open(&c);
+        int r = run(&c, argc - optind, argv + optind);
+        if (fflush(stdout) != 0 && r == 0)
+                r = 1;
+        return r;
+}
