@@ -37,12 +37,15 @@ struct answer {
 
 struct agent {
         struct agent_config c;
-        char *model, *system, *session_id;
+        char *models[AGENT_CHOICES_MAX], *system, *session_id;
+        size_t choice; /* which of the models is asked now */
+        uint64_t busy_since;
         enum agent_state state;
         enum session_state shown; /* the session's state as we last asked for it */
         struct usage total;
         struct step *step;
         struct provider_call *call;
+        struct provider *caller; /* whose call that is */
         struct tool_run *tool;
         uint64_t tool_started;
         char *acting_id, *acting_name, *acting_toolset;

@@ -5,7 +5,8 @@
 #include "common/io/log.h"
 #include "scale.h"
 
-#define SHOWN_WAIT USEC_PER_SEC /* shorter waits are not worth an event */
+#define BUSY_WAIT (30 * USEC_PER_SEC) /* between attempts at a model that stays busy */
+#define SHOWN_WAIT USEC_PER_SEC       /* shorter waits are not worth an event */
 
 json_t *usage_json(const struct usage *u)
 {
@@ -92,6 +93,7 @@ static void on_reply(struct agent *a, const struct provider_reply *reply)
         struct answer *answer = &a->answer;
 
         a->attempt = 0;
+        a->busy_since = 0;
         json_decref(answer->content);
         json_decref(answer->bad_calls);
         free(answer->stop_reason);
@@ -119,6 +121,42 @@ static void on_reply(struct agent *a, const struct provider_reply *reply)
         agent_store_turn(a, true);
 }
 
+static bool is_busy(const struct provider_failure *f)
+{
+        return f->status == 429 || f->status == 529 || streq(f->code, "overloaded_error") ||
+               streq(f->code, "rate_limit_error");
+}
+
+/* Is there another attempt with this model? A busy one is waited for when there is no other. */
+static bool tries_again(struct agent *a, const struct provider_failure *f)
+{
+        if (!f->retry)
+                return false;
+        if (!is_busy(f) || a->choice + 1 < a->c.n_choices)
+                return a->attempt <= a->c.retries;
+        if (a->busy_since == 0)
+                a->busy_since = now_monotonic();
+        return a->attempt <= a->c.retries || now_monotonic() - a->busy_since < a->c.busy_usec;
+}
+
+/* What is wrong with the request itself is wrong for every model. */
+static bool next_choice(struct agent *a, const struct provider_failure *f)
+{
+        char reason[400];
+
+        if (a->choice + 1 >= a->c.n_choices || f->status == 413)
+                return false;
+        (void) snprintf(reason, sizeof(reason), "model %.100s failed (%.80s); going on with %.100s",
+                        a->models[a->choice], f->code, a->models[a->choice + 1]);
+        log_warning("session %s: %s", a->session_id, reason);
+        a->choice++;
+        a->attempt = 0;
+        agent_show(a, SESSION_STATE_WAITING, reason);
+        agent_set_state(a, AGENT_BACKOFF);
+        loop_timer_arm(&a->backoff, 0);
+        return true;
+}
+
 static void on_failure(struct agent *a, const struct provider_failure *f)
 {
         uint32_t random;
@@ -126,13 +164,16 @@ static void on_failure(struct agent *a, const struct provider_failure *f)
         char reason[200];
 
         random_bytes(&random, sizeof(random));
-        if (!f->retry || a->attempt > a->c.retries) {
+        if (!tries_again(a, f)) {
                 log_warning("model call failed for good after %u attempts: %s: %s", a->attempt,
                             f->code, f->message);
-                agent_fail(a, f->code, f->message);
+                if (!next_choice(a, f))
+                        agent_fail(a, f->code, f->message);
                 return;
         }
         wait = provider_backoff(a->attempt, f->retry_after_usec, random);
+        if (is_busy(f) && f->retry_after_usec == 0 && a->attempt > a->c.retries)
+                wait = BUSY_WAIT;
         log_info("model call failed (%s: %s), attempt %u, next in %" PRIu64 " ms", f->code,
                  f->message, a->attempt, wait / USEC_PER_MSEC);
         if (wait >= SHOWN_WAIT) {
@@ -208,19 +249,20 @@ void agent_call_model(struct agent *a)
         a->attempt++;
         a->answer.input_seq = history_last_user_seq(a->c.history);
         a->answer.turn = history_assistant_turns(a->c.history) + 1;
-        r = a->c.provider->start(a->c.provider,
-                                 &(struct provider_request){
-                                         .model = a->model,
-                                         .system = a->system,
-                                         .history = a->c.history,
-                                         .conversation = conversation,
-                                         .tools = tools,
-                                         .n_tools = tool_list(a->c.host, tools),
-                                         .width = scale.width,
-                                         .height = scale.height,
-                                         .max_tokens = a->c.max_tokens,
-                                 },
-                                 &events, &a->call);
+        a->caller = a->c.choices[a->choice].provider;
+        r = a->caller->start(a->caller,
+                             &(struct provider_request){
+                                     .model = a->models[a->choice],
+                                     .system = a->system,
+                                     .history = a->c.history,
+                                     .conversation = conversation,
+                                     .tools = tools,
+                                     .n_tools = tool_list(a->c.host, tools),
+                                     .width = scale.width,
+                                     .height = scale.height,
+                                     .max_tokens = a->c.max_tokens,
+                             },
+                             &events, &a->call);
         if (r == -EMSGSIZE)
                 agent_fail(a, "request_too_large",
                            "The conversation is larger than the model service takes.");
@@ -231,5 +273,5 @@ void agent_call_model(struct agent *a)
 void agent_model_cancel(struct agent *a)
 {
         if (a->call)
-                a->c.provider->cancel(TAKE_PTR(a->call));
+                a->caller->cancel(TAKE_PTR(a->call));
 }

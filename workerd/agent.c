@@ -83,6 +83,7 @@ void agent_show(struct agent *a, enum session_state state, const char *reason)
 void agent_rest(struct agent *a, enum session_state state)
 {
         agent_set_state(a, AGENT_RESTING);
+        a->choice = 0; /* the next message gets the first model again */
         a->c.on_rest(a->c.userdata, state);
         if (loader_behind(a->c.loader))
                 loop_task_queue(&a->wake);
@@ -306,7 +307,8 @@ int agent_new(const struct agent_config *c, struct agent **ret)
 
         a->c = *c;
         a->total = c->total;
-        a->model = xstrdup(c->model);
+        for (size_t i = 0; i < c->n_choices; i++)
+                a->models[i] = xstrdup(c->choices[i].model);
         a->system = xstrdup(c->system);
         a->session_id = xstrdup(c->session_id);
         a->shown = SESSION_STATE_STARTING;
@@ -338,7 +340,8 @@ struct agent *agent_free(struct agent *a)
         free(a->acting_id);
         free(a->acting_name);
         free(a->acting_toolset);
-        free(a->model);
+        for (size_t i = 0; i < AGENT_CHOICES_MAX; i++)
+                free(a->models[i]);
         free(a->system);
         free(a->session_id);
         free(a);

@@ -35,9 +35,19 @@ enum agent_state {
 };
 const char *agent_state_name(int state);
 
+/* A model and who serves it. */
+struct agent_choice {
+        struct provider *provider;
+        const char *model;
+};
+#define AGENT_CHOICES_MAX 8
+
 struct agent_config {
         sd_event *event;
-        struct provider *provider;
+        /* In order: when the attempts of one are used up the next is asked, until the session
+         * rests. One at least. */
+        struct agent_choice choices[AGENT_CHOICES_MAX];
+        size_t n_choices;
         struct outbox *outbox;
         struct loader *loader;
         struct history *history;
@@ -46,12 +56,14 @@ struct agent_config {
         const struct prices *prices; /* may be NULL */
         const char *session_id;
         uint64_t epoch;
-        const char *model;
         const char *system;
         uint64_t max_tokens;
         size_t images_kept;
         uint64_t turns_max; /* model calls for one user message */
         unsigned retries;   /* of one model call */
+        /* How long the last of the choices is asked again while it is busy (429, 529); only then
+         * it counts as failed. */
+        uint64_t busy_usec;
         struct {
                 uint64_t turns, tokens, cost_microusd; /* of the whole session; 0 = no limit */
         } budget;
@@ -71,10 +83,11 @@ DEFINE_CLEANUP(struct agent, agent_free)
 void agent_start(struct agent *a); /* once; the slot is ready */
 void agent_message(struct agent *a,
                    uint64_t seq); /* there is an event of that seq, maybe a user message */
-/* What the coordinator says of the session, with the seq of its newest user message: paused = hold at
- * the next step boundary (a model call ends at once, a tool may run for 5 s more); idle while it
+/* What the coordinator says of the session, with the seq of its newest user message: paused = hold
+ * at the next step boundary (a model call ends at once, a tool may run for 5 s more); idle while it
  * works = interrupted: what runs ends now, open calls are answered so, and it rests until there is
- * a newer message; anything else = go on when paused. Told again and again: only a change counts. */
+ * a newer message; anything else = go on when paused. Told again and again: only a change counts.
+ */
 void agent_told(struct agent *a, enum session_state state, uint64_t seq);
 void agent_usage_before(struct agent *a, const json_t *event); /* for the loader's on_event */
 /* Something other than the model ended it: stores the error, then on_end. */

@@ -198,10 +198,16 @@ static int put_result(struct buf *out, const struct history *h, const json_t *bl
         return 0;
 }
 
+/* Thinking of another provider has no signature and would be refused. */
+static bool is_foreign(const json_t *block)
+{
+        return streq(TEXT_OF(block, "type"), "thinking") && !json_object_get(block, "signature");
+}
+
 static int put_turn(struct buf *out, const struct history *h, const json_t *turn, bool mark)
 {
         const json_t *content = json_object_get(turn, "content"), *block;
-        size_t i;
+        size_t i, n = 0;
         int r;
 
         buf_puts(out, "{\"role\":");
@@ -210,12 +216,16 @@ static int put_turn(struct buf *out, const struct history *h, const json_t *turn
         json_array_foreach (content, i, block) {
                 bool last = mark && i + 1 == json_array_size(content);
 
-                buf_puts(out, i > 0 ? "," : "");
+                if (is_foreign(block))
+                        continue;
+                buf_puts(out, n++ > 0 ? "," : "");
                 r = streq(TEXT_OF(block, "type"), "tool_result") ? put_result(out, h, block, last)
                                                                  : put_plain(out, h, block, last);
                 if (r < 0)
                         return r;
         }
+        if (n == 0)
+                buf_puts(out, "{\"type\":\"text\",\"text\":\"(no answer)\"}");
         buf_puts(out, "]}");
         return 0;
 }

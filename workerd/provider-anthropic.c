@@ -2,9 +2,6 @@
  */
 #include "provider-anthropic.h"
 
-#include <curl/curl.h>
-#include <strings.h>
-
 #include "common/base/list.h"
 #include "common/base/map.h"
 #include "common/io/log.h"
@@ -37,8 +34,7 @@ struct provider_call {
         char *model;
         char request_id[128];
         enum anthropic_computer computer;
-        int should_retry; /* -1 no word, 0 no, 1 yes */
-        uint64_t retry_after_usec;
+        struct provider_retry retry;
 };
 
 static void call_free(struct provider_call *c)
@@ -124,15 +120,12 @@ static void fail_by_status(struct provider_call *c)
                           : xasprintf("The model service answered with status %ld.", c->status);
         f.code = code ? code : "model_error";
         f.message = message;
-        f.retry_after_usec = c->retry_after_usec;
+        f.retry_after_usec = c->retry.after_usec;
         if (streq(detail, "enforced_spend_limit_reached") ||
             streq(detail, "contract_spend_limit_reached"))
                 f.code = detail;
-        else if (c->should_retry >= 0)
-                f.retry = c->should_retry;
         else
-                f.retry = c->status == 408 || c->status == 409 || c->status == 429 ||
-                          c->status >= 500;
+                f.retry = provider_retries(&c->retry, c->status);
         if (step_down(c, message)) {
                 f.retry = true;
                 f.retry_after_usec = 1;
@@ -150,29 +143,11 @@ static void on_head(void *userdata, long status)
 static void on_header(void *userdata, const char *name, struct span value)
 {
         struct provider_call *c = userdata;
-        char text[128];
-        uint64_t n;
-        size_t len = MIN(value.len, sizeof(text) - 1);
 
-        memcpy(text, value.data, len);
-        text[len] = '\0';
-        if (streq(name, "request-id") && utf8_valid(text, len)) {
-                (void) snprintf(c->request_id, sizeof(c->request_id), "%s", text);
-        } else if (streq(name, "x-should-retry")) {
-                c->should_retry = strcasecmp(text, "true") == 0    ? 1
-                                  : strcasecmp(text, "false") == 0 ? 0
-                                                                   : -1;
-        } else if (streq(name, "retry-after-ms")) {
-                if (parse_u64(text, &n) == 0 && n < UINT64_MAX / 1000)
-                        c->retry_after_usec = n * USEC_PER_MSEC;
-        } else if (streq(name, "retry-after") && c->retry_after_usec == 0) {
-                time_t when = curl_getdate(text, NULL);
-
-                if (parse_u64(text, &n) == 0)
-                        c->retry_after_usec = MIN(n, UINT64_C(86400)) * USEC_PER_SEC;
-                else if (when > 0 && (uint64_t) when * USEC_PER_SEC > now_realtime())
-                        c->retry_after_usec = (uint64_t) when * USEC_PER_SEC - now_realtime();
-        }
+        if (streq(name, "request-id") && utf8_valid(value.data, value.len))
+                (void) snprintf(c->request_id, sizeof(c->request_id), "%.*s", (int) value.len,
+                                value.data);
+        provider_retry_header(&c->retry, name, value);
 }
 
 static int on_event(void *userdata, const char *event, struct span data)
@@ -301,7 +276,7 @@ static int anthropic_start(struct provider *p, const struct provider_request *r,
 
         c->anthropic = a;
         c->events = *events;
-        c->should_retry = -1;
+        c->retry = PROVIDER_RETRY_INIT;
         c->model = xstrdup(r->model);
         list_push_back(&a->calls, &c->link);
         sse_init(&c->sse, EVENT_MAX, on_event, c);

@@ -80,3 +80,23 @@ struct provider {
 /* How long to wait before attempt `attempt` + 1 (attempts count from 1): what the provider asked
  * for, held to 5 min, else 0.5 s doubling to 8 s, less up to a quarter by `random`. */
 uint64_t provider_backoff(unsigned attempt, uint64_t retry_after_usec, uint32_t random);
+
+/* What the headers of a failed answer say about another attempt. */
+struct provider_retry {
+        int should_retry; /* -1 no word, 0 no, 1 yes */
+        uint64_t after_usec;
+};
+#define PROVIDER_RETRY_INIT ((struct provider_retry){ .should_retry = -1 })
+/* Takes x-should-retry, retry-after-ms and retry-after (seconds or a date); others are skipped. */
+void provider_retry_header(struct provider_retry *r, const char *name, struct span value);
+/* By the header's word, else by status: 408, 409, 429 and 5xx. */
+bool provider_retries(const struct provider_retry *r, long status);
+
+/* The providers there are, and which of them serves a model. */
+struct provider_set {
+        struct provider *anthropic, *openai;
+        bool openai_first; /* for models whose name does not say */
+};
+/* "openai/NAME" and "anthropic/NAME" say it; *ret_model is NAME (borrowed of model). */
+struct provider *provider_for(const struct provider_set *s, const char *model,
+                              const char **ret_model);

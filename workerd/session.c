@@ -150,39 +150,58 @@ static char *make_prompt(const struct session *s)
         return text;
 }
 
+/* The session's model, then the fallbacks. Borrows of `fallbacks`, which is cut into names. */
+static void choose_models(const struct session *s, char *fallbacks, struct agent_config *c)
+{
+        char *save = NULL;
+
+        c->choices[0].provider = provider_for(s->c.providers, s->model, &c->choices[0].model);
+        c->n_choices = 1;
+        for (char *m = strtok_r(fallbacks, ", ", &save); m && c->n_choices < AGENT_CHOICES_MAX;
+             m = strtok_r(NULL, ", ", &save)) {
+                struct agent_choice *choice = &c->choices[c->n_choices];
+
+                if (streq(m, s->model))
+                        continue;
+                choice->provider = provider_for(s->c.providers, m, &choice->model);
+                c->n_choices++;
+        }
+}
+
 static int start_agent(struct session *s)
 {
-        cleanup_free char *system = make_prompt(s);
-        int r = agent_new(
-                &(struct agent_config){
-                        .event = s->c.event,
-                        .provider = s->c.provider,
-                        .outbox = s->outbox,
-                        .loader = s->loader,
-                        .history = s->history,
-                        .host = &s->host,
-                        .live = &s->live,
-                        .prices = s->c.prices,
-                        .session_id = s->id,
-                        .epoch = s->epoch,
-                        .model = s->model,
-                        .system = system,
-                        .max_tokens = s->c.settings->max_tokens,
-                        .images_kept = s->c.settings->images_kept,
-                        .turns_max = s->c.settings->turns_max,
-                        .retries = (unsigned) s->c.settings->retries,
-                        .budget = { .turns = budget_number(s, "turns", 1),
-                                    .tokens = budget_number(s, "tokens", 1),
-                                    .cost_microusd = budget_number(s, "cost_usd", 1e6) },
-                        .total = s->usage,
-                        .may_act = may_act,
-                        .on_rest = on_rest,
-                        .on_active = on_active,
-                        .on_end = on_agent_end,
-                        .userdata = s,
-                },
-                &s->agent);
+        cleanup_free char *system = make_prompt(s),
+                          *fallbacks = xstrdup(s->c.settings->fallback_models);
+        struct agent_config c = {
+                .event = s->c.event,
+                .outbox = s->outbox,
+                .loader = s->loader,
+                .history = s->history,
+                .host = &s->host,
+                .live = &s->live,
+                .prices = s->c.prices,
+                .session_id = s->id,
+                .epoch = s->epoch,
+                .system = system,
+                .max_tokens = s->c.settings->max_tokens,
+                .images_kept = s->c.settings->images_kept,
+                .turns_max = s->c.settings->turns_max,
+                .retries = (unsigned) s->c.settings->retries,
+                .busy_usec = s->c.settings->busy_wait,
+                .budget = { .turns = budget_number(s, "turns", 1),
+                            .tokens = budget_number(s, "tokens", 1),
+                            .cost_microusd = budget_number(s, "cost_usd", 1e6) },
+                .total = s->usage,
+                .may_act = may_act,
+                .on_rest = on_rest,
+                .on_active = on_active,
+                .on_end = on_agent_end,
+                .userdata = s,
+        };
+        int r;
 
+        choose_models(s, fallbacks, &c);
+        r = agent_new(&c, &s->agent);
         if (r < 0)
                 return r;
         agent_start(s->agent);
@@ -200,14 +219,12 @@ static void fail(struct session *s, const char *code, const char *message)
         if (!s->agent) {
                 struct agent_config c = {
                         .event = s->c.event,
-                        .provider = s->c.provider,
                         .outbox = s->outbox,
                         .loader = s->loader,
                         .history = s->history,
                         .host = &s->host,
                         .session_id = s->id,
                         .epoch = s->epoch,
-                        .model = s->model,
                         .system = "",
                         .may_act = may_act,
                         .on_rest = on_rest,

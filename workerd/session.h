@@ -22,7 +22,7 @@ struct session_config {
         sd_event *event;
         struct rpc_link *link;
         struct documents *documents;
-        struct provider *provider;
+        const struct provider_set *providers;
         const struct prices *prices;
         const struct worker_settings *settings;
         void (*on_over)(void *userdata, enum session_over what); /* may free the session */

@@ -45,8 +45,16 @@ const struct setting worker_settings_table[] = {
             "Where the Messages API is, without /v1/messages."),
         ROW("anthropic_key_file", SETTING_SECRET, anthropic_key, "",
             "File with the API key; none for a local model."),
+        ROW("openai_url", SETTING_STRING, openai_url, "https://api.openai.com",
+            "Where OpenAI-compatible chat completions are, without /v1/chat/completions."),
+        ROW("openai_key_file", SETTING_SECRET, openai_key, "",
+            "File with the API key; none for a local model."),
+        ROW("provider", SETTING_STRING, provider, "anthropic",
+            "Who serves models whose name does not begin with anthropic/ or openai/."),
         ROW("model", SETTING_STRING, model, "claude-sonnet-5-5",
             "The model of sessions that name none."),
+        ROW("fallback_models", SETTING_STRING, fallback_models, "",
+            "Models to go on with, in order and with commas, when the session's own fails."),
         ROW("computer_tool", SETTING_STRING, computer_tool, "",
             "Force this form of the computer tool instead of choosing by model."),
         ROW("thinking", SETTING_STRING, thinking, "auto",
@@ -69,6 +77,8 @@ const struct setting worker_settings_table[] = {
             "How long an idle session keeps its slot."),
         ROW("model_stall", SETTING_DURATION, model_stall, "60s",
             "A model that sends nothing for this long has failed.", .min = "1s"),
+        ROW("busy_wait", SETTING_DURATION, busy_wait, "30min",
+            "How long a session waits for a model that is busy before it fails."),
 };
 const size_t worker_settings_count = ARRAY_LEN(worker_settings_table);
 
@@ -116,6 +126,10 @@ int worker_settings_check(const struct worker_settings *s, enum slot_kind *ret_k
         if (!streq(s->thinking, "auto") && !streq(s->thinking, "adaptive") &&
             !streq(s->thinking, "off")) {
                 *ret_error = xstrdup("thinking must be auto, adaptive or off");
+                return -EBADMSG;
+        }
+        if (!streq(s->provider, "anthropic") && !streq(s->provider, "openai")) {
+                *ret_error = xstrdup("provider must be anthropic or openai");
                 return -EBADMSG;
         }
         *ret_kind = kind;

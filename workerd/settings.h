@@ -11,9 +11,10 @@ struct worker_settings {
         char *kind, *kinds;
         uint64_t width, height;
         uint64_t slot_processes, slot_open_files, slot_file_bytes, slot_tmp_bytes;
-        char *anthropic_url, *anthropic_key, *model, *computer_tool, *thinking, *prices;
+        char *anthropic_url, *anthropic_key, *openai_url, *openai_key, *provider, *model,
+                *fallback_models, *computer_tool, *thinking, *prices;
         uint64_t max_tokens, images_kept, turns_max, retries, history_max;
-        uint64_t idle_release, model_stall;
+        uint64_t idle_release, model_stall, busy_wait;
 };
 extern const struct setting worker_settings_table[];
 extern const size_t worker_settings_count;

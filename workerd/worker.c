@@ -9,6 +9,7 @@
 #include "display.h"
 #include "link.h"
 #include "provider-anthropic.h"
+#include "provider-openai.h"
 #include "session.h"
 
 #define FAILURES_MAX 5
@@ -32,7 +33,7 @@ struct worker {
         struct session *session;
         struct link *link;
         struct httpc *http;
-        struct provider *provider;
+        struct provider_set providers;
         struct prices *prices;
         struct documents *documents;
         struct display *display;
@@ -224,7 +225,7 @@ static int on_assign(void *userdata, const struct session_assign *m, const char 
                         .event = w->daemon->event,
                         .link = link_rpc(w->link),
                         .documents = w->documents,
-                        .provider = w->provider,
+                        .providers = &w->providers,
                         .prices = w->prices,
                         .settings = w->settings,
                         .on_over = on_over,
@@ -378,10 +379,18 @@ static int open_model(struct worker *w)
                                                       .computer_tool = s->computer_tool,
                                                       .thinking = s->thinking,
                                                       .stall_usec = s->model_stall },
-                          &w->provider);
+                          &w->providers.anthropic);
         if (r < 0)
                 return log_errno(LOG_ERR, r, "computer_tool names no form of the computer tool: %s",
                                  s->computer_tool);
+        r = openai_new(&(struct openai_config){ .http = w->http,
+                                                .url = s->openai_url,
+                                                .key = s->openai_key,
+                                                .stall_usec = s->model_stall },
+                       &w->providers.openai);
+        if (r < 0)
+                return r;
+        w->providers.openai_first = streq(s->provider, "openai");
         if (!strempty(s->prices)) {
                 r = prices_load(s->prices, &w->prices, &error);
                 if (r < 0) {
@@ -506,8 +515,10 @@ struct worker *worker_free(struct worker *w)
         if (w->slot)
                 slot_free(w->slot);
         documents_free(w->documents);
-        if (w->provider)
-                w->provider->free(w->provider);
+        if (w->providers.anthropic)
+                w->providers.anthropic->free(w->providers.anthropic);
+        if (w->providers.openai)
+                w->providers.openai->free(w->providers.openai);
         httpc_free(w->http);
         prices_free(w->prices);
         loop_task_done(&w->drop);

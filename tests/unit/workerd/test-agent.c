@@ -58,6 +58,9 @@ struct scene {
         bool asked_now, resting, ended, fenced;
         enum session_state rest;
         uint64_t turns_max;
+        size_t n_choices;
+        uint64_t busy_usec;
+        char *models[50]; /* that the provider was asked for */
 };
 
 static void store(struct hub *h, enum event_type type, struct span body)
@@ -221,6 +224,8 @@ static int stub_start(struct provider *p, const struct provider_request *r,
         the_call.scene = s;
         if (s->calls < ARRAY_LEN(s->asked))
                 s->asked[s->calls] = json_text(r->conversation);
+        if (s->calls < ARRAY_LEN(s->models))
+                s->models[s->calls] = xstrdup(r->model);
         s->calls++;
         loop_task_queue(&s->answer);
         *ret = &the_call;
@@ -285,7 +290,9 @@ static void open_scene(struct scene *s, const struct turn *turns)
         };
         cleanup_free char *endpoint = NULL;
 
-        *s = (struct scene){ .turns = turns, .folder = "/tmp/berth-agent-XXXXXX", .turns_max = 50 };
+        *s = (struct scene){
+                .turns = turns, .folder = "/tmp/berth-agent-XXXXXX", .turns_max = 50, .n_choices = 1
+        };
         assert_non_null(mkdtemp(s->folder));
         endpoint = xasprintf("ipc://%s/c", s->folder);
         assert_int_equal(sd_event_new(&s->e), 0);
@@ -337,7 +344,9 @@ static void start(struct scene *s, uint64_t epoch)
                                     &s->loader),
                          0);
         assert_int_equal(agent_new(&(struct agent_config){ .event = s->e,
-                                                           .provider = &s->provider,
+                                                           .choices = { { &s->provider, "stub" },
+                                                                        { &s->provider, "other" } },
+                                                           .n_choices = s->n_choices,
                                                            .outbox = s->outbox,
                                                            .loader = s->loader,
                                                            .history = s->history,
@@ -345,12 +354,12 @@ static void start(struct scene *s, uint64_t epoch)
                                                            .live = &s->live,
                                                            .session_id = "s",
                                                            .epoch = epoch,
-                                                           .model = "stub",
                                                            .system = "",
                                                            .max_tokens = 100,
                                                            .images_kept = 3,
                                                            .turns_max = s->turns_max,
                                                            .retries = 3,
+                                                           .busy_usec = s->busy_usec,
                                                            .may_act = may_act,
                                                            .on_rest = on_rest,
                                                            .on_active = on_active,
@@ -384,8 +393,10 @@ static void close_scene(struct scene *s)
                 free(s->hub.events[i]);
         for (size_t i = 0; i < s->hub.n_recent; i++)
                 free(s->hub.recent[i].idem);
-        for (size_t i = 0; i < ARRAY_LEN(s->asked); i++)
+        for (size_t i = 0; i < ARRAY_LEN(s->asked); i++) {
                 free(s->asked[i]);
+                free(s->models[i]);
+        }
         {
                 cleanup_free char *path = xasprintf("%s/c", s->folder);
 
@@ -639,6 +650,57 @@ static void test_busy_model(void **state)
         }
 }
 
+/* The next model is asked when the first is of no use, and the first again for the next message. */
+static void test_fallback(void **state)
+{
+        static const struct turn turns[] = {
+                { .retry = true },  { .retry = true },
+                { .retry = true },  { .retry = true },
+                { .retry = true },  { .content = "[" TEXT("ok") "]" },
+                { .retry = false }, { .content = "[" TEXT("ok") "]" }
+        };
+        static const char *const models[] = { "stub",  "stub",  "stub", "stub",
+                                              "other", "other", "stub", "other" };
+        struct scene s;
+
+        open_scene(&s, turns);
+        s.n_choices = 2;
+        say(&s.hub, "go");
+        start(&s, 7);
+        RUN_UNTIL(s.e, 20, s.resting);
+        check_events(&s, "message status:running status:waiting status:running message usage "
+                         "status:idle");
+        say(&s.hub, "again");
+        agent_message(s.agent, s.hub.last_message_seq);
+        RUN_UNTIL(s.e, 20, s.resting);
+        assert_int_equal(s.calls, ARRAY_LEN(models));
+        for (size_t i = 0; i < s.calls; i++)
+                assert_string_equal(s.models[i], models[i]);
+        close_scene(&s);
+}
+
+/* The last choice is waited for when it is only busy. */
+static void test_long_busy(void **state)
+{
+        static const struct turn turns[] = { { .retry = true },
+                                             { .retry = true },
+                                             { .retry = true },
+                                             { .retry = true },
+                                             { .retry = true },
+                                             { .retry = true },
+                                             { .content = "[" TEXT("ok") "]" } };
+        struct scene s;
+
+        open_scene(&s, turns);
+        s.busy_usec = 60 * USEC_PER_SEC;
+        say(&s.hub, "go");
+        start(&s, 7);
+        RUN_UNTIL(s.e, 20, s.resting || s.ended);
+        assert_false(s.ended);
+        assert_int_equal(s.calls, 7);
+        close_scene(&s);
+}
+
 static void test_turns_max(void **state)
 {
         static const struct turn turns[] = {
@@ -782,6 +844,8 @@ int main(void)
                 cmocka_unit_test(test_resume_open),
                 cmocka_unit_test(test_toolset_stops_at_a_failure),
                 cmocka_unit_test(test_busy_model),
+                cmocka_unit_test(test_fallback),
+                cmocka_unit_test(test_long_busy),
                 cmocka_unit_test(test_turns_max),
                 cmocka_unit_test(test_odd_ends),
                 cmocka_unit_test(test_fenced),
