@@ -60,9 +60,11 @@ static void bytes(struct http_request *req)
                 return;
         struct gateway *g = req->gateway;
         struct document_open m = { .tenant = req->principal.tenant, .document_id = id };
-        int r = g->documents_fd ? fdlink_call(g->documents_fd, &wire_document_open, &m,
-                                              g->settings->request_timeout, on_opened, req)
-                                : -EHOSTUNREACH;
+        int r = g->documents_fd
+                        ? fdlink_call(g->documents_fd, &wire_document_open, &m,
+                                      MIN(g->settings->request_timeout, GATEWAY_ANSWER_USEC),
+                                      on_opened, req)
+                        : -EHOSTUNREACH;
         if (r < 0)
                 http_reply_busy(req, "document service");
 }

@@ -314,7 +314,8 @@ static void patch(struct http_request *req)
                 m.metadata = span_of(text);
         }
         (void) documents_call(req, &wire_document_patch, &m,
-                              req->gateway->settings->request_timeout, on_patched);
+                              MIN(req->gateway->settings->request_timeout, GATEWAY_ANSWER_USEC),
+                              on_patched);
 }
 
 static void on_deleted(void *userdata, int r, const void *reply)
@@ -333,7 +334,8 @@ static void delete (struct http_request *req)
                 return;
         struct document_delete m = { .tenant = req->principal.tenant, .document_id = id };
         (void) documents_call(req, &wire_document_delete, &m,
-                              req->gateway->settings->request_timeout, on_deleted);
+                              MIN(req->gateway->settings->request_timeout, GATEWAY_ANSWER_USEC),
+                              on_deleted);
 }
 
 static void health(struct http_request *req)

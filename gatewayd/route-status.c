@@ -116,7 +116,7 @@ static void status(struct http_request *req)
 
         pg_batch_add(b,
                      "SELECT json FROM core.status WHERE process = 'coordinatord' AND "
-                     "updated_at > now() - interval '5 seconds'",
+                     "updated_at > now() - interval '12 seconds'",
                      "");
         /* A session of another tenant shows only that the slot is taken. */
         pg_batch_add(b,

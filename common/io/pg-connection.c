@@ -87,7 +87,7 @@ static void arm_silence(struct pg_connection *c)
         if (list_empty(&c->flying))
                 loop_timer_disarm(&c->timer);
         else
-                loop_timer_arm(&c->timer, c->pool->statement_timeout + PG_SILENCE_EXTRA_USEC);
+                loop_timer_arm(&c->timer, c->pool->silence);
 }
 
 void pg_connection_flush(struct pg_connection *c)
@@ -386,7 +386,7 @@ static void on_timer(void *userdata)
                 connection_lost(c, "connecting took longer than 2 s");
                 break;
         case PG_READY:
-                connection_lost(c, "no answer within the statement timeout and 5 s");
+                connection_lost(c, "it owes an answer and says nothing");
                 break;
         case PG_STATE_MAX:
                 break;

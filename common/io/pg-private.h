@@ -82,7 +82,7 @@ struct pg_pool {
         size_t n_connections, n_ready;
         struct list waiting;
         size_t n_waiting, waiting_bytes, queue_max, queue_bytes_max;
-        uint64_t queue_timeout, statement_timeout;
+        uint64_t queue_timeout, statement_timeout, silence;
         struct loop_task dispatch;
         struct loop_timer expiry; /* of the first waiting batch */
         void (*on_state)(void *userdata, bool up);

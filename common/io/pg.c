@@ -147,6 +147,8 @@ int pg_pool_new(sd_event *e, const struct pg_config *c, struct pg_pool **ret)
                 .on_state = c->on_state,
                 .userdata = c->userdata,
         };
+        p->silence =
+                c->silence_usec ? c->silence_usec : p->statement_timeout + PG_SILENCE_EXTRA_USEC;
         list_init(&p->waiting);
         int r = pg_params_make(c, p->statement_timeout, PG_LOCK_USEC, &p->keywords, &p->values);
         if (r == 0)

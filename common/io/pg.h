@@ -31,6 +31,9 @@ struct pg_config {
         size_t queue_bytes_max;          /* their parameters; 0 = 64 MiB */
         uint64_t queue_timeout_usec;     /* a batch not sent by then: -ETIMEDOUT; 0 = 2 s */
         uint64_t statement_timeout_usec; /* 0 = 5 s */
+        /* A connection that owes results and says nothing for this long is dropped; 0 = statement
+         * timeout + 5 s. */
+        uint64_t silence_usec;
         /* First connection up, last one lost, first attempt failed (pg_pool_problem says why). May
          * be NULL. */
         void (*on_state)(void *userdata, bool up);
