@@ -22,6 +22,9 @@ const struct setting gateway_settings_table[] = {
           .help = "The same for a listener that serves documents only; empty: none." },
         { "listen_public", SETTING_BOOL, AT(listen_public), "no",
           .help = "Allows addresses that are not loopback; put a TLS proxy in front." },
+        { "public_url", SETTING_STRING, AT(public_url), "",
+          .help = "How others reach this address, such as https://berth.example; told to agents as "
+                  "endpoint_url. Empty: http:// and listen." },
         { "allowed_origins", SETTING_STRING, AT(allowed_origins), "",
           .help = "Origins besides our own whose pages may open WebSockets, as "
                   "scheme://host[:port], by commas." },
@@ -95,6 +98,8 @@ static int connect_database(struct gateway *g)
                 .connections = (unsigned) g->settings->database_connections,
                 .queue_max = 2000,
                 .queue_timeout_usec = USEC_PER_SEC, /* then 503: a client may wait 2 s in all */
+                .statement_timeout_usec = 1500 * USEC_PER_MSEC,
+                .silence_usec = 1700 * USEC_PER_MSEC,
         };
         int r = pg_pool_new(g->event, &config, &g->pg);
 

@@ -14,6 +14,7 @@ struct gateway_settings {
         char *listen;           /* "127.0.0.1:8765", or a path */
         char *documents_listen; /* "" = none */
         bool listen_public;
+        char *public_url; /* "" = from listen */
         char *allowed_origins; /* comma list of scheme://host[:port] */
         char *web_dir;
         char *demo_dir; /* "" = none; served at /demo/ */
@@ -35,6 +36,9 @@ struct gateway_settings {
 };
 extern const struct setting gateway_settings_table[];
 extern const size_t n_gateway_settings;
+
+/* What a client may wait for when a part is away, before it is told so. */
+#define GATEWAY_ANSWER_USEC (1900 * USEC_PER_MSEC)
 
 struct fanout; /* fanout.h: who is subscribed to what */
 struct static_files;
