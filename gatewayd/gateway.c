@@ -64,8 +64,9 @@ const struct setting gateway_settings_table[] = {
           .help = "How long a connection may wait between requests." },
         { "write_timeout", SETTING_DURATION, AT(write_timeout), "30s", "100ms", "10min",
           .help = "How long a client may read nothing of an answer." },
-        { "request_timeout", SETTING_DURATION, AT(request_timeout), "5s", "100ms", "60s",
-          .help = "How long another daemon may take to answer." },
+        { "request_timeout", SETTING_DURATION, AT(request_timeout), "1900ms", "100ms", "60s",
+          .help = "How long another daemon may take to answer; then 503, which a client may get "
+                  "after 2 s." },
         { "ping_interval", SETTING_DURATION, AT(ping_interval), "20s", "100ms", "10min",
           .help = "Time between pings to WebSocket clients; two unanswered ones end a client." },
 };
