@@ -1,0 +1,18 @@
+"""Fault runs at CI counts, judged by the oracle of tests/faults: a process dies at each named point; two claim what one may hold."""
+import pathlib
+import sys
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "faults"))
+import faults  # noqa: E402
+import harness  # noqa: E402
+
+
+@pytest.mark.timeout(280)
+@pytest.mark.parametrize("fault", ["F5", "F24"])
+def test_fault(fault):
+    if not harness.built_with_faults():
+        pytest.skip("built without -Dfaults=true")
+    violations, _ = faults.perform(fault)
+    assert not violations, violations[:20]
