@@ -54,8 +54,9 @@ struct sink {
         struct auth_grant *grant; /* of the token that opened it; NULL = none is needed */
         struct frame **ring;      /* NULL while nothing is queued */
         uint32_t ring_size, first, count;
-        size_t offset; /* bytes of the first frame already sent */
-        size_t bytes;
+        size_t offset;   /* bytes of the first frame already sent */
+        size_t bytes;    /* not sent yet */
+        size_t oversize; /* of them, those of a first frame that alone is beyond the bound */
         uint64_t heard_us, beat_us, deadline_us; /* monotonic; deadline 0 = none */
         struct list all;   /* in order of beat_us: set->open[kind]; closing ones: set->closing */
         struct list dirty; /* has something to write at the end of this turn */

@@ -49,10 +49,21 @@ size_t sink_bytes(const struct sink *s)
         return s->bytes;
 }
 
+/* What counts in the bound: a frame that is larger than all of it (a list of many sessions) was
+ * taken alone, and what comes while it is under way must have its own room. */
+static size_t counted(const struct sink *s)
+{
+        return s->bytes - s->oversize;
+}
+
+static bool half_full(const struct sink *s)
+{
+        return counted(s) >= SINK_BYTES_MAX / 2 || s->count >= SINK_FRAMES_MAX / 2;
+}
+
 size_t sink_space(const struct sink *s)
 {
-        if (s->state != SINK_OPEN || s->bytes >= SINK_BYTES_MAX / 2 ||
-            s->count >= SINK_FRAMES_MAX / 2)
+        if (s->state != SINK_OPEN || half_full(s))
                 return 0;
         return SINK_FRAMES_MAX / 2 - s->count;
 }
@@ -80,7 +91,7 @@ static void drop_queue(struct sink *s)
         free(s->ring);
         s->ring = NULL;
         s->ring_size = s->first = s->count = 0;
-        s->offset = s->bytes = 0;
+        s->offset = s->bytes = s->oversize = 0;
 }
 
 static void set_state(struct sink *s, enum sink_state to)
@@ -146,9 +157,11 @@ static void queue_frame(struct sink *s, struct frame *f)
 {
         if (s->count == s->ring_size)
                 grow(s);
+        if (s->count == 0 && f->len > SINK_BYTES_MAX)
+                s->oversize = f->len;
         s->ring[(s->first + s->count++) % s->ring_size] = f;
         s->bytes += f->len;
-        if (s->bytes >= SINK_BYTES_MAX / 2 || s->count >= SINK_FRAMES_MAX / 2)
+        if (half_full(s))
                 s->over_half = true;
         if (s->dirty.next == NULL || s->dirty.next == &s->dirty)
                 list_push_back(&s->set->dirty, &s->dirty);
@@ -202,14 +215,10 @@ void sink_peer_closed(struct sink *s)
 
 /* ---- writing ---- */
 
-static bool half_full(const struct sink *s)
-{
-        return s->bytes >= SINK_BYTES_MAX / 2 || s->count >= SINK_FRAMES_MAX / 2;
-}
-
 static void consume(struct sink *s, size_t n)
 {
         s->bytes -= n;
+        s->oversize -= MIN(s->oversize, n);
         n += s->offset;
         while (s->count > 0 && n >= s->ring[s->first]->len) {
                 n -= s->ring[s->first]->len;
@@ -270,13 +279,14 @@ int sink_push(struct sink *s, struct frame *f)
                 return -EPIPE;
         /* One commit may bring more than the queue holds: what the client's socket takes goes at
          * once, so that only a client that does not read is found too slow. */
-        if (half_full(s) && !(s->events & EPOLLOUT))
+        bool fits = counted(s) + f->len <= SINK_BYTES_MAX;
+        if ((half_full(s) || !fits) && !(s->events & EPOLLOUT))
                 write_frames(s);
         if (s->state != SINK_OPEN)
                 return -EPIPE;
         if (f->live && half_full(s))
                 return 0;
-        if (s->count > 0 && (s->count >= SINK_FRAMES_MAX || s->bytes + f->len > SINK_BYTES_MAX)) {
+        if (s->count > 0 && (s->count >= SINK_FRAMES_MAX || counted(s) + f->len > SINK_BYTES_MAX)) {
                 struct frame *last = s->ops->lagged ? s->ops->lagged(s) : NULL;
                 if (last)
                         sink_push_control(s, last);

@@ -2,9 +2,9 @@
  *
  * A frame is finished bytes (WebSocket header and payload, or an SSE chunk), built once, shared by
  * reference count and queued by pointer. What is queued in one turn of the loop is written at its
- * end in one system call per client. A queue holds 256 frames and 1 MiB (one frame of any size is
- * taken by an empty queue); beyond it the client is lagging: it gets the frame that ops->lagged
- * returns, then is closed (4008). */
+ * end in one system call per client. A queue holds 256 frames and 1 MiB; beyond it the client is
+ * lagging: it gets the frame that ops->lagged returns, then is closed (4008). An empty queue takes
+ * one frame of any size, which then does not count. */
 #pragma once
 
 #include "common/base/list.h"
