@@ -152,20 +152,14 @@ int cmd_config(struct ctl *c, int argc, char **argv)
                 cleanup_free char *program = xasprintf("%s/%s", BERTH_LIBDIR, daemons[i]);
                 cleanup_free char *file =
                         xasprintf("%s/%s.conf", argc > 1 ? argv[1] : BERTH_CONFDIR, daemons[i]);
-                /* What the units add; the key is a credential that only the unit has. */
+                /* What the units add. */
                 bool worker = streq(daemons[i], "workerd");
-                const char *const check[] = { program,
-                                              "--config",
-                                              file,
-                                              "--check-config",
-                                              worker ? "--set" : NULL,
-                                              "worker_id=1",
-                                              "--set",
-                                              "anthropic_key_file=",
-                                              NULL };
+                const char *const check[] = {
+                        program,       "--config", file, "--check-config", worker ? "--set" : NULL,
+                        "worker_id=1", NULL
+                };
                 cleanup_buf struct buf out = BUF_INIT;
-                /* A credential is named before --set takes it away: give the daemon an empty one.
-                 */
+                /* A stand-in for the credential that only the unit has. */
                 if (worker)
                         (void) setenv("CREDENTIALS_DIRECTORY", BERTH_DATADIR "/no-credentials", 1);
                 int r = run_program(check, &out, false);

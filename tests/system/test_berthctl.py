@@ -1,0 +1,116 @@
+"""berthctl against a running Berth: every command that uses the API, its exit codes, its JSON."""
+import json
+import os
+import subprocess
+import time
+
+import pytest
+
+from conftest import BUILD, wait_until
+
+PROGRAM = BUILD / "berthctl" / "berthctl"
+
+
+def ctl(berth, *args, token=True, url=None, expect=0, stdin=None):
+    env = {"PATH": os.environ["PATH"], "HOME": str(berth.folder), "BERTH_URL": url or berth.stack.url}
+    env |= {k: v for k, v in os.environ.items() if k.endswith("SAN_OPTIONS")}
+    if token:
+        env["BERTH_TOKEN"] = berth.stack.token if token is True else token
+    done = subprocess.run([PROGRAM, *args], env=env, capture_output=True, text=True, timeout=60, input=stdin)
+    assert done.returncode == expect, (args, done.returncode, done.stdout, done.stderr)
+    return done
+
+
+def test_status_and_workers(berth):
+    assert "gatewayd" in ctl(berth, "status").stdout
+    assert {d["name"] for d in json.loads(ctl(berth, "--json", "status").stdout)["daemons"]} >= {"gatewayd", "coordinatord"}
+    assert "WORKER" in ctl(berth, "workers").stdout
+    assert len(json.loads(ctl(berth, "--json", "workers").stdout)) == 2
+
+
+def test_a_session_from_the_command_line(berth):
+    turns = json.dumps([{"thinking": "hm", "text": "I look.", "tools": [["bash", {"command": "echo in the slot"}]]}, {"text": "Done."}])
+    id = ctl(berth, "--headless", "sessions", "new", f"SCRIPT: {turns}").stdout.strip()
+    text = ctl(berth, "sessions", "follow", id).stdout
+    for part in ("you: ", "thinks: hm", "agent: I look.", "tool: bash", "in the slot", "Done."):
+        assert part in text, text
+    assert "\033" not in text
+    updates = [json.loads(line) for line in ctl(berth, "--json", "sessions", "follow", id).stdout.splitlines()]
+    stored = berth.events(id)
+    assert [u["seq"] for u in updates if "seq" in u][:3] == [1, 2, 3] and len([u for u in updates if "seq" in u]) <= len(stored)
+    assert id in ctl(berth, "sessions", "list").stdout and id in ctl(berth, "sessions", "list", "idle").stdout
+    assert id not in ctl(berth, "sessions", "list", "failed").stdout
+    assert json.loads(ctl(berth, "--json", "sessions", "show", id).stdout)["session_id"] == id
+    ctl(berth, "sessions", "send", id, 'SCRIPT: [{"text": "again"}]')
+    wait_until(lambda: "again" in json.dumps(berth.events(id)), 20, "the answer")
+    ctl(berth, "sessions", "delete", id)
+    assert "was not found" in ctl(berth, "sessions", "show", id, expect=1).stderr or ctl(berth, "sessions", "show", id, expect=1).stderr
+
+
+def test_attach_sends_what_is_typed(berth):
+    id = ctl(berth, "--headless", "sessions", "new", 'SCRIPT: [{"text": "first"}]').stdout.strip()
+    berth.wait_status(id, "idle")
+    env = {"HOME": str(berth.folder), "BERTH_URL": berth.stack.url, "BERTH_TOKEN": berth.stack.token}
+    p = subprocess.Popen([PROGRAM, "attach", id], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    try:
+        p.stdin.write(b'SCRIPT: [{"text": "second"}]\n')
+        p.stdin.flush()
+        os.set_blocking(p.stdout.fileno(), False)
+        seen, deadline = b"", time.monotonic() + 20
+        while b"agent: second" not in seen:
+            assert time.monotonic() < deadline, seen
+            seen += p.stdout.read() or b""
+            time.sleep(0.05)
+        assert b"agent: first" in seen and b"you: SCRIPT" in seen
+    finally:
+        p.kill()
+        p.wait()
+    ctl(berth, "sessions", "delete", id)
+
+
+def test_stop(berth):
+    id = ctl(berth, "--headless", "sessions", "new", 'SCRIPT: [{"text": "slow", "delay": 60}]').stdout.strip()
+    berth.wait_status(id, "running")
+    ctl(berth, "sessions", "stop", id)
+    assert berth.session(id)["status"] == "stopped"
+    assert ctl(berth, "sessions", "stop", id, expect=1).stderr.startswith("berthctl: ")
+    ctl(berth, "sessions", "delete", id)
+
+
+def test_documents(berth, tmp_path):
+    source, copy = tmp_path / "größe.txt", tmp_path / "copy"
+    source.write_bytes(b"a\0b" * 1000)
+    id = ctl(berth, "documents", "put", str(source), "one,two").stdout.strip()
+    assert "größe.txt" in ctl(berth, "documents", "list", "one,two").stdout
+    ctl(berth, "documents", "get", id, str(copy))
+    assert copy.read_bytes() == source.read_bytes()
+    assert json.loads(ctl(berth, "--json", "documents", "tag", id, "three").stdout)["tags"] == ["three"]
+    ctl(berth, "documents", "delete", id)
+    ctl(berth, "documents", "get", id, str(tmp_path / "none"), expect=1)
+    assert not (tmp_path / "none").exists() and not (tmp_path / "none.part").exists()
+    ctl(berth, "documents", "put", str(tmp_path / "missing"), expect=1)
+
+
+def test_failures_say_what_to_do(berth):
+    assert "token" in ctl(berth, "status", token="bt_wrong", expect=1).stderr
+    assert "doctor" in ctl(berth, "status", url="http://127.0.0.1:1", expect=1).stderr
+    for args in ((), ("nonsense",), ("sessions", "nonsense", "x"), ("attach",), ("drain",), ("documents", "get"), ("image",), ("--nonsense",),
+                 ("restore", "/nowhere"), ("config",), ("backup",)):
+        done = ctl(berth, *args, expect=2)
+        assert "berthctl" in done.stderr, args
+    for evil in ("../../x", "a b", "%00", "?q=1", "x" * 5000):
+        ctl(berth, "sessions", "show", evil, expect=1)
+    assert ctl(berth, "--version").stdout.startswith("berthctl ")
+
+
+@pytest.mark.parametrize("command", ["restore", "documents", "attach", "doctor", "--json"])
+def test_help_names(berth, command):
+    assert command in ctl(berth, "--help").stdout
+
+
+def test_doctor(berth):
+    done = json.loads(subprocess.run([PROGRAM, "--json", "doctor"], capture_output=True, text=True, timeout=60,
+                                     env={"PATH": os.environ["PATH"], "BERTH_URL": berth.stack.url, "BERTH_TOKEN": berth.stack.token}).stdout)
+    results = {c["check"]: c["result"] for c in done}
+    assert results["the gateway answers"] == "ok" and results["the database answers"] == "ok"
+    assert all(c["remedy"] for c in done if c["result"] != "ok")
