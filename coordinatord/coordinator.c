@@ -111,6 +111,7 @@ const struct rpc_route gateway_routes[] = {
         { &wire_session_control, route_session_control },
         { &wire_session_fork, route_session_fork },
         { &wire_external_post, route_external_post },
+        { &wire_log_append, route_log_append },
         { &wire_message_post, route_message_post },
         { &wire_worker_drain, route_worker_drain },
 };

@@ -91,6 +91,7 @@ extern const size_t worker_routes_count;
 int route_session_create(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
 int route_session_patch(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
 int route_session_stop(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
+int route_log_append(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
 int route_session_control(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
 int route_session_fork(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
 int route_external_post(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);

@@ -188,7 +188,7 @@ static size_t read_files(const json_t *list, struct session_file *files, size_t 
 
 static int send_assignment(struct coordinator *c, const struct session *s, struct worker *w)
 {
-        struct session_file files[100];
+        struct session_file files[1000];
         struct json_problem problem;
         cleanup_json json_t *list = NULL;
         struct session_assign m = {

@@ -182,11 +182,9 @@ static int create_check(struct create *cr, const struct session_create *m)
                                "parent_session_id is not a session's id");
                 return -EINVAL;
         }
-        if (m->session_id && (m->kind != SLOT_KIND_EXTERNAL || !session_id_valid(m->session_id))) {
+        if (m->session_id && !session_id_valid(m->session_id)) {
                 request_refuse(q, ERROR_CODE_BAD_REQUEST,
-                               m->kind != SLOT_KIND_EXTERNAL
-                                       ? "session_id may only be chosen for kind external"
-                                       : "session_id must be 1 to 64 of A-Z a-z 0-9 . _ -");
+                               "session_id must be 1 to 64 of A-Z a-z 0-9 . _ -");
                 return -EINVAL;
         }
         if (route_json(q, "metadata", m->metadata.data ? m->metadata : empty, JSON_OBJECT,

@@ -43,6 +43,12 @@ const struct setting docserver_settings_table[] = {
                         "this."),
         SETTING(sweep_interval, SETTING_DURATION, .fallback = "10min", .min = "50ms", .max = "7d",
                 .help = "Time between two searches for such bytes."),
+        SETTING(volume_max, SETTING_SIZE, .fallback = "20G", .min = "1K", .max = "1024T",
+                .help = "Largest volume: all files of one upload together."),
+        SETTING(volume_files_max, SETTING_INT, .fallback = "1000", .min = "1", .max = "1000",
+                .help = "Most files of a volume."),
+        SETTING(volumes_keep, SETTING_DURATION, .fallback = "30d", .min = "1s", .max = "3650d",
+                .help = "Volumes are removed when they are older than this."),
 };
 const size_t n_docserver_settings = ARRAY_LEN(docserver_settings_table);
 
@@ -51,12 +57,16 @@ static const struct rpc_route routes[] = {
         { &wire_document_replace, route_document_replace },
         { &wire_document_patch, route_document_patch },
         { &wire_document_delete, route_document_delete },
+        { &wire_volume_add, route_volume_add },
+        { &wire_volume_commit, route_volume_commit },
+        { &wire_volume_drop, route_volume_drop },
 };
 
 static const struct fdlink_route descriptor_routes[] = {
         { &wire_upload_begin, route_upload_begin },
         { &wire_upload_drop, route_upload_drop },
         { &wire_document_open, route_document_open },
+        { &wire_volume_open, route_volume_open },
 };
 
 /* ---- files that are not wanted any more ---- */
@@ -177,6 +187,8 @@ static int open_store(struct docserver *d)
                 .connections = (unsigned) d->settings->database_connections,
                 .queue_timeout_usec =
                         USEC_PER_SEC, /* the asker has been waiting at the gateway, too */
+                .statement_timeout_usec = 1500 * USEC_PER_MSEC,
+                .silence_usec = 1700 * USEC_PER_MSEC, /* so that the asker hears within 2 s */
                 .on_state = on_database,
                 .userdata = d,
         };

@@ -21,6 +21,9 @@ struct docserver_settings {
         uint64_t upload_lifetime; /* us */
         uint64_t orphan_age;      /* us */
         uint64_t sweep_interval;  /* us */
+        uint64_t volume_max;
+        uint64_t volume_files_max;
+        uint64_t volumes_keep; /* us */
 };
 extern const struct setting docserver_settings_table[];
 extern const size_t n_docserver_settings;
@@ -41,6 +44,7 @@ struct docserver {
         struct rpc_link *link;
         struct fdlink_server *descriptors;
         size_t puts; /* uploads that are being turned into documents */
+        size_t zips; /* volumes that are being packed */
 };
 
 int docserver_new(struct daemon *d, const struct docserver_settings *s,
@@ -59,6 +63,13 @@ void docserver_drop_file(struct docserver *d, struct blob_file *f);
 int route_upload_begin(void *userdata, struct fdlink_request *req, const void *msg);
 int route_upload_drop(void *userdata, struct fdlink_request *req, const void *msg);
 int route_document_open(void *userdata, struct fdlink_request *req, const void *msg);
+int route_volume_open(void *userdata, struct fdlink_request *req, const void *msg);
+int route_volume_add(void *userdata, struct rpc_peer *peer, struct rpc_request *req,
+                     const void *msg);
+int route_volume_commit(void *userdata, struct rpc_peer *peer, struct rpc_request *req,
+                        const void *msg);
+int route_volume_drop(void *userdata, struct rpc_peer *peer, struct rpc_request *req,
+                      const void *msg);
 int route_document_create(void *userdata, struct rpc_peer *peer, struct rpc_request *req,
                           const void *msg);
 int route_document_replace(void *userdata, struct rpc_peer *peer, struct rpc_request *req,

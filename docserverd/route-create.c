@@ -9,7 +9,7 @@
 #include "common/base/media.h"
 #include "common/io/log.h"
 #include "proto/messages.h"
-#include "store.h"
+#include "store-volumes.h"
 #include "uploads.h"
 
 #define HASH_SLICE (8 * MIB)
@@ -28,6 +28,8 @@ struct put {
         char checksum[SHA256_HEX];
 
         bool replace; /* a new version of document `id`; else a new document */
+        char *volume; /* or file `id` of this volume */
+        char *path;
         char *id, *tenant, *filename, *content_type, *metadata, *session_id, *key, *if_match;
         char fingerprint[SHA256_HEX];
         struct document_tags tags;
@@ -50,6 +52,8 @@ static struct put *put_free(struct put *p)
         free(p->session_id);
         free(p->key);
         free(p->if_match);
+        free(p->volume);
+        free(p->path);
         free(p);
         return NULL;
 }
@@ -109,8 +113,45 @@ static void on_stored(void *userdata, int r, const char *json)
                 put_end(p, r == -ECONNRESET ? r : q, NULL);
 }
 
+static void on_file_stored(void *userdata, int r)
+{
+        struct put *p = userdata;
+        if (r == -EEXIST)
+                put_refuse(p, ERROR_CODE_CONFLICT, "the volume has a file with this path already");
+        else if (r == -EDQUOT)
+                put_refuse(p, ERROR_CODE_TOO_LARGE, "the volume would be larger than is allowed");
+        else if (r == -ENOENT)
+                put_refuse(p, ERROR_CODE_CONFLICT, "the volume is finished already");
+        else if (r < 0)
+                put_end(p, r, NULL);
+        else {
+                rpc_reply(p->req, &(struct volume_added){ .file_id = p->id });
+                (void) put_free(p);
+        }
+}
+
+static int put_store_file(struct put *p)
+{
+        const struct docserver_settings *s = p->server->settings;
+        struct store_volume_file file = {
+                .id = p->id,
+                .tenant = p->tenant,
+                .volume = p->volume,
+                .session_id = p->session_id,
+                .path = p->path,
+                .content_type = p->content_type ? p->content_type : media_type_of(p->path),
+                .checksum = p->checksum,
+                .size = p->size,
+                .files_max = s->volume_files_max,
+                .bytes_max = s->volume_max,
+        };
+        return store_volume_add(p->server->pg, &file, on_file_stored, p);
+}
+
 static int put_store(struct put *p)
 {
+        if (p->volume)
+                return put_store_file(p);
         if (p->replace) {
                 struct store_replace replace = {
                         .tenant = p->tenant,
@@ -215,7 +256,7 @@ static void hash_done(struct job *j, int r)
                 put_end(p, -EAGAIN, NULL);
                 return;
         }
-        if (!p->replace)
+        if (!p->replace && !p->volume)
                 make_fingerprint(p);
         p->wait.granted = on_claimed;
         if (claims_share(p->server->claims, p->checksum, &p->wait))
@@ -335,6 +376,31 @@ int route_document_replace(void *userdata, struct rpc_peer *peer, struct rpc_req
         p->id = xstrdup(m->document_id);
         p->content_type = xstrdup(m->content_type);
         p->if_match = xstrdup(m->if_match);
+        put_hash(p);
+        return 0;
+}
+
+int route_volume_add(void *userdata, struct rpc_peer *peer, struct rpc_request *req,
+                     const void *msg)
+{
+        const struct volume_add *m = msg;
+        struct put *p = put_new(userdata, req, m->tenant, m->upload_id, m->size_bytes);
+        if (!p)
+                return 0;
+        const char *why = document_path_problem(m->path);
+        if (!why && m->content_type)
+                why = document_content_type_problem(m->content_type);
+        if (why) {
+                put_refuse(p, ERROR_CODE_BAD_REQUEST, "the file's path or type is not allowed");
+                return 0;
+        }
+        char id[UUID_MAX];
+        uuid_make(id);
+        p->id = xstrdup(id);
+        p->volume = xstrdup(m->volume_name);
+        p->session_id = xstrdup(m->session_id);
+        p->path = xstrdup(m->path);
+        p->content_type = xstrdup(m->content_type);
         put_hash(p);
         return 0;
 }

@@ -25,7 +25,7 @@ static bool is_passing(const char *state)
         return false;
 }
 
-static int failure(const struct call *c, int r, const struct pg_error *error)
+int store_failure(const char *what, int r, const struct pg_error *error)
 {
         if (r == -ECONNRESET)
                 return r;
@@ -36,8 +36,13 @@ static int failure(const struct call *c, int r, const struct pg_error *error)
         if (streq(error->sqlstate, "23514") && strstr(error->message, "document_metadata_size"))
                 return -EOVERFLOW;
         log_at(is_passing(error->sqlstate) ? LOG_WARNING : LOG_ERR, "Database refused %s: %s %s",
-               c->what, error->sqlstate, error->message);
+               what, error->sqlstate, error->message);
         return is_passing(error->sqlstate) ? -EAGAIN : -EIO;
+}
+
+static int failure(const struct call *c, int r, const struct pg_error *error)
+{
+        return store_failure(c->what, r, error);
 }
 
 static struct call *call_new(const char *what, void *userdata)
@@ -278,7 +283,12 @@ int store_bytes(struct pg_pool *p, const char *tenant, const char *id, store_byt
         pg_batch_add(b,
                      "SELECT filename, content_type, checksum, size_bytes, "
                      "(extract(epoch FROM updated_at) * 1000000)::bigint "
-                     "FROM docs.document WHERE tenant = $1 AND id = $2",
+                     "FROM docs.document WHERE tenant = $1 AND id = $2 "
+                     "UNION ALL SELECT regexp_replace(f.path, '^.*/', ''), f.content_type, "
+                     "f.checksum, f.size_bytes, "
+                     "(extract(epoch FROM f.created_at) * 1000000)::bigint FROM docs.volume_file f "
+                     "JOIN docs.volume v ON v.name = f.volume_name WHERE v.tenant = $1 AND f.id = "
+                     "$2",
                      "ss", tenant, id);
         struct call *c = call_new("looking up a document's bytes", userdata);
         c->fn.bytes = fn;
@@ -339,7 +349,8 @@ int store_unreferenced(struct pg_pool *p, const struct blob_names *names, store_
         struct pg_batch *b = pg_batch_new();
         pg_batch_add(b,
                      "SELECT c FROM unnest($1::text[]) AS c WHERE NOT EXISTS "
-                     "(SELECT FROM docs.document_version v WHERE v.checksum = c)",
+                     "(SELECT FROM docs.document_version v WHERE v.checksum = c) AND NOT EXISTS "
+                     "(SELECT FROM docs.volume_file f WHERE f.checksum = c)",
                      "s", list.data);
         struct call *c = call_new("looking for unused blobs", userdata);
         c->fn.names = fn;

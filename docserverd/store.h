@@ -31,6 +31,9 @@ struct store_replace {
         const char *if_match;     /* NULL = any */
 };
 
+/* r of a callback for what the database said; logs what nobody expects. */
+int store_failure(const char *what, int r, const struct pg_error *error);
+
 typedef void (*store_json_fn)(void *userdata, int r, const char *json);
 typedef void (*store_key_fn)(void *userdata, int r, const char *fingerprint, const char *json);
 typedef void (*store_bytes_fn)(void *userdata, int r, const struct store_bytes *bytes);

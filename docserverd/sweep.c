@@ -3,7 +3,7 @@
 #include "sweep.h"
 
 #include "common/io/log.h"
-#include "store.h"
+#include "store-volumes.h"
 #include "uploads.h"
 
 #define BATCH_MAX 1000u
@@ -150,6 +150,9 @@ static void on_round(void *userdata)
         s->walking = true;
         if (store_expire_keys(d->pg) < 0)
                 log_debug("Old idempotency keys stay until the next round");
+        if (store_expire_volumes(d->pg, d->settings->volumes_keep, d->settings->upload_lifetime) <
+            0)
+                log_debug("Old volumes stay until the next round");
         struct walk *w = xnew(struct walk);
         w->job = (struct job){ .run = walk_run, .done = walk_done };
         w->sweep = s;

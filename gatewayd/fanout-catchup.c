@@ -48,10 +48,10 @@ static void on_page(void *userdata, int r, PGresult **results, size_t n,
                         return;
                 }
 
-                one.type = event_type_parse(pg_str(page, i, 3), &type) < 0
-                                   ? "log"
-                                   : fanout_update_type(type);
-                if (subscriber_wants(s, pg_str(page, i, 4)))
+                if (event_type_parse(pg_str(page, i, 3), &type) < 0)
+                        type = EVENT_TYPE_LOG;
+                one.type = fanout_update_type(type);
+                if (subscriber_wants(s, pg_str(page, i, 4)) && subscriber_wants_type(s, type))
                         pushed = sink_push(s->sink, rendering_for(&one, s));
                 rendering_done(&one);
                 if (pushed < 0)

@@ -32,7 +32,8 @@ struct subscriber {
         struct topic *topic; /* NULL: /ws */
         struct map *filter;  /* /ws: sessions wanted; NULL = every one */
         enum subscriber_state state;
-        uint64_t position; /* seq or cursor sent last */
+        uint32_t types;    /* session streams: set of event types wanted; 0 = every one */
+        uint64_t position; /* seq or cursor sent last, or passed over */
         unsigned asked;    /* size of the page being read */
         bool deltas;
         char tenant[65];
@@ -68,6 +69,7 @@ void rendering_done(struct rendering *r);
 /* Newest seq or cursor that this subscriber should reach. */
 uint64_t subscriber_target(const struct subscriber *s);
 bool subscriber_wants(const struct subscriber *s, const char *session_id);
+bool subscriber_wants_type(const struct subscriber *s, enum event_type t);
 /* Starts or goes on reading stored events when the subscriber is behind; sets its state. */
 void subscriber_catch_up(struct subscriber *s);
 /* A last word, then the end of the stream. */

@@ -78,6 +78,11 @@ bool subscriber_wants(const struct subscriber *s, const char *session_id)
         return s->topic || !s->filter || map_get(s->filter, session_id);
 }
 
+bool subscriber_wants_type(const struct subscriber *s, enum event_type t)
+{
+        return !s->types || s->types & UINT32_C(1) << t;
+}
+
 static void topic_unlink(struct subscriber *s)
 {
         struct topic *t = s->topic;
@@ -239,13 +244,14 @@ static int subscribe(struct http_request *req, struct subscriber *s)
 }
 
 void fanout_session_stream(struct fanout *f, struct http_request *req, const char *session_id,
-                           uint64_t last_seq, uint64_t after_seq, bool deltas)
+                           uint64_t last_seq, uint64_t after_seq, uint32_t types, bool deltas)
 {
         cleanup_free char *id = xstrdup(session_id);
         struct subscriber *s = subscriber_new(f, req);
         struct topic *t;
 
         s->position = after_seq;
+        s->types = types;
         s->deltas = deltas;
         if (subscribe(req, s) < 0)
                 return;
@@ -306,7 +312,10 @@ static void on_event(struct fanout *f, const struct bus_event *e)
         if (t && e->seq > t->known_seq) {
                 t->known_seq = e->seq;
                 list_foreach_safe (s, tmp, &t->subscribers, link) {
-                        if (s->position + 1 == e->seq)
+                        if (s->position + 1 == e->seq && s->state == SUBSCRIBER_LIVE &&
+                            !subscriber_wants_type(s, e->event_type))
+                                s->position = e->seq;
+                        else if (s->position + 1 == e->seq)
                                 deliver(s, &r, e->seq);
                         subscriber_catch_up(s);
                 }
@@ -316,7 +325,8 @@ static void on_event(struct fanout *f, const struct bus_event *e)
                 list_foreach_safe (s, tmp, &f->all, link) {
                         bool mine =
                                 streq(s->tenant, e->tenant) && subscriber_wants(s, e->session_id);
-                        if (s->state == SUBSCRIBER_LIVE && !gap) {
+                        /* A page may have shown it events that the bus brings only now. */
+                        if (s->state == SUBSCRIBER_LIVE && !gap && e->id > s->position) {
                                 if (!mine)
                                         s->position = e->id;
                                 else

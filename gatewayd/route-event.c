@@ -218,7 +218,8 @@ static void on_stream_session(void *userdata, int r, PGresult **results, size_t 
                                         "after_seq is beyond the newest event (%" PRIu64
                                         "): start again without it",
                                         last);
-        fanout_session_stream(req->gateway->fanout, req, req->params[0], last, p->after, p->deltas);
+        fanout_session_stream(req->gateway->fanout, req, req->params[0], last, p->after, 0,
+                              p->deltas);
 }
 
 static void session_stream(struct http_request *req)

@@ -60,6 +60,29 @@ const char *document_filename_problem(const char *s)
         return visible ? NULL : "must not be blank";
 }
 
+const char *document_path_problem(const char *s)
+{
+        char part[DOCUMENT_FILENAME_MAX + 2];
+        size_t depth = 0;
+
+        if (strlen(s) > DOCUMENT_PATH_MAX)
+                return "must be at most 512 bytes";
+        for (const char *p = s;; p++) {
+                size_t n = strcspn(p, "/");
+                if (n == 0)
+                        return "must be relative, without empty parts";
+                (void) snprintf(part, sizeof(part), "%.*s", (int) MIN(n, sizeof(part) - 1), p);
+                const char *why = document_filename_problem(part);
+                if (why)
+                        return why;
+                if (++depth > DOCUMENT_PATH_DEPTH)
+                        return "must be at most 16 folders deep";
+                p += n;
+                if (!*p)
+                        return NULL;
+        }
+}
+
 static bool is_token_char(char c)
 {
         return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||

@@ -15,6 +15,11 @@
 /* Each gives NULL when all is well, else a sentence with a lower-case start that fits behind the
  * field's name. */
 const char *document_filename_problem(const char *s);
+/* A file's place in a folder that is uploaded: relative, parts joined by single slashes, each as a
+ * filename may be. */
+#define DOCUMENT_PATH_MAX 512u
+#define DOCUMENT_PATH_DEPTH 16u
+const char *document_path_problem(const char *s);
 const char *document_content_type_problem(const char *s);
 const char *document_tag_problem(const char *s);
 
