@@ -97,6 +97,24 @@ static void read_live(struct coordinator *c)
                 retry(c, "the database is overloaded");
 }
 
+static void on_partitions(void *userdata, int r, PGresult **results, size_t n,
+                          const struct pg_error *error)
+{
+        struct coordinator *c = userdata;
+
+        if (r < 0) /* events have a place in any case; upkeep tries again */
+                log_warning("coordinator: this month's partition of events is not made: %s",
+                            error && error->message[0] ? error->message : strerror(-r));
+        read_live(c);
+}
+
+/* Before the first event of a month can come. */
+static void make_partitions(struct coordinator *c)
+{
+        if (pg_query(c->pool, on_partitions, c, store_partitions, "") < 0)
+                retry(c, "the database is overloaded");
+}
+
 /* ---- lock, migrations, term ---- */
 
 static void on_term(void *userdata, int r, PGresult **results, size_t n,
@@ -111,7 +129,7 @@ static void on_term(void *userdata, int r, PGresult **results, size_t n,
         store_read_start(results[0], &c->start);
         log_info("coordinator: term %" PRIu64 ", batch %" PRIu64 ", cursor %" PRIu64, c->start.term,
                  c->start.batch, c->start.cursor);
-        read_live(c);
+        make_partitions(c);
 }
 
 static int make_pools(struct coordinator *c)
