@@ -57,6 +57,26 @@ void no_session(struct http_request *req)
         http_reply_error(req, ERROR_CODE_NOT_FOUND, NULL, "there is no session with this id");
 }
 
+void session_reply(struct http_request *req, int status, int r, const void *reply)
+{
+        const struct session_reply *m = reply;
+
+        if (r < 0)
+                http_reply_rpc_error(req, r, reply);
+        else
+                http_reply_json(req, status, m->session_json);
+}
+
+void empty_reply(void *userdata, int r, const void *reply)
+{
+        struct http_request *req = userdata;
+
+        if (r < 0)
+                http_reply_rpc_error(req, r, reply);
+        else
+                http_reply_empty(req, 204);
+}
+
 void list_reply(struct http_request *req, const PGresult *rows, const char *name, uint64_t limit)
 {
         cleanup_buf struct buf b = BUF_INIT;
@@ -82,6 +102,17 @@ void list_reply(struct http_request *req, const PGresult *rows, const char *name
                 buf_putf(&b, "\"%s\"}", text);
         }
         http_reply_json_take(req, 200, &b);
+}
+
+void bounded_page_end(struct buf *b, const PGresult *rows, uint64_t limit)
+{
+        int n = PQntuples(rows);
+        uint64_t found = n > 0 ? (uint64_t) pg_i64(rows, 0, 2) : 0;
+
+        if (n > 0 && (found >= limit || found > (uint64_t) n))
+                buf_putf(b, "\"next_cursor\":\"%" PRId64 "\"}", pg_i64(rows, n - 1, 1));
+        else
+                buf_puts(b, "\"next_cursor\":null}");
 }
 
 int cursor_read(struct http_request *req, char **ret_key, char **ret_id)

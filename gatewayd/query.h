@@ -18,6 +18,21 @@ void database_failed(struct http_request *req, int r, const struct pg_error *err
 /* 410: what the reader has not seen yet is gone; `oldest` is where it may begin (seq or id). */
 void events_gone(struct http_request *req, uint64_t oldest);
 void no_session(struct http_request *req); /* 404 */
+/* For the rpc_reply_fn of calls that answer with a session. */
+void session_reply(struct http_request *req, int status, int r, const void *reply);
+/* The rpc_reply_fn of calls that answer nothing: 204. */
+void empty_reply(void *userdata, int r, const void *reply);
+
+/* Rows (json, KEY) of a page, with their LIMIT and in ascending order of KEY, held to 8 MiB: events
+ * may have megabytes each. -> json, KEY, found (rows before that cut; the first is always there).
+ */
+#define BOUNDED_PAGE(key, rows)                                                                    \
+        "SELECT json, " key ", found FROM (SELECT json, " key ", count(*) OVER () AS found, "      \
+        "sum(octet_length(json)) OVER (ORDER BY " key                                              \
+        ") - octet_length(json) AS before FROM (" rows                                             \
+        ") AS page) AS sized WHERE before < 8388608 ORDER BY " key
+/* Ends the object of such a page: "next_cursor":null|"KEY of the last row"}. */
+void bounded_page_end(struct buf *b, const PGresult *rows, uint64_t limit);
 
 /* A page: {"NAME":[column 0 of each row],"next_cursor":null|"..."}. Rows are (json, key, id) in
  * list order; when there are as many as the limit, next_cursor names the last one. */

@@ -3,19 +3,9 @@
 #include "gatewayd/query.h"
 #include "gatewayd/route.h"
 
-static void on_session(struct http_request *req, int r, const void *reply, int status)
-{
-        const struct session_reply *ok = reply;
-
-        if (r < 0)
-                http_reply_rpc_error(req, r, reply);
-        else
-                http_reply_json(req, status, ok->session_json);
-}
-
 static void on_controlled(void *userdata, int r, const void *reply)
 {
-        on_session(userdata, r, reply, 200);
+        session_reply(userdata, 200, r, reply);
 }
 
 static void control(struct http_request *req, enum session_action action)
@@ -57,7 +47,7 @@ static const struct json_field fork_fields[] = {
 
 static void on_forked(void *userdata, int r, const void *reply)
 {
-        on_session(userdata, r, reply, 201);
+        session_reply(userdata, 201, r, reply);
 }
 
 static void fork_session(struct http_request *req)

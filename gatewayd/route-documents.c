@@ -318,15 +318,6 @@ static void patch(struct http_request *req)
                               on_patched);
 }
 
-static void on_deleted(void *userdata, int r, const void *reply)
-{
-        struct http_request *req = userdata;
-        if (r < 0)
-                http_reply_rpc_error(req, r, reply);
-        else
-                http_reply_empty(req, 204);
-}
-
 static void delete (struct http_request *req)
 {
         const char *id = document_id(req);
@@ -335,7 +326,7 @@ static void delete (struct http_request *req)
         struct document_delete m = { .tenant = req->principal.tenant, .document_id = id };
         (void) documents_call(req, &wire_document_delete, &m,
                               MIN(req->gateway->settings->request_timeout, GATEWAY_ANSWER_USEC),
-                              on_deleted);
+                              empty_reply);
 }
 
 static void health(struct http_request *req)

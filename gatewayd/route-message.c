@@ -109,11 +109,8 @@ static void on_messages(void *userdata, int r, PGresult **results, size_t n,
                 cleanup_free char *text = message_text(pg_str(results[1], i, 0));
                 buf_putf(&b, "%s%s", i ? "," : "", text);
         }
-        buf_puts(&b, "],\"next_cursor\":");
-        if ((uint64_t) rows == limit)
-                buf_putf(&b, "\"%" PRId64 "\"}", pg_i64(results[1], rows - 1, 1));
-        else
-                buf_puts(&b, "null}");
+        buf_puts(&b, "],");
+        bounded_page_end(&b, results[1], limit);
         http_reply_json_take(req, 200, &b);
 }
 
@@ -134,9 +131,9 @@ static void list(struct http_request *req)
         pg_batch_add(b, "SELECT 1 FROM core.session WHERE session_id = $1 AND tenant = $2", "ss",
                      req->params[0], req->principal.tenant);
         pg_batch_add(b,
-                     "SELECT json, seq FROM core.event WHERE session_id = $1 AND tenant = $2 AND "
-                     "seq > $3 AND "
-                     "event_type IN ('message', 'post_tool') ORDER BY seq LIMIT $4",
+                     BOUNDED_PAGE("seq", "SELECT json, seq FROM core.event WHERE session_id = $1 "
+                                         "AND tenant = $2 AND seq > $3 AND event_type IN "
+                                         "('message', 'post_tool') ORDER BY seq LIMIT $4"),
                      "ssuu", req->params[0], req->principal.tenant, after, limit);
         database_asked(req, pg_submit(req->gateway->pg, b, on_messages, req));
 }

@@ -86,25 +86,14 @@ static int read_files(struct http_request *req, const json_t *list, struct sessi
         return 0;
 }
 
-static void on_session(void *userdata, int r, const void *reply, int status)
-{
-        struct http_request *req = userdata;
-        const struct session_reply *ok = reply;
-
-        if (r < 0)
-                http_reply_rpc_error(req, r, reply);
-        else
-                http_reply_json(req, status, ok->session_json);
-}
-
 static void on_created(void *userdata, int r, const void *reply)
 {
-        on_session(userdata, r, reply, 201);
+        session_reply(userdata, 201, r, reply);
 }
 
 static void on_changed(void *userdata, int r, const void *reply)
 {
-        on_session(userdata, r, reply, 200);
+        session_reply(userdata, 200, r, reply);
 }
 
 /* Fields that json_read's table cannot judge. 0, or -EINVAL after the request was answered. */
@@ -251,16 +240,6 @@ static void stop(struct http_request *req)
         coordinator_call(req, &wire_session_stop, &m, on_stopped);
 }
 
-static void on_deleted(void *userdata, int r, const void *reply)
-{
-        struct http_request *req = userdata;
-
-        if (r < 0)
-                http_reply_rpc_error(req, r, reply);
-        else
-                http_reply_empty(req, 204);
-}
-
 static void delete (struct http_request *req)
 {
         const struct session_delete m = { .tenant = req->principal.tenant,
@@ -268,7 +247,7 @@ static void delete (struct http_request *req)
 
         if (!session_id_ok(m.session_id))
                 return no_session(req);
-        coordinator_call(req, &wire_session_delete, &m, on_deleted);
+        coordinator_call(req, &wire_session_delete, &m, empty_reply);
 }
 
 static void on_shown(void *userdata, int r, PGresult **results, size_t n,

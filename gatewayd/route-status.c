@@ -164,16 +164,6 @@ static void workers(struct http_request *req)
                 "s", req->principal.tenant);
 }
 
-static void on_drained(void *userdata, int r, const void *reply)
-{
-        struct http_request *req = userdata;
-
-        if (r < 0)
-                http_reply_rpc_error(req, r, reply);
-        else
-                http_reply_empty(req, 204);
-}
-
 static void drain(struct http_request *req)
 {
         const struct worker_drain m = { .worker_id = req->params[0] };
@@ -181,7 +171,7 @@ static void drain(struct http_request *req)
         if (strlen(m.worker_id) > 64)
                 return http_reply_error(req, ERROR_CODE_NOT_FOUND, NULL,
                                         "there is no worker with this id");
-        coordinator_call(req, &wire_worker_drain, &m, on_drained);
+        coordinator_call(req, &wire_worker_drain, &m, empty_reply);
 }
 
 static const struct route table[] = {
