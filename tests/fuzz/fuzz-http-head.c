@@ -28,7 +28,8 @@ static void check_head(const struct http_head *h, const char *data, size_t n)
         cleanup_free char *query = xmalloc(h->query.len + 1);
         if (http_path_decode(h->path, path) == 0 && (path[0] != '/' || strstr(path, "/../")))
                 abort();
-        (void) http_query_decode(h->query, query);
+        if (http_query_decode(h->query, query) == 0 && strlen(query) > h->query.len)
+                abort();
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
