@@ -1,6 +1,6 @@
 # Completion of berthctl for bash.
 _berthctl() {
-        local cur=${COMP_WORDS[COMP_CWORD]} words=() first= second= i
+        local cur=${COMP_WORDS[COMP_CWORD]} first='' second='' i words=()
         for ((i = 1; i < COMP_CWORD; i++)); do
                 case ${COMP_WORDS[i]} in
                 -*) ;;

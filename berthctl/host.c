@@ -11,6 +11,13 @@
 #define IMAGES "/var/lib/berth/images"
 #define BLOBS "/var/lib/berth-docserverd"
 #define OUTPUT_MAX (64 * KIB)
+#define DUMP "runuser -u postgres -- pg_dump -Fc berth >\"$1\""
+#define LOAD                                                                                       \
+        "runuser -u postgres -- pg_restore --clean --if-exists --exit-on-error -d berth <\"$1\""
+#define BUILD_IMAGE BERTH_DATADIR "/images/build"
+#define SETUP_DATABASE BERTH_LIBDIR "/setup-database"
+
+static const char every_blob[] = BLOBS "/.", every_setting[] = BERTH_CONFDIR "/.";
 
 static int wait_for(pid_t pid)
 {
@@ -94,7 +101,7 @@ static int image_build(const char *name)
 {
         cleanup_free char *link = xasprintf(IMAGES "/%s", name);
         cleanup_free char *fresh = xasprintf(IMAGES "/.%s.new", name);
-        const char *const argv[] = { BERTH_DATADIR "/images/build", name, IMAGES, NULL };
+        const char *const argv[] = { BUILD_IMAGE, name, IMAGES, NULL };
         const char *const start[] = { "systemctl",    "start",
                                       "berth.target", "berth-workerd@*.service",
                                       "--all",        NULL };
@@ -183,7 +190,7 @@ static int step(const char *const *argv, const char *what)
  * that the dump names are there, whatever is stored or deleted meanwhile. */
 static int copy_blobs(const char *blobs)
 {
-        const char *const argv[] = { "cp", "-an", "--reflink=auto", BLOBS "/.", blobs, NULL };
+        const char *const argv[] = { "cp", "-an", "--reflink=auto", every_blob, blobs, NULL };
         return step(argv, "copying the documents");
 }
 
@@ -198,15 +205,14 @@ int cmd_backup(struct ctl *c, int argc, char **argv)
         cleanup_free char *blobs = xasprintf("%s/documents", argv[0]);
         cleanup_free char *dump = xasprintf("%s/database.dump", argv[0]);
         cleanup_free char *etc = xasprintf("%s/etc", argv[0]);
-        const char *const config[] = { "cp", "-a", BERTH_CONFDIR "/.", etc, NULL };
+        const char *const config[] = { "cp", "-a", every_setting, etc, NULL };
         if (mkdir(argv[0], 0700) < 0 || mkdir(blobs, 0700) < 0 || mkdir(etc, 0700) < 0) {
                 fprintf(stderr, "berthctl: %s: %s; give a folder that does not exist yet\n",
                         argv[0], strerror(errno));
                 return 1;
         }
         /* PostgreSQL's account may not enter the folder: the shell that opens the file is ours. */
-        const char *const pg[] = { "sh", "-c", "runuser -u postgres -- pg_dump -Fc berth >\"$1\"",
-                                   "sh", dump, NULL };
+        const char *const pg[] = { "sh", "-c", DUMP, "sh", dump, NULL };
         if (copy_blobs(blobs) < 0 || step(pg, "pg_dump") < 0 || copy_blobs(blobs) < 0 ||
             step(config, "copying the configuration") < 0)
                 return 1;
@@ -236,14 +242,8 @@ int cmd_restore(struct ctl *c, int argc, char **argv)
         const char *const start[] = { "systemctl", "start", "berth.target", NULL };
         const char *const drop[] = { "runuser",     "-u",      "postgres", "--", "dropdb",
                                      "--if-exists", "--force", "berth",    NULL };
-        const char *const setup[] = { BERTH_LIBDIR "/setup-database", NULL };
-        const char *const pg[] = { "sh",
-                                   "-c",
-                                   "runuser -u postgres -- pg_restore --clean --if-exists "
-                                   "--exit-on-error -d berth <\"$1\"",
-                                   "sh",
-                                   dump,
-                                   NULL };
+        const char *const setup[] = { SETUP_DATABASE, NULL };
+        const char *const pg[] = { "sh", "-c", LOAD, "sh", dump, NULL };
         const char *const copy[] = { "cp", "-an", blobs, BLOBS, NULL };
         const char *const own[] = { "chown", "-R", "berth_docserverd:berth-worker", BLOBS, NULL };
         if (access(dump, R_OK) < 0) {
