@@ -176,7 +176,7 @@ def f13(run, count):
         run.proxy.silent = True
         silent = time.monotonic()
         run.client.once("GET", "/sessions?limit=5")
-        run.client.once("POST", "/sessions", json={"kind": "headless"})
+        run.client.once("POST", "/sessions/none-such/messages", json={"content": "x"})
         time.sleep(max(0, silent + 4 - time.monotonic()))
         run.proxy.silent = False
         run.recover("F13 silent", 15)
