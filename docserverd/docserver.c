@@ -57,6 +57,7 @@ static const struct rpc_route routes[] = {
         { &wire_document_replace, route_document_replace },
         { &wire_document_patch, route_document_patch },
         { &wire_document_delete, route_document_delete },
+        { &wire_documents_tag, route_documents_tag },
         { &wire_volume_add, route_volume_add },
         { &wire_volume_commit, route_volume_commit },
         { &wire_volume_drop, route_volume_drop },

@@ -1,6 +1,7 @@
 /* Changes and deletes documents that are there. */
 #include "docserver.h"
 
+#include "common/base/buf.h"
 #include "proto/messages.h"
 #include "store.h"
 #include "sweep.h"
@@ -18,6 +19,10 @@ void docserver_reply_failure(struct rpc_request *req, int r)
         case -EOVERFLOW:
                 rpc_reply_error(req, ERROR_CODE_TOO_LARGE,
                                 "the document's metadata would grow too large");
+                break;
+        case -E2BIG:
+                rpc_reply_error(req, ERROR_CODE_UNPROCESSABLE,
+                                "a document would have more than 50 tags; nothing was changed");
                 break;
         case -ECONNRESET:
                 rpc_reply_error(req, ERROR_CODE_UNAVAILABLE,
@@ -79,12 +84,69 @@ int route_document_patch(void *userdata, struct rpc_peer *peer, struct rpc_reque
                 r = read_metadata(m->metadata, &metadata, &problem);
         if (r < 0)
                 return rpc_reply_error(req, ERROR_CODE_BAD_REQUEST, "%s", problem.message);
+        const char *why = m->filename ? document_filename_problem(m->filename) : NULL;
+        if (why)
+                return rpc_reply_error(req, ERROR_CODE_BAD_REQUEST, "filename %s", why);
 
-        if (!m->set_tags && !metadata)
+        if (!m->set_tags && !metadata && !m->filename)
                 r = store_json(d->pg, m->tenant, m->document_id, on_document, req);
         else
                 r = store_patch(d->pg, m->tenant, m->document_id, m->set_tags ? &tags : NULL,
-                                metadata ? metadata : "{}", on_document, req);
+                                metadata ? metadata : "{}", m->filename, on_document, req);
+        if (r < 0)
+                docserver_reply_failure(req, r);
+        return 0;
+}
+
+/* ---- documents_tag ---- */
+
+static void on_tagged(void *userdata, int r, const char *json)
+{
+        struct rpc_request *req = userdata;
+        if (r < 0) {
+                docserver_reply_failure(req, r);
+                return;
+        }
+        rpc_reply(req, &(struct documents_tagged){ .result_json = span_of(json) });
+}
+
+static int read_tags(struct document_tags *tags, const char *const *list, size_t n,
+                     struct json_problem *problem)
+{
+        int r = 0;
+        for (size_t i = 0; i < n && r == 0; i++)
+                r = document_tags_add(tags, span_of(list[i]), problem);
+        return r;
+}
+
+static bool is_id(const char *s)
+{
+        return strlen(s) == UUID_MAX - 1 && strspn(s, "0123456789abcdef-") == UUID_MAX - 1;
+}
+
+int route_documents_tag(void *userdata, struct rpc_peer *peer, struct rpc_request *req,
+                        const void *msg)
+{
+        struct docserver *d = userdata;
+        const struct documents_tag *m = msg;
+        struct json_problem problem = { 0 };
+        struct document_tags add = { 0 }, remove = { 0 };
+        cleanup_buf struct buf ids = BUF_INIT;
+
+        int r = read_tags(&add, m->add, m->n_add, &problem);
+        if (r == 0)
+                r = read_tags(&remove, m->remove, m->n_remove, &problem);
+        if (r < 0)
+                return rpc_reply_error(req, ERROR_CODE_BAD_REQUEST, "%s", problem.message);
+        buf_puts(&ids, "{");
+        for (size_t i = 0; i < m->n_document_ids; i++) {
+                if (!is_id(m->document_ids[i]))
+                        return rpc_reply_error(req, ERROR_CODE_BAD_REQUEST,
+                                               "ids must be the ids of documents");
+                buf_putf(&ids, "%s%s", i ? "," : "", m->document_ids[i]);
+        }
+        buf_puts(&ids, "}");
+        r = store_tag(d->pg, m->tenant, ids.data, &add, &remove, on_tagged, req);
         if (r < 0)
                 docserver_reply_failure(req, r);
         return 0;

@@ -81,6 +81,7 @@ struct open_call {
         struct docserver *server;
         struct fdlink_request *req;
         char *tenant, *id;
+        uint32_t version; /* 0 = newest */
         bool again; /* the row named a blob that was gone: a delete or a new version came in between
                      */
 };
@@ -96,7 +97,7 @@ static void on_open_row(void *userdata, int r, const struct store_bytes *bytes);
 
 static int open_look_up(struct open_call *o)
 {
-        return store_bytes(o->server->pg, o->tenant, o->id, on_open_row, o);
+        return store_bytes(o->server->pg, o->tenant, o->id, o->version, on_open_row, o);
 }
 
 static void open_failed(struct open_call *o, int r)
@@ -154,6 +155,7 @@ int route_document_open(void *userdata, struct fdlink_request *req, const void *
         o->req = req;
         o->tenant = xstrdup(m->tenant);
         o->id = xstrdup(m->document_id);
+        o->version = m->has_version ? m->version : 0;
         int r = open_look_up(o);
         if (r < 0)
                 open_failed(o, r);

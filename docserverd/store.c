@@ -35,6 +35,8 @@ int store_failure(const char *what, int r, const struct pg_error *error)
                 return -EEXIST;
         if (streq(error->sqlstate, "23514") && strstr(error->message, "document_metadata_size"))
                 return -EOVERFLOW;
+        if (streq(error->sqlstate, "23514") && strstr(error->message, "document_tags_check"))
+                return -E2BIG;
         log_at(is_passing(error->sqlstate) ? LOG_WARNING : LOG_ERR, "Database refused %s: %s %s",
                what, error->sqlstate, error->message);
         return is_passing(error->sqlstate) ? -EAGAIN : -EIO;
@@ -147,8 +149,8 @@ int store_json(struct pg_pool *p, const char *tenant, const char *id, store_json
 }
 
 int store_patch(struct pg_pool *p, const char *tenant, const char *id,
-                const struct document_tags *tags, const char *metadata, store_json_fn fn,
-                void *userdata)
+                const struct document_tags *tags, const char *metadata, const char *filename,
+                store_json_fn fn, void *userdata)
 {
         cleanup_buf struct buf list = BUF_INIT;
         tags_array(&list, tags);
@@ -158,11 +160,38 @@ int store_patch(struct pg_pool *p, const char *tenant, const char *id,
                 "UPDATE docs.document SET tags = CASE WHEN $3::boolean THEN $4::text[] ELSE tags "
                 "END, "
                 "metadata = (metadata || $5::jsonb) - ARRAY(SELECT key FROM jsonb_each($5::jsonb) "
-                "WHERE value = 'null'::jsonb), "
+                "WHERE value = 'null'::jsonb), filename = coalesce($6::text, filename), "
                 "updated_at = greatest(clock_timestamp(), updated_at + interval '1 microsecond') "
                 "WHERE tenant = $1 AND id = $2 RETURNING docs.document_json(document)",
-                "ssBss", tenant, id, tags != NULL, list.data, metadata);
+                "ssBsss", tenant, id, tags != NULL, list.data, metadata, filename);
         struct call *c = call_new("a change of a document", userdata);
+        c->fn.json = fn;
+        return submit(p, b, on_json, c);
+}
+
+/* The rows are locked in the order of their ids: two of these never wait for each other. */
+int store_tag(struct pg_pool *p, const char *tenant, const char *ids,
+              const struct document_tags *add, const struct document_tags *remove, store_json_fn fn,
+              void *userdata)
+{
+        cleanup_buf struct buf plus = BUF_INIT, minus = BUF_INIT;
+        tags_array(&plus, add);
+        tags_array(&minus, remove);
+        struct pg_batch *b = pg_batch_new();
+        pg_batch_add(
+                b,
+                "WITH chosen AS MATERIALIZED (SELECT id FROM docs.document WHERE tenant = $1 "
+                "AND id = ANY($2::text[]) ORDER BY id FOR UPDATE), "
+                "changed AS (UPDATE docs.document d SET tags = ARRAY(SELECT t FROM unnest(d.tags "
+                "|| $3::text[]) WITH ORDINALITY AS u(t, o) WHERE NOT t = ANY($4::text[]) GROUP BY "
+                "t ORDER BY min(o)), "
+                "updated_at = greatest(clock_timestamp(), updated_at + interval '1 microsecond') "
+                "FROM chosen WHERE d.id = chosen.id RETURNING d.id) "
+                "SELECT json_build_object('updated', (SELECT count(*) FROM changed), 'missing', "
+                "coalesce((SELECT json_agg(DISTINCT i) FROM unnest($2::text[]) AS i WHERE i NOT IN "
+                "(SELECT id FROM chosen)), '[]'::json))::text",
+                "ssss", tenant, ids, plus.data, minus.data);
+        struct call *c = call_new("a change of tags", userdata);
         c->fn.json = fn;
         return submit(p, b, on_json, c);
 }
@@ -276,20 +305,31 @@ static void on_bytes(void *userdata, int r, PGresult **results, size_t n,
         c->fn.bytes(c->userdata, 0, &bytes);
 }
 
-int store_bytes(struct pg_pool *p, const char *tenant, const char *id, store_bytes_fn fn,
-                void *userdata)
+int store_bytes(struct pg_pool *p, const char *tenant, const char *id, uint32_t version,
+                store_bytes_fn fn, void *userdata)
 {
         struct pg_batch *b = pg_batch_new();
-        pg_batch_add(b,
-                     "SELECT filename, content_type, checksum, size_bytes, "
-                     "(extract(epoch FROM updated_at) * 1000000)::bigint "
-                     "FROM docs.document WHERE tenant = $1 AND id = $2 "
-                     "UNION ALL SELECT regexp_replace(f.path, '^.*/', ''), f.content_type, "
-                     "f.checksum, f.size_bytes, "
-                     "(extract(epoch FROM f.created_at) * 1000000)::bigint FROM docs.volume_file f "
-                     "JOIN docs.volume v ON v.name = f.volume_name WHERE v.tenant = $1 AND f.id = "
-                     "$2",
-                     "ss", tenant, id);
+        if (version == 0)
+                pg_batch_add(b,
+                             "SELECT filename, content_type, checksum, size_bytes, "
+                             "(extract(epoch FROM updated_at) * 1000000)::bigint "
+                             "FROM docs.document WHERE tenant = $1 AND id = $2 "
+                             "UNION ALL SELECT regexp_replace(f.path, '^.*/', ''), f.content_type, "
+                             "f.checksum, f.size_bytes, "
+                             "(extract(epoch FROM f.created_at) * 1000000)::bigint FROM "
+                             "docs.volume_file f "
+                             "JOIN docs.volume v ON v.name = f.volume_name WHERE v.tenant = $1 AND "
+                             "f.id = "
+                             "$2",
+                             "ss", tenant, id);
+        else
+                pg_batch_add(b,
+                             "SELECT d.filename, v.content_type, v.checksum, v.size_bytes, "
+                             "(extract(epoch FROM v.created_at) * 1000000)::bigint "
+                             "FROM docs.document_version v JOIN docs.document d "
+                             "ON d.id = v.document_id WHERE d.tenant = $1 AND d.id = $2 "
+                             "AND v.version = $3",
+                             "ssu", tenant, id, (uint64_t) version);
         struct call *c = call_new("looking up a document's bytes", userdata);
         c->fn.bytes = fn;
         return submit(p, b, on_bytes, c);

@@ -46,12 +46,18 @@ int store_find_key(struct pg_pool *p, const char *tenant, const char *key, store
                    void *userdata) mustuse;
 int store_json(struct pg_pool *p, const char *tenant, const char *id, store_json_fn fn,
                void *userdata) mustuse;
-int store_bytes(struct pg_pool *p, const char *tenant, const char *id, store_bytes_fn fn,
-                void *userdata) mustuse;
-/* tags NULL: they stay. metadata is merged at the top level, null removes a key. */
+/* version 0: the newest. */
+int store_bytes(struct pg_pool *p, const char *tenant, const char *id, uint32_t version,
+                store_bytes_fn fn, void *userdata) mustuse;
+/* tags, filename NULL: they stay. metadata is merged at the top level, null removes a key. */
 int store_patch(struct pg_pool *p, const char *tenant, const char *id,
-                const struct document_tags *tags, const char *metadata, store_json_fn fn,
-                void *userdata) mustuse;
+                const struct document_tags *tags, const char *metadata, const char *filename,
+                store_json_fn fn, void *userdata) mustuse;
+/* ids: an array as text, {"..",..}. Gives {"updated":n,"missing":[ids]}. -E2BIG: a document would
+ * have too many tags. */
+int store_tag(struct pg_pool *p, const char *tenant, const char *ids,
+              const struct document_tags *add, const struct document_tags *remove, store_json_fn fn,
+              void *userdata) mustuse;
 int store_replace(struct pg_pool *p, const struct store_replace *c, store_json_fn fn,
                   void *userdata) mustuse;
 /* names: the blobs that its versions had. */

@@ -55,11 +55,17 @@ static void on_opened(void *userdata, int r, const void *reply, int fd)
 
 static void bytes(struct http_request *req)
 {
+        static const char *const known[] = { "version", NULL };
         const char *id = document_id(req);
-        if (!id)
+        uint64_t version;
+        if (!id || http_query_only(req, known) < 0 ||
+            http_query_u64(req, "version", 1, INT32_MAX, 0, &version) < 0)
                 return;
         struct gateway *g = req->gateway;
-        struct document_open m = { .tenant = req->principal.tenant, .document_id = id };
+        struct document_open m = { .tenant = req->principal.tenant,
+                                   .document_id = id,
+                                   .has_version = version > 0,
+                                   .version = (uint32_t) version };
         int r = g->documents_fd
                         ? fdlink_call(g->documents_fd, &wire_document_open, &m,
                                       MIN(g->settings->request_timeout, GATEWAY_ANSWER_USEC),

@@ -56,6 +56,7 @@ void document_problem(struct http_request *req, const struct json_problem *probl
 
 struct page {
         uint64_t limit, offset;
+        const char *sorted; /* statement, NULL = the newest first */
 };
 
 static void put_page(struct buf *b, const struct page *page, PGresult **results)
@@ -76,7 +77,7 @@ static void put_page(struct buf *b, const struct page *page, PGresult **results)
                  "],\"total\":%" PRId64 ",\"limit\":%" PRIu64 ",\"offset\":%" PRIu64
                  ",\"next_cursor\":",
                  pg_i64(results[0], 0, 0), page->limit, page->offset);
-        if (found > shown)
+        if (found > shown && !page->sorted)
                 buf_putf(b, "\"%s\"}", pg_str(results[1], shown - 1, 1));
         else
                 buf_puts(b, "null}");
@@ -137,6 +138,31 @@ static int read_tags(struct http_request *req, struct buf *array)
                 COUNT(__VA_ARGS__), PAGE(__VA_ARGS__)                                              \
         }
 
+/* Other orders than the newest first: pages by offset only. The id breaks ties. */
+#define SORTED(key, order)                                                                         \
+        "SELECT json, id, found FROM (SELECT json, id, place, count(*) OVER () AS found, "         \
+        "sum(octet_length(json)) OVER (ORDER BY place) - octet_length(json) AS before "            \
+        "FROM (SELECT (page.doc).id, page.place, docs.document_json(page.doc) AS json "            \
+        "FROM (SELECT d AS doc, row_number() OVER (ORDER BY " key " " order ", d.id DESC) AS "     \
+        "place FROM docs.document d WHERE d.tenant = $1 "                                          \
+        "AND ($2::text IS NULL OR strpos(lower(d.filename), lower($2::text)) > 0) "                \
+        "AND d.tags @> $3::text[] "                                                                \
+        "AND ($4::text IS NULL OR d.search @@ websearch_to_tsquery('simple', $4::text)) "          \
+        "AND $5::text IS NULL ORDER BY " key " " order ", d.id DESC LIMIT $6 OFFSET $7) AS page) " \
+        "AS rendered) AS sized WHERE before < " LIST_BYTES_MAX " ORDER BY place"
+static const struct {
+        const char *name, *sql;
+} sorts[] = {
+        { "-created_at", NULL },
+        { "created_at", SORTED("d.id", "ASC") },
+        { "-updated_at", SORTED("d.updated_at", "DESC") },
+        { "updated_at", SORTED("d.updated_at", "ASC") },
+        { "filename", SORTED("lower(d.filename)", "ASC") },
+        { "-filename", SORTED("lower(d.filename)", "DESC") },
+        { "size_bytes", SORTED("d.size_bytes", "ASC") },
+        { "-size_bytes", SORTED("d.size_bytes", "DESC") },
+};
+
 static const struct {
         const char *count, *page;
 } statements[] = {
@@ -154,16 +180,37 @@ static struct pg_batch *list_batch(const struct http_request *req, const char *t
         size_t which = (filename ? 1 : 0) + (streq(tags, "{}") ? 0 : 2) + (q ? 4 : 0);
         struct pg_batch *b = pg_batch_new();
         pg_batch_add(b, statements[which].count, "ssss", tenant, filename, tags, q);
-        pg_batch_add(b, statements[which].page, "sssssuu", tenant, filename, tags, q, cursor,
-                     page->limit + 1, page->offset);
+        pg_batch_add(b, page->sorted ? page->sorted : statements[which].page, "sssssuu", tenant,
+                     filename, tags, q, cursor, page->limit + 1, page->offset);
         return b;
+}
+
+/* 0, or -EINVAL after the request was answered. */
+static int read_sort(struct http_request *req, const char *cursor, struct page *page)
+{
+        const char *sort = http_query(req, "sort");
+        size_t i = 0;
+        while (sort && i < ARRAY_LEN(sorts) && !streq(sort, sorts[i].name))
+                i++;
+        if (i == ARRAY_LEN(sorts))
+                http_reply_error(req, ERROR_CODE_BAD_REQUEST, "sort",
+                                 "sort knows created_at, updated_at, filename and size_bytes, with "
+                                 "- in front for descending.");
+        else if (sorts[i].sql && cursor)
+                http_reply_error(req, ERROR_CODE_BAD_REQUEST, "cursor",
+                                 "A cursor goes with the newest first only; use offset.");
+        else {
+                page->sorted = sorts[i].sql;
+                return 0;
+        }
+        return -EINVAL;
 }
 
 static void list(struct http_request *req)
 {
-        static const char *const known[] = { "filename", "tags",   "q", "limit",
-                                             "offset",   "cursor", NULL };
-        struct page page;
+        static const char *const known[] = { "filename", "tags",   "q",      "sort",
+                                             "limit",    "offset", "cursor", NULL };
+        struct page page = { 0 };
         cleanup_buf struct buf tags = BUF_INIT;
         const char *cursor = http_query(req, "cursor");
 
@@ -171,6 +218,8 @@ static void list(struct http_request *req)
             http_query_u64(req, "limit", 1, 1000, 100, &page.limit) < 0 ||
             http_query_u64(req, "offset", 0, INT64_MAX, 0, &page.offset) < 0 ||
             read_tags(req, &tags) < 0)
+                return;
+        if (read_sort(req, cursor, &page) < 0)
                 return;
         if (cursor &&
             (strspn(cursor, "0123456789abcdef-") != UUID_MAX - 1 || cursor[UUID_MAX - 1])) {
@@ -248,12 +297,14 @@ static void metadata(struct http_request *req)
 
 struct patch_body {
         json_t *tags, *description, *metadata;
-        bool has_description;
+        char *filename;
 };
 static const struct json_field patch_fields[] = {
         JSON_FIELD(struct patch_body, tags, JSON_KIND_ARRAY, .min = 0, .max = 10000),
         JSON_FIELD(struct patch_body, description, JSON_KIND_ANY),
         JSON_FIELD(struct patch_body, metadata, JSON_KIND_OBJECT),
+        JSON_FIELD(struct patch_body, filename, JSON_KIND_STRING, .min = 1,
+                   .max = DOCUMENT_FILENAME_MAX),
 };
 
 /* The description may stand in both places if it says the same. */
@@ -300,12 +351,18 @@ static void patch(struct http_request *req)
                 document_problem(req, &p);
                 return;
         }
+        const char *why = b.filename ? document_filename_problem(b.filename) : NULL;
+        if (why) {
+                http_reply_error(req, ERROR_CODE_BAD_REQUEST, "filename", "The filename %s.", why);
+                return;
+        }
         struct document_patch m = {
                 .tenant = req->principal.tenant,
                 .document_id = id,
                 .set_tags = b.tags != NULL,
                 .tags = names,
                 .n_tags = set.n,
+                .filename = b.filename,
         };
         for (size_t i = 0; i < set.n; i++)
                 names[i] = set.tags[i];

@@ -144,7 +144,7 @@ def test_patch(docs):
 
 
 BAD_PATCHES = [
-    {"filename": "x"}, {"id": "x"}, {"checksum": "x"}, {"tags": None}, {"tags": "a,b"}, {"tags": [1]}, {"tags": [None]}, {"tags": [""]},
+    {"id": "x"}, {"checksum": "x"}, {"tags": None}, {"tags": "a,b"}, {"tags": [1]}, {"tags": [None]}, {"tags": [""]},
     {"tags": ["a b"]}, {"tags": ["a/b"]}, {"tags": ["-a"]}, {"tags": ["a-"]}, {"tags": ["a--b"]}, {"tags": ["a_b"]}, {"tags": ["é"]},
     {"tags": ["e\u0301"]}, {"tags": ["😀"]}, {"tags": ["a\n"]}, {"tags": ["a" * 65]}, {"tags": [f"t{i}" for i in range(51)]}, {"tags": ["ok"] * 10001},
     {"description": 1}, {"description": []}, {"description": "x" * 4097}, {"metadata": []}, {"metadata": "x"}, {"metadata": {"description": 1}},
