@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <sys/pidfd.h>
 #include <sys/resource.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "common/base/buf.h"
@@ -32,12 +33,20 @@ static void add_tmpfs(struct buf *b, const char *path, const char *mode, uint64_
         add(b, "--perms", mode, "--size", size, "--tmpfs", path, NULL);
 }
 
+/* bubblewrap limits user namespaces by a file below /proc/sys. In a container or a service that may
+ * be read-only: then the filter alone refuses them (it does so in any case). */
+static bool may_limit_namespaces(void)
+{
+        struct statvfs v;
+        return statvfs("/proc/sys/user", &v) == 0 && !(v.f_flag & ST_RDONLY);
+}
+
 static void add_arguments(struct buf *b, const struct sandbox_config *c)
 {
         add(b, "--unshare-all", "--unshare-user", "--die-with-parent", "--new-session",
             "--as-pid-1", "--hostname", "slot", "--uid", "1000", "--gid", "1000", "--cap-drop",
             "ALL", NULL);
-        if (c->profile == SANDBOX_TOOL)
+        if (c->profile == SANDBOX_TOOL && may_limit_namespaces())
                 add(b, "--disable-userns", NULL);
         add(b, "--ro-bind", c->image_dir, "/", "--proc", "/proc", "--dev", "/dev", NULL);
         add_tmpfs(b, "/dev/shm", "1777", c->limits.tmp_bytes / 2);
