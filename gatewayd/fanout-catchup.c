@@ -3,6 +3,17 @@
 
 #include "common/io/log.h"
 
+/* A page of stored events after a position: as many as the queue has room for by number and, but
+ * for the first, by bytes. -> id, seq, json, event_type, session_id, and how many there would have
+ * been. */
+#define PAGE_BYTES "524288" /* SINK_BYTES_MAX / 2 */
+#define PAGE(where, order)                                                                         \
+        "SELECT id, seq, json, event_type, session_id, found FROM (SELECT *, count(*) OVER () AS " \
+        "found, sum(octet_length(json)) OVER (ORDER BY " order ") - octet_length(json) AS before " \
+        "FROM (SELECT id, seq, json, event_type, session_id FROM core.event WHERE " where          \
+        " ORDER BY " order " LIMIT $3) AS page) AS sized WHERE before < " PAGE_BYTES               \
+        " ORDER BY " order
+
 /* What follows the subscriber's position is not kept any more: told, then ended. */
 static void events_are_gone(struct subscriber *s, uint64_t oldest)
 {
@@ -18,7 +29,7 @@ static void on_page(void *userdata, int r, PGresult **results, size_t n,
 {
         struct subscriber *s = userdata;
         PGresult *page;
-        int rows;
+        int rows, found;
 
         if (r < 0) {
                 /* The poll tries again each second while a subscriber waits. */
@@ -31,6 +42,7 @@ static void on_page(void *userdata, int r, PGresult **results, size_t n,
         s->state = SUBSCRIBER_LIVE;
         page = results[1];
         rows = PQntuples(page);
+        found = rows > 0 ? (int) pg_i64(page, 0, 5) : 0;
         if (!s->topic && s->position < (uint64_t) pg_i64(results[2], 0, 0)) {
                 events_are_gone(s, (uint64_t) pg_i64(results[2], 0, 0) + 1);
                 return;
@@ -51,14 +63,18 @@ static void on_page(void *userdata, int r, PGresult **results, size_t n,
                 if (event_type_parse(pg_str(page, i, 3), &type) < 0)
                         type = EVENT_TYPE_LOG;
                 one.type = fanout_update_type(type);
-                if (subscriber_wants(s, pg_str(page, i, 4)) && subscriber_wants_type(s, type))
-                        pushed = sink_push(s->sink, rendering_for(&one, s));
+                if (subscriber_wants(s, pg_str(page, i, 4)) && subscriber_wants_type(s, type)) {
+                        struct frame *frame = rendering_for(&one, s);
+                        pushed = sink_fits(s->sink, frame) ? sink_push(s->sink, frame) : -EAGAIN;
+                }
                 rendering_done(&one);
+                if (pushed == -EAGAIN)
+                        s->state = SUBSCRIBER_WAITING;
                 if (pushed < 0)
-                        return; /* it is being closed */
+                        return; /* waits for room, or is being closed */
                 s->position = position;
         }
-        if (!s->topic && (unsigned) rows < s->asked) {
+        if (!s->topic && rows == found && (unsigned) found < s->asked) {
                 /* The cursor was read before the page, so all up to it has been seen. */
                 s->position = MAX(s->position, (uint64_t) pg_i64(results[0], 0, 0));
         } else if (s->topic && rows == 0 && s->position < s->topic->known_seq) {
@@ -74,12 +90,8 @@ static void on_page(void *userdata, int r, PGresult **results, size_t n,
 
 void subscriber_catch_up(struct subscriber *s)
 {
-        static const char session_sql[] =
-                "SELECT id, seq, json, event_type, session_id FROM core.event "
-                "WHERE session_id = $1 AND seq > $2 ORDER BY seq LIMIT $3";
-        static const char all_sql[] =
-                "SELECT id, seq, json, event_type, session_id FROM core.event "
-                "WHERE tenant = $1 AND id > $2 ORDER BY id LIMIT $3";
+        static const char session_sql[] = PAGE("session_id = $1 AND seq > $2", "seq");
+        static const char all_sql[] = PAGE("tenant = $1 AND id > $2", "id");
         static const char cursor_sql[] = "SELECT cursor FROM core.hub";
         static const char last_sql[] = "SELECT last_seq FROM core.session WHERE session_id = $1";
         static const char expired_sql[] = "SELECT id FROM core.event_expired";

@@ -26,16 +26,14 @@ static struct page *page_new(struct http_request *req)
 static void events_reply(struct page *p, const PGresult *rows, uint64_t newest)
 {
         cleanup_buf struct buf b = BUF_INIT;
-        int n = PQntuples(rows);
 
         buf_puts(&b, "{\"events\":[");
-        for (int i = 0; i < n; i++)
-                buf_putf(&b, "%s%s", i ? "," : "", pg_str(rows, i, 0));
-        buf_putf(&b, "],\"newest\":%" PRIu64 ",\"next_cursor\":", newest);
-        if ((uint64_t) n == p->limit)
-                buf_putf(&b, "\"%" PRId64 "\"}", pg_i64(rows, n - 1, 1));
-        else
-                buf_puts(&b, "null}");
+        for (int i = 0; i < PQntuples(rows); i++) {
+                buf_puts(&b, i ? "," : "");
+                buf_puts(&b, pg_str(rows, i, 0));
+        }
+        buf_putf(&b, "],\"newest\":%" PRIu64 ",", newest);
+        bounded_page_end(&b, rows, p->limit);
         http_reply_json_take(p->req, 200, &b);
 }
 
@@ -127,9 +125,10 @@ static void session_events(struct http_request *req)
         pg_batch_add(b, "SELECT last_seq FROM core.session WHERE session_id = $1 AND tenant = $2",
                      "ss", req->params[0], req->principal.tenant);
         pg_batch_add(b,
-                     "SELECT json, seq FROM core.event WHERE session_id = $1 AND tenant = $2 AND "
-                     "seq > $3 AND "
-                     "($4::text[] IS NULL OR event_type = ANY($4::text[])) ORDER BY seq LIMIT $5",
+                     BOUNDED_PAGE("seq",
+                                  "SELECT json, seq FROM core.event WHERE session_id = $1 AND "
+                                  "tenant = $2 AND seq > $3 AND ($4::text[] IS NULL OR "
+                                  "event_type = ANY($4::text[])) ORDER BY seq LIMIT $5"),
                      "ssusu", req->params[0], req->principal.tenant, p->after, types, limit);
         pg_batch_add(b, SESSION_RANGE, "ss", req->params[0], req->principal.tenant);
         submit(p, b, on_events);
@@ -156,8 +155,9 @@ static void all_events(struct http_request *req)
         b = pg_batch_new();
         pg_batch_add(b, "SELECT cursor FROM core.hub", "");
         pg_batch_add(b,
-                     "SELECT json, id FROM core.event WHERE tenant = $1 AND id > $2 AND "
-                     "($3::text[] IS NULL OR event_type = ANY($3::text[])) ORDER BY id LIMIT $4",
+                     BOUNDED_PAGE("id", "SELECT json, id FROM core.event WHERE tenant = $1 AND "
+                                        "id > $2 AND ($3::text[] IS NULL OR "
+                                        "event_type = ANY($3::text[])) ORDER BY id LIMIT $4"),
                      "susu", req->principal.tenant, p->after, types, limit);
         pg_batch_add(b, ALL_RANGE, "");
         submit(p, b, on_events);
@@ -302,10 +302,15 @@ static void all_sessions(struct http_request *req)
         b = pg_batch_new();
         /* The cursor first: what happens between the two is sent as events, too. */
         pg_batch_add(b, ALL_RANGE, "");
-        pg_batch_add(b,
-                     "SELECT core.session_json(s) FROM core.session s WHERE tenant = $1 "
-                     "ORDER BY created_at DESC, session_id DESC LIMIT 10000",
-                     "s", req->principal.tenant);
+        pg_batch_add(
+                b,
+                "SELECT json FROM (SELECT *, sum(octet_length(json)) OVER newest AS bytes FROM "
+                "(SELECT core.session_json(s) AS json, created_at, session_id FROM "
+                "core.session s WHERE tenant = $1 ORDER BY created_at DESC, session_id DESC "
+                "LIMIT 10000) AS page WINDOW newest AS (ORDER BY created_at DESC, session_id "
+                "DESC)) AS sized WHERE bytes < 33554432 ORDER BY created_at DESC, session_id "
+                "DESC",
+                "s", req->principal.tenant);
         submit(p, b, on_init);
 }
 

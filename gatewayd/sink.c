@@ -273,20 +273,37 @@ static void write_frames(struct sink *s)
         want_events(s);
 }
 
+static bool has_room(const struct sink *s, const struct frame *f)
+{
+        return s->count == 0 ||
+               (s->count < SINK_FRAMES_MAX && counted(s) + f->len <= SINK_BYTES_MAX);
+}
+
+/* One commit may bring more than the queue holds: what the client's socket takes goes at once, so
+ * that only a client that does not read is found too slow. */
+static void make_room(struct sink *s, const struct frame *f)
+{
+        if (s->state == SINK_OPEN && (half_full(s) || !has_room(s, f)) && !(s->events & EPOLLOUT))
+                write_frames(s);
+}
+
+bool sink_fits(struct sink *s, const struct frame *f)
+{
+        make_room(s, f);
+        if (s->state != SINK_OPEN || has_room(s, f))
+                return true; /* or sink_push says what is wrong */
+        s->over_half = true;
+        return false;
+}
+
 int sink_push(struct sink *s, struct frame *f)
 {
-        if (s->state != SINK_OPEN)
-                return -EPIPE;
-        /* One commit may bring more than the queue holds: what the client's socket takes goes at
-         * once, so that only a client that does not read is found too slow. */
-        bool fits = counted(s) + f->len <= SINK_BYTES_MAX;
-        if ((half_full(s) || !fits) && !(s->events & EPOLLOUT))
-                write_frames(s);
+        make_room(s, f);
         if (s->state != SINK_OPEN)
                 return -EPIPE;
         if (f->live && half_full(s))
                 return 0;
-        if (s->count > 0 && (s->count >= SINK_FRAMES_MAX || counted(s) + f->len > SINK_BYTES_MAX)) {
+        if (!has_room(s, f)) {
                 struct frame *last = s->ops->lagged ? s->ops->lagged(s) : NULL;
                 if (last)
                         sink_push_control(s, last);

@@ -59,6 +59,8 @@ size_t sink_frames(const struct sink *s); /* queued, not yet handed to the kerne
 size_t sink_bytes(const struct sink *s);
 /* Frames that may be pushed before half of the bound is reached; 0 = wait for room(). */
 size_t sink_space(const struct sink *s);
+/* Whether sink_push would take the frame now; if not, room() tells when to ask again. */
+bool sink_fits(struct sink *s, const struct frame *f);
 /* Orderly end after what is queued; code and reason go into the close frame. Idempotent. */
 void sink_close(struct sink *s, uint16_t code, const char *reason);
 /* Stops or continues reading from the client (backpressure to it). */

@@ -1,6 +1,7 @@
-"""Lists of the network edge: pages held to bytes, cursors that are none."""
+"""Lists of the network edge: pages held to bytes, cursors that are none, streams of large events."""
 import base64
 import json
+import socket
 
 from conftest import wait_until
 from edge_fixtures import alive, edge  # noqa: F401
@@ -16,12 +17,16 @@ def make_session(edge):
     return wait_until(ask, 20, edge.logs)
 
 
+def say_much(edge, session, count=12):
+    for i in range(count):
+        body = json.dumps({"session_id": session, "event_type": "message", "role": "user", "content": f"{i}" + "x" * 900000}).encode()
+        assert edge.request("POST", "/events", edge.user, JSON, body)[0] == 201
+
+
 def test_pages_are_held_to_bytes(edge):
     """Twelve messages of almost a megabyte are two pages, whatever the limit says; none is lost between them."""
     session = make_session(edge)
-    for i in range(12):
-        body = json.dumps({"session_id": session, "event_type": "message", "role": "user", "content": f"{i}" + "x" * 900000}).encode()
-        assert edge.request("POST", "/events", edge.user, JSON, body)[0] == 201
+    say_much(edge, session)
     seen, cursor, pages = [], "0", 0
     while cursor:
         status, _, body = edge.request("GET", f"/sessions/{session}/messages?limit=1000&cursor={cursor}", edge.user)
@@ -39,4 +44,26 @@ def test_cursor_of_another_list(edge):
     for cursor in (by_name, base64.urlsafe_b64encode(b"yesterday noon\0id").decode().rstrip("=")):
         status, _, body = edge.request("GET", f"/sessions?cursor={cursor}", edge.user)
         assert status == 400 and json.loads(body)["error"]["code"] == "bad_request", body
+    alive(edge)
+
+
+def test_stream_of_large_events(edge):
+    """A reader with a small window gets each of them on one connection: it reads, so it is not too slow."""
+    session = make_session(edge)
+    say_much(edge, session)
+    s = socket.socket()
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32768)
+    s.settimeout(20)
+    s.connect(("127.0.0.1", edge.port))
+    s.sendall(f"GET /sessions/{session}/stream HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\nAuthorization: Bearer {edge.viewer}\r\n\r\n".encode())
+    text = s.makefile("rb")
+    ids = []
+    while len(ids) < 13:
+        line = text.readline()
+        assert line, f"ended after {ids}"
+        if line.startswith(b"id: "):
+            ids.append(int(line[4:]))
+        assert not line.startswith(b"event: lagged"), ids
+    assert ids == list(range(1, 14))
+    s.close()
     alive(edge)
