@@ -1,6 +1,7 @@
 """Part of a Berth for tests of the network edge: PostgreSQL, coordinatord and gatewayd; no slots."""
 import base64
 import hashlib
+import json
 import os
 import pathlib
 import shutil
@@ -49,7 +50,7 @@ class Edge(stack.Stack):
 
     def answers(self):
         try:
-            return self.request("GET", "/health")[0] == 200
+            return json.loads(self.request("GET", "/ready")[2])["coordinator"]
         except OSError:
             return False
 
