@@ -1,20 +1,17 @@
 /* Tool `document_put`: stores a file of the slot as a tagged document. */
-#include <ctype.h>
-
+#include "common/base/document.h"
 #include "documents.h"
 #include "tool.h"
 #include "utf8.h"
 
 #define FILE_MAX (64 * MIB)
-#define TAGS_MAX 50
-#define TAG_MAX 64
 
 struct put {
         struct tool_run *run;
         struct guest *guest;
         struct documents *documents;
         const char *path, *filename; /* of the run's input */
-        const char *tags[TAGS_MAX];
+        const char *tags[DOCUMENT_TAGS_MAX];
         size_t n_tags;
         char *metadata;
 };
@@ -84,24 +81,6 @@ static void on_fetched(void *userdata, int r, int fd, uint64_t size)
                                   strerror(-r));
 }
 
-/* ^[A-Za-z0-9]+(-[A-Za-z0-9]+)*$ */
-static bool tag_fits(const char *tag)
-{
-        bool dash = true;
-        size_t n = strlen(tag);
-
-        if (n == 0 || n > TAG_MAX)
-                return false;
-        for (size_t i = 0; i < n; i++) {
-                bool is_dash = tag[i] == '-';
-
-                if ((is_dash && dash) || (!is_dash && !isalnum((unsigned char) tag[i])))
-                        return false;
-                dash = is_dash;
-        }
-        return !dash;
-}
-
 static int read_tags(struct put *p)
 {
         const json_t *tags = json_object_get(p->run->input, "tags"), *tag;
@@ -109,17 +88,17 @@ static int read_tags(struct put *p)
 
         if (!tags || json_is_null(tags))
                 return 0;
-        if (!json_is_array(tags) || json_array_size(tags) > TAGS_MAX) {
-                tool_finish_error(p->run, "tags must be a list of at most %d strings.", TAGS_MAX);
+        if (!json_is_array(tags) || json_array_size(tags) > DOCUMENT_TAGS_MAX) {
+                tool_finish_error(p->run, "tags must be a list of at most %u strings.",
+                                  DOCUMENT_TAGS_MAX);
                 return -EINVAL;
         }
         json_array_foreach (tags, i, tag) {
-                if (!json_is_string(tag) || !tag_fits(json_string_value(tag))) {
-                        tool_finish_error(
-                                p->run,
-                                "Each tag must be letters and digits with single hyphens between, "
-                                "at most %d characters.",
-                                TAG_MAX);
+                const char *why = json_is_string(tag) ? document_tag_problem(json_string_value(tag))
+                                                      : "must be strings";
+
+                if (why) {
+                        tool_finish_error(p->run, "tags %s.", why);
                         return -EINVAL;
                 }
                 p->tags[p->n_tags++] = json_string_value(tag);
@@ -129,7 +108,7 @@ static int read_tags(struct put *p)
 
 static int read_arguments(struct put *p)
 {
-        const char *description = NULL, *slash;
+        const char *description = NULL, *slash, *why;
         cleanup_json json_t *metadata = NULL;
 
         if (tool_arg_string(p->run, "path", true, &p->path) < 0 ||
@@ -139,9 +118,9 @@ static int read_arguments(struct put *p)
         slash = strrchr(p->path, '/');
         if (strempty(p->filename))
                 p->filename = slash ? slash + 1 : p->path;
-        if (strempty(p->filename) || strlen(p->filename) > 255 || strchr(p->filename, '/')) {
-                tool_finish_error(p->run,
-                                  "filename must be a name of 1 to 255 bytes without a slash.");
+        why = document_filename_problem(p->filename);
+        if (why) {
+                tool_finish_error(p->run, "filename %s.", why);
                 return -EINVAL;
         }
         if (strlen(p->path) > 4000) {
@@ -152,8 +131,9 @@ static int read_arguments(struct put *p)
                 metadata = json_pack("{s:s}", "description", description);
                 p->metadata = json_text(metadata);
         }
-        if (p->metadata && strlen(p->metadata) > 65536) {
-                tool_finish_error(p->run, "description is too long.");
+        if (description && strlen(description) > DOCUMENT_DESCRIPTION_MAX) {
+                tool_finish_error(p->run, "description may have %u bytes.",
+                                  DOCUMENT_DESCRIPTION_MAX);
                 return -EINVAL;
         }
         return 0;
