@@ -307,19 +307,27 @@ static void put_row(struct buf *out, const struct worker *w)
         buf_putf(out, ",\"slot\":%s,\"load\":%s,\"limits\":%s}", w->slot, w->load, w->limits);
 }
 
+/* The next tick tries again. */
+static void not_written(struct workers *t)
+{
+        size_t iter = 0;
+        void *p;
+
+        while (map_next(t->by_id, &iter, NULL, &p))
+                ((struct worker *) p)->dirty = true;
+}
+
 static void on_written(void *userdata, int r, PGresult **results, size_t n,
                        const struct pg_error *error)
 {
         struct workers *t = userdata;
-        size_t iter = 0;
-        void *p;
 
         t->writing = false;
         if (r == -EREMOTEIO)
                 log_warning("workers: not written: %s %s", error->sqlstate, error->message);
-        while (r < 0 && map_next(t->by_id, &iter, NULL, &p))
-                ((struct worker *) p)->dirty = true; /* the next tick tries again */
-        if (r == 0)
+        if (r < 0)
+                not_written(t);
+        else
                 workers_tick(t);
 }
 
@@ -354,4 +362,6 @@ static void flush(void *userdata)
         buf_puts(&rows, "]");
         t->writing = pg_query(t->pool, on_written, t, store_workers_write, "t",
                               (struct span){ rows.data, rows.len }) >= 0;
+        if (!t->writing)
+                not_written(t);
 }
