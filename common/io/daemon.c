@@ -9,8 +9,10 @@
 
 #include "log.h"
 #include "settings-private.h"
+#include "trim.h"
 
 #define OVERRIDES_MAX 256
+#define TRIM_AFTER_USEC (3 * USEC_PER_SEC)
 #define STOP_MAX_USEC (10 * USEC_PER_SEC)
 
 enum start_action { ACTION_RUN, ACTION_CHECK, ACTION_PRINT, ACTION_HELP, ACTION_VERSION };
@@ -316,9 +318,18 @@ void daemon_status(struct daemon *d, const char *fmt, ...)
         va_end(ap);
 }
 
+static void on_started_long_ago(void *userdata)
+{
+        trim_after_start();
+}
+
 int daemon_run(struct daemon *d)
 {
-        int r = sd_event_loop(d->event);
+        int r = loop_timer_init(&d->trim_timer, d->event, on_started_long_ago, d);
+        if (r >= 0) {
+                loop_timer_arm(&d->trim_timer, TRIM_AFTER_USEC);
+                r = sd_event_loop(d->event);
+        }
         (void) sd_notify(0, "STOPPING=1");
         if (r < 0)
                 return log_errno(LOG_ERR, r, "stopped by a failure");
@@ -334,6 +345,7 @@ void daemon_quit(struct daemon *d, int r)
 void daemon_finish(struct daemon *d)
 {
         loop_timer_done(&d->stop_timer);
+        loop_timer_done(&d->trim_timer);
         if (d->event)
                 loop_defer_flush(d->event);
         d->event = sd_event_unref(d->event);

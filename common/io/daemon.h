@@ -76,7 +76,7 @@ struct daemon {
         char **overrides;
         size_t n_overrides;
         bool stopping;
-        struct loop_timer stop_timer;
+        struct loop_timer stop_timer, trim_timer;
 };
 
 int daemon_start(struct daemon *d, const char *name, int argc, char **argv,
