@@ -58,6 +58,8 @@ static const struct rpc_route routes[] = {
         { &wire_document_patch, route_document_patch },
         { &wire_document_delete, route_document_delete },
         { &wire_documents_tag, route_documents_tag },
+        { &wire_relation_add, route_relation_add },
+        { &wire_relation_remove, route_relation_remove },
         { &wire_volume_add, route_volume_add },
         { &wire_volume_commit, route_volume_commit },
         { &wire_volume_drop, route_volume_drop },

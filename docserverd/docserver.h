@@ -63,6 +63,10 @@ void docserver_drop_file(struct docserver *d, struct blob_file *f);
 int route_upload_begin(void *userdata, struct fdlink_request *req, const void *msg);
 int route_upload_drop(void *userdata, struct fdlink_request *req, const void *msg);
 int route_document_open(void *userdata, struct fdlink_request *req, const void *msg);
+int route_relation_add(void *userdata, struct rpc_peer *peer, struct rpc_request *req,
+                       const void *msg);
+int route_relation_remove(void *userdata, struct rpc_peer *peer, struct rpc_request *req,
+                          const void *msg);
 int route_documents_tag(void *userdata, struct rpc_peer *peer, struct rpc_request *req,
                         const void *msg);
 int route_volume_open(void *userdata, struct fdlink_request *req, const void *msg);

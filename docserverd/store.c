@@ -33,6 +33,8 @@ int store_failure(const char *what, int r, const struct pg_error *error)
                 return -EAGAIN;
         if (streq(error->sqlstate, "23505"))
                 return -EEXIST;
+        if (streq(error->sqlstate, "23503"))
+                return -ENOENT; /* a document was deleted while a relation to it was made */
         if (streq(error->sqlstate, "23514") && strstr(error->message, "document_metadata_size"))
                 return -EOVERFLOW;
         if (streq(error->sqlstate, "23514") && strstr(error->message, "document_tags_check"))
@@ -344,7 +346,6 @@ static void names_of(const PGresult *result, struct blob_names *names)
         }
 }
 
-/* The names come with the first statement; a second one must have hit a row. */
 static void on_names(void *userdata, int r, PGresult **results, size_t n,
                      const struct pg_error *error)
 {
@@ -354,28 +355,45 @@ static void on_names(void *userdata, int r, PGresult **results, size_t n,
                 c->fn.names(c->userdata, failure(c, r, error), &names);
                 return;
         }
-        if (n > 1 && PQntuples(results[1]) == 0) {
-                c->fn.names(c->userdata, -ENOENT, &names);
-                return;
-        }
         names_of(results[0], &names);
         c->fn.names(c->userdata, 0, &names);
         blob_names_done(&names);
 }
 
+static void on_deleted(void *userdata, int r, PGresult **results, size_t n,
+                       const struct pg_error *error)
+{
+        cleanup_free struct call *c = userdata;
+        struct blob_names names = { 0 };
+        if (r < 0)
+                r = failure(c, r, error);
+        else if (PQntuples(results[2]) == 0)
+                r = -ENOENT;
+        else
+                names_of(results[1], &names);
+        c->fn.names(c->userdata, MIN(r, 0), &names);
+        blob_names_done(&names);
+}
+
+/* What the document is the parent of goes with it. */
 int store_delete(struct pg_pool *p, const char *tenant, const char *id, store_names_fn fn,
                  void *userdata)
 {
         struct pg_batch *b = pg_batch_new();
+        pg_batch_add(b, "SELECT pg_advisory_xact_lock_shared(" STORE_RELATION_LOCK ")", "s",
+                     tenant);
         pg_batch_add(b,
                      "SELECT DISTINCT v.checksum FROM docs.document_version v JOIN docs.document d "
-                     "ON d.id = v.document_id WHERE d.tenant = $1 AND d.id = $2",
+                     "ON d.id = v.document_id WHERE d.tenant = $1 AND d.id IN "
+                     "(SELECT docs.document_tree($2))",
                      "ss", tenant, id);
-        pg_batch_add(b, "DELETE FROM docs.document WHERE tenant = $1 AND id = $2 RETURNING id",
+        pg_batch_add(b,
+                     "DELETE FROM docs.document WHERE tenant = $1 AND id IN "
+                     "(SELECT docs.document_tree($2)) RETURNING id",
                      "ss", tenant, id);
         struct call *c = call_new("deleting a document", userdata);
         c->fn.names = fn;
-        return submit(p, b, on_names, c);
+        return submit(p, b, on_deleted, c);
 }
 
 int store_unreferenced(struct pg_pool *p, const struct blob_names *names, store_names_fn fn,

@@ -60,7 +60,9 @@ int store_tag(struct pg_pool *p, const char *tenant, const char *ids,
               void *userdata) mustuse;
 int store_replace(struct pg_pool *p, const struct store_replace *c, store_json_fn fn,
                   void *userdata) mustuse;
-/* names: the blobs that its versions had. */
+/* Relations are made while nobody deletes: key of an advisory lock, $1 = tenant. */
+#define STORE_RELATION_LOCK "hashtextextended('docs.relation/' || $1::text, 0)"
+/* Also every document below it. names: the blobs that their versions had. */
 int store_delete(struct pg_pool *p, const char *tenant, const char *id, store_names_fn fn,
                  void *userdata) mustuse;
 /* Which of the blobs no version names. */

@@ -81,3 +81,44 @@ def test_versions(docs):
     docs.call("DELETE", d["url"], 204)
     docs.call("GET", d["url"] + "?version=1", 404)
     docs.assert_consistent()
+
+
+def relations(docs, id, **query):
+    return [(r["kind"], r["filename"]) for r in docs.call("GET", f"/documents/{id}/relations", 200, params=query).json()["relations"]]
+
+
+def relate(docs, id, kind, other, expect=201):
+    return docs.call("POST", f"/documents/{id}/relations", expect, json={"kind": kind, "document_id": other})
+
+
+def test_relations(docs):
+    a, b, c, d, e = (docs.put(n.encode(), n).json()["id"] for n in "abcde")
+    assert relate(docs, a, "child", b).json() == {"kind": "child", "document_id": b}
+    relate(docs, c, "parent", b)
+    relate(docs, a, "child", b)                     # again: the same
+    relate(docs, e, "related", a)
+    relate(docs, a, "related", e)                   # the same from the other side
+    relate(docs, d, "predecessor", a)
+    assert relations(docs, a) == [("child", "b"), ("successor", "d"), ("related", "e")]
+    assert relations(docs, b) == [("parent", "a"), ("child", "c")]
+    assert relations(docs, d) == [("predecessor", "a")] and relations(docs, e) == [("related", "a")]
+    assert relations(docs, a, limit=1, offset=1) == [("successor", "d")]
+    assert docs.call("GET", f"/documents/{a}/relations", 200).json()["total"] == 3
+    relate(docs, c, "parent", a, 409)               # a second parent
+    relate(docs, a, "parent", c, 409)               # a circle
+    relate(docs, a, "parent", b, 409)
+    relate(docs, a, "parent", a, 400)
+    none = str(uuid.uuid4())
+    relate(docs, a, "related", none, 404)
+    relate(docs, none, "related", a, 404)
+    docs.call("GET", f"/documents/{none}/relations", 404)
+    for bad in ({}, {"kind": "parent"}, {"document_id": b}, {"kind": "x", "document_id": b}, {"kind": "parent", "document_id": "x"}, {"kind": 1, "document_id": b},
+                {"kind": "parent", "document_id": b, "more": 1}, []):
+        docs.call("POST", f"/documents/{a}/relations", 400, json=bad)
+    docs.call("DELETE", f"/documents/{a}/relations", 204, params={"kind": "related", "document_id": e})
+    docs.call("DELETE", f"/documents/{a}/relations", 404, params={"kind": "related", "document_id": e})
+    docs.call("DELETE", f"/documents/{a}/relations", 400, params={"kind": "x", "document_id": e})
+    docs.call("DELETE", f"/documents/{a}/relations", 400)
+    docs.call("DELETE", f"/documents/{a}", 204)      # with b and c below it; d and e stay
+    assert sorted(docs.names()) == ["d", "e"] and relations(docs, d) == []
+    docs.assert_consistent()
