@@ -143,7 +143,7 @@ int slot_reconcile(const char *state_dir, unsigned *ret_killed)
 struct process {
         pid_t pid, parent;
         uint64_t ticks, pages;
-        bool in;
+        enum { PROCESS_UNKNOWN, PROCESS_INSIDE, PROCESS_OUTSIDE } where;
 };
 
 static bool read_process(const char *name, struct process *ret)
@@ -195,6 +195,38 @@ static size_t read_processes(struct process **ret)
         return n;
 }
 
+static int by_pid(const void *a, const void *b)
+{
+        const struct process *x = a, *y = b;
+        return x->pid < y->pid ? -1 : x->pid > y->pid;
+}
+
+static struct process *parent_of(struct process *all, size_t n, const struct process *p)
+{
+        const struct process key = { .pid = p->parent };
+        return bsearch(&key, all, n, sizeof(*all), by_pid);
+}
+
+/* Walks up to what is known already and notes it for everything on the way, so that each process of
+ * the host is passed twice at most. */
+static bool is_inside(struct process *all, size_t n, struct process *p, pid_t root)
+{
+        struct process *last = p, *up;
+        /* They were read one after the other, so parents may even form a ring: bounded. */
+        for (size_t steps = 0; last->where == PROCESS_UNKNOWN; steps++) {
+                up = parent_of(all, n, last);
+                if (last->pid == root)
+                        last->where = PROCESS_INSIDE;
+                else if (!up || steps > n)
+                        last->where = PROCESS_OUTSIDE;
+                else
+                        last = up;
+        }
+        for (; p != last; p = parent_of(all, n, p))
+                p->where = last->where;
+        return last->where == PROCESS_INSIDE;
+}
+
 /* Process 1 of the slot adopts its orphans, so the slot is the tree below it. */
 int slot_load(const struct slot *s, struct slot_load *ret)
 {
@@ -203,20 +235,14 @@ int slot_load(const struct slot *s, struct slot_load *ret)
         if (s->sandbox.inner <= 0)
                 return -ENOTCONN;
         size_t n = read_processes(&all);
-        for (bool more = true; more;) {
-                more = false;
-                for (size_t i = 0; i < n; i++) {
-                        bool in = all[i].pid == s->sandbox.inner;
-                        for (size_t k = 0; k < n && !in && !all[i].in; k++)
-                                in = all[k].in && all[k].pid == all[i].parent;
-                        if (all[i].in || !in)
-                                continue;
-                        all[i].in = more = true;
-                        load.processes++;
-                        load.memory_bytes += all[i].pages * (uint64_t) sysconf(_SC_PAGESIZE);
-                        load.cpu_usec +=
-                                all[i].ticks * USEC_PER_SEC / (uint64_t) sysconf(_SC_CLK_TCK);
-                }
+        if (n > 0)
+                qsort(all, n, sizeof(*all), by_pid);
+        for (size_t i = 0; i < n; i++) {
+                if (!is_inside(all, n, &all[i], s->sandbox.inner))
+                        continue;
+                load.processes++;
+                load.memory_bytes += all[i].pages * (uint64_t) sysconf(_SC_PAGESIZE);
+                load.cpu_usec += all[i].ticks * USEC_PER_SEC / (uint64_t) sysconf(_SC_CLK_TCK);
         }
         *ret = load;
         return 0;
