@@ -17,6 +17,7 @@
 #define CLIENTS_MAX 256
 #define REQUESTS_MAX 256 /* of one client, awaiting our reply */
 #define BATCH 32
+#define RESUME_USEC (100 * USEC_PER_MSEC)
 
 struct client {
         struct list link;
@@ -51,6 +52,7 @@ struct fdlink_server {
         void (*on_end)(void *userdata, uint64_t connection);
         void *userdata;
         sd_event_source *io;
+        struct loop_timer resume; /* accepting, after descriptors had run out */
         struct list clients;
         size_t n_clients;
         uint64_t connections; /* ever */
@@ -248,13 +250,30 @@ static bool may_connect(const struct fdlink_server *s, int fd)
         return ok;
 }
 
+static void on_resume(void *userdata)
+{
+        struct fdlink_server *s = userdata;
+        (void) sd_event_source_set_enabled(s->io, SD_EVENT_ON);
+}
+
+/* The connection that could not be accepted stays readable: without a rest the loop would spin. */
+static void rest(struct fdlink_server *s, int error)
+{
+        log_debug("%s: no connection accepted: %s", s->path, strerrordesc_np(error));
+        (void) sd_event_source_set_enabled(s->io, SD_EVENT_OFF);
+        loop_timer_arm(&s->resume, RESUME_USEC);
+}
+
 static int on_connect(sd_event_source *source, int listener, uint32_t revents, void *userdata)
 {
         struct fdlink_server *s = userdata;
         for (int i = 0; i < BATCH; i++) {
                 cleanup_close int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-                if (fd < 0)
+                if (fd < 0) {
+                        if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
+                                rest(s, errno);
                         break;
+                }
                 if (s->n_clients >= CLIENTS_MAX || !may_connect(s, fd))
                         continue;
                 struct client *c = xnew(struct client);
@@ -314,7 +333,9 @@ int fdlink_server_new(const struct fdlink_server_config *c, struct fdlink_server
         list_init(&s->clients);
         if (c->n_uids > 0)
                 memcpy(s->uids, c->uids, c->n_uids * sizeof(uid_t));
-        int r = server_listen(s, c->mode ? c->mode : 0600);
+        int r = loop_timer_init(&s->resume, s->event, on_resume, s);
+        if (r == 0)
+                r = server_listen(s, c->mode ? c->mode : 0600);
         if (r < 0)
                 return r;
         *ret = TAKE_PTR(s);
@@ -340,6 +361,7 @@ struct fdlink_server *fdlink_server_free(struct fdlink_server *s)
         s->closed = true;
         bool bound = s->io != NULL;
         s->io = sd_event_source_disable_unref(s->io);
+        loop_timer_done(&s->resume);
         s->fd = fd_close(s->fd);
         if (bound)
                 (void) unlink(s->path);

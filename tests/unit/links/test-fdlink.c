@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -202,6 +203,34 @@ static void test_free_inside(void **state)
         run_until(w.f, w.ended == 1);
         assert_int_equal(w.last_r, -ECONNRESET);
         assert_int_equal(call(&w, "s", USEC_PER_SEC), -ENOENT);
+        finish(&w);
+}
+
+/* Without a descriptor left a connection that waits does not make the loop spin; with one it is
+ * served. */
+static void test_no_descriptor_left(void **state)
+{
+        struct world w;
+        struct rlimit all, few;
+        start(&w, *state);
+        struct sockaddr_un a = { .sun_family = AF_UNIX };
+        memcpy(a.sun_path, w.f->path, strlen(w.f->path) + 1);
+        int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+        assert_int_equal(connect(fd, (struct sockaddr *) &a, sizeof(a)), 0);
+        int next = dup(fd);
+        assert_int_equal(close(next), 0);
+        assert_int_equal(getrlimit(RLIMIT_NOFILE, &all), 0);
+        few = (struct rlimit){ (rlim_t) next, all.rlim_max };
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+        unsigned turns = 0;
+        for (uint64_t end = now_monotonic() + 300 * USEC_PER_MSEC; now_monotonic() < end; turns++)
+                assert_true(sd_event_run(w.f->event, 50 * USEC_PER_MSEC) >= 0);
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &all), 0);
+        assert_in_range(turns, 1, 60);
+        assert_int_equal(call(&w, "s", 5 * USEC_PER_SEC), 0);
+        run_until(w.f, w.ended == 1);
+        assert_int_equal(w.last_r, 0);
+        close(fd);
         finish(&w);
 }
 
@@ -409,11 +438,12 @@ static void test_other_uid(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                TEST(test_descriptor),          TEST(test_errors),
-                TEST(test_timeout_and_cancel),  TEST(test_restart),
-                TEST(test_free_inside),         TEST(test_socket_file),
-                TEST(test_hostile_packets),     TEST(test_reader_that_stalls),
-                TEST(test_bounded_connections), TEST(test_other_uid),
+                TEST(test_descriptor),         TEST(test_errors),
+                TEST(test_timeout_and_cancel), TEST(test_restart),
+                TEST(test_free_inside),        TEST(test_no_descriptor_left),
+                TEST(test_socket_file),        TEST(test_hostile_packets),
+                TEST(test_reader_that_stalls), TEST(test_bounded_connections),
+                TEST(test_other_uid),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
