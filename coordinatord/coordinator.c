@@ -105,6 +105,8 @@ static void on_tick(void *userdata)
 
 const struct rpc_route gateway_routes[] = {
         { &wire_session_create, route_session_create },
+        { &wire_agent_put, route_agent_put },
+        { &wire_agent_delete, route_agent_delete },
         { &wire_session_patch, route_session_patch },
         { &wire_session_stop, route_session_stop },
         { &wire_session_delete, route_session_delete },

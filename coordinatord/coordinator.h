@@ -89,6 +89,8 @@ extern const struct rpc_route worker_routes[];
 extern const size_t worker_routes_count;
 
 int route_session_create(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
+int route_agent_put(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
+int route_agent_delete(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
 int route_session_patch(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
 int route_session_stop(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
 int route_log_append(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);

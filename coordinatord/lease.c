@@ -212,6 +212,8 @@ static int send_assignment(struct coordinator *c, const struct session *s, struc
                 .session_name = s->name,
                 .usage = s->usage,
                 .has_usage = true,
+                .blueprint = span_of(s->blueprint),
+                .run_us = s->run_us,
         };
         struct assign_call *call = xnew(struct assign_call);
 

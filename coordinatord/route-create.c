@@ -2,6 +2,7 @@
 #include "common/base/json.h"
 #include "common/io/log.h"
 #include "lease.h"
+#include "route-agent.h"
 #include "route.h"
 
 struct create {
@@ -10,6 +11,7 @@ struct create {
         char id[UUID_MAX];
         char message_id[UUID_MAX];
         char *message, *budget, *metadata, *network, *files;
+        struct blueprint blueprint;
 };
 
 static void create_release(struct request *q)
@@ -21,6 +23,7 @@ static void create_release(struct request *q)
         free(cr->metadata);
         free(cr->network);
         free(cr->files);
+        blueprint_done(&cr->blueprint);
 }
 
 static void put_text(struct buf *b, const char *name, const char *value)
@@ -50,22 +53,26 @@ static void emit_start(struct hub_batch *b, struct session *s)
         (void) hub_event(b, s, EVENT_TYPE_SESSION_START, (struct span){ body.data, body.len });
 }
 
+/* What the request says, else the blueprint. */
 static void fill(struct session *s, const struct create *cr, const struct session_create *m)
 {
+        const struct blueprint *b = &cr->blueprint;
+
         session_clear(s);
         s->tenant = xstrdup(m->tenant);
         s->name = xstrdup(m->session_name);
         s->agent_name = xstrdup(m->agent_name);
-        s->model = xstrdup(m->model);
-        s->kind = m->kind;
+        s->model = xstrdup(m->model ? m->model : b->model);
+        s->blueprint = xstrdup(b->text);
+        s->kind = m->kind_default && b->has_kind ? b->kind : m->kind;
         s->project_dir = xstrdup(m->project_dir);
         s->metadata = xstrdup(cr->metadata);
-        s->budget = xstrdup(cr->budget);
-        s->network = xstrdup(cr->network);
+        s->budget = xstrdup(m->budget.data || !b->budget ? cr->budget : b->budget);
+        s->network = xstrdup(cr->network ? cr->network : b->network);
         s->files = xstrdup(cr->files);
-        s->image = xstrdup(m->image);
-        s->width = m->has_width ? m->width : 0;
-        s->height = m->has_height ? m->height : 0;
+        s->image = xstrdup(m->image ? m->image : b->image);
+        s->width = m->has_width ? m->width : b->width;
+        s->height = m->has_height ? m->height : b->height;
         s->parent = xstrdup(m->parent_session_id);
         s->depth = cr->depth;
 }
@@ -145,7 +152,7 @@ static void parent_loaded(struct request *q)
         }
 }
 
-static void create_once(struct request *q)
+static void create_go(struct request *q)
 {
         const struct session_create *m = q->msg;
 
@@ -153,6 +160,45 @@ static void create_once(struct request *q)
                 request_with_session(q, m->parent_session_id, parent_loaded);
         else
                 create_child(q);
+}
+
+static void on_blueprint(void *userdata, int r, PGresult **results, size_t n,
+                         const struct pg_error *error)
+{
+        struct request *q = userdata;
+        struct create *cr = container_of(q, struct create, q);
+        const char *name = ((const struct session_create *) q->msg)->agent_name;
+
+        if (r == 0 && PQntuples(results[0]) > 0)
+                r = blueprint_read(results[0], &cr->blueprint);
+        if (r == 0) {
+                create_go(q);
+                return;
+        }
+        if (r == -EPERM)
+                request_refuse(q, ERROR_CODE_UNPROCESSABLE,
+                               "the agent %s is inactive; activate it or name another", name);
+        else if (r == -EBADMSG)
+                request_refuse(q, ERROR_CODE_INTERNAL, "the stored agent %s is damaged", name);
+        else
+                request_refuse(q, ERROR_CODE_UNAVAILABLE,
+                               "the database cannot be reached; try again");
+        request_end(q);
+}
+
+/* A name that no agent has is a label. */
+static void create_once(struct request *q)
+{
+        const struct session_create *m = q->msg;
+
+        if (!m->agent_name || m->kind == SLOT_KIND_EXTERNAL) {
+                create_go(q);
+                return;
+        }
+        if (blueprint_find(q->c, m->tenant, m->agent_name, on_blueprint, q) < 0) {
+                request_refuse(q, ERROR_CODE_UNAVAILABLE, "the database is overloaded; try again");
+                request_end(q);
+        }
 }
 
 static void files_json(const struct session_create *m, char **ret)

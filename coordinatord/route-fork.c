@@ -52,6 +52,7 @@ static void fill(struct session *s, const struct fork *f, const struct session_f
         s->metadata = xstrdup(from->metadata);
         s->budget = xstrdup(from->budget);
         s->network = xstrdup(from->network);
+        s->blueprint = xstrdup(from->blueprint);
         s->files = xstrdup(from->files);
         s->image = xstrdup(from->image);
         s->width = from->width;

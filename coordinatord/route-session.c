@@ -6,12 +6,15 @@
 
 struct patch {
         struct request q;
-        json_t *metadata;
+        json_t *metadata, *budget; /* budget may be NULL */
 };
 
 static void patch_release(struct request *q)
 {
-        json_decref(container_of(q, struct patch, q)->metadata);
+        struct patch *p = container_of(q, struct patch, q);
+
+        json_decref(p->metadata);
+        json_decref(p->budget);
 }
 
 static void set_text(char **place, const char *value)
@@ -23,7 +26,7 @@ static void set_text(char **place, const char *value)
 }
 
 /* The members of `changes` replace those of the same name; null removes. */
-static int merge_metadata(struct request *q, struct session *s, json_t *changes)
+static int merge(struct request *q, const char *what, char **place, size_t max, json_t *changes)
 {
         struct json_problem problem;
         cleanup_json json_t *all = NULL;
@@ -31,8 +34,8 @@ static int merge_metadata(struct request *q, struct session *s, json_t *changes)
         const char *key;
         json_t *value;
 
-        if (json_parse(s->metadata, strlen(s->metadata), &all, &problem) < 0)
-                return hub_refuse(&q->entry, ERROR_CODE_INTERNAL, "the stored metadata is damaged");
+        if (json_parse(*place, strlen(*place), &all, &problem) < 0)
+                return hub_refuse(&q->entry, ERROR_CODE_INTERNAL, "the stored %s is damaged", what);
         json_object_foreach (changes, key, value) {
                 if (json_is_null(value))
                         (void) json_object_del(all, key);
@@ -40,21 +43,24 @@ static int merge_metadata(struct request *q, struct session *s, json_t *changes)
                         return hub_refuse(&q->entry, ERROR_CODE_INTERNAL, "out of memory");
         }
         text = json_text(all);
-        if (strlen(text) > 65536)
-                return hub_refuse(&q->entry, ERROR_CODE_TOO_LARGE,
-                                  "metadata may have 64 KiB in all");
-        free(s->metadata);
-        s->metadata = TAKE_PTR(text);
+        if (strlen(text) > max)
+                return hub_refuse(&q->entry, ERROR_CODE_TOO_LARGE, "%s may have %zu KiB in all",
+                                  what, max / 1024);
+        free(*place);
+        *place = TAKE_PTR(text);
         return 0;
 }
 
 static int patch_apply(struct request *q, struct session *s, struct hub_batch *b)
 {
         const struct session_patch *m = q->msg;
+        const struct patch *p = container_of(q, struct patch, q);
         int r = request_check_session(q, s, m->tenant);
 
         if (r >= 0)
-                r = merge_metadata(q, s, container_of(q, struct patch, q)->metadata);
+                r = merge(q, "metadata", &s->metadata, 65536, p->metadata);
+        if (r >= 0 && p->budget)
+                r = merge(q, "budget", &s->budget, 4096, p->budget);
         if (r < 0)
                 return r;
         set_text(&s->name, m->session_name);
@@ -86,6 +92,13 @@ int route_session_patch(void *userdata, struct rpc_peer *p, struct rpc_request *
         q->release = patch_release;
         if (json_parse(text.data, text.len, metadata, &problem) < 0 || !json_is_object(*metadata)) {
                 request_refuse(q, ERROR_CODE_BAD_REQUEST, "metadata must be a JSON object");
+                request_end(q);
+                return 0;
+        }
+        json_t **budget = &container_of(q, struct patch, q)->budget;
+        if (m->budget.data && (json_parse(m->budget.data, m->budget.len, budget, &problem) < 0 ||
+                               !json_is_object(*budget))) {
+                request_refuse(q, ERROR_CODE_BAD_REQUEST, "budget must be a JSON object");
                 request_end(q);
                 return 0;
         }

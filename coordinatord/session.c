@@ -113,9 +113,9 @@ bool session_id_valid(const char *id)
 
 void session_clear(struct session *s)
 {
-        char **texts[] = { &s->tenant,   &s->name,   &s->agent_name, &s->model,    &s->project_dir,
-                           &s->metadata, &s->budget, &s->files,      &s->network,  &s->image,
-                           &s->parent,   &s->slot,   &s->error,      &s->worker_id };
+        char **texts[] = { &s->tenant,   &s->name,   &s->agent_name, &s->model,     &s->project_dir,
+                           &s->metadata, &s->budget, &s->files,      &s->network,   &s->image,
+                           &s->parent,   &s->slot,   &s->error,      &s->worker_id, &s->blueprint };
 
         for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
                 free(*texts[i]);

@@ -34,6 +34,7 @@ struct session {
         enum slot_kind kind;
         enum session_state state;
         char *metadata, *budget, *files, *network; /* JSON texts; network may be NULL */
+        char *blueprint; /* JSON text of the agent it began with, or NULL */
         char *image;
         uint32_t width, height; /* 0 = null */
         char *parent;

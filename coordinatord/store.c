@@ -38,7 +38,7 @@ void store_read_start(const PGresult *r, struct store_start *ret)
         "(extract(epoch FROM running_since) * 1000000)::bigint, "                                  \
         "last_seq, last_message_seq, epoch, worker_id, slot, losses, error, input_tokens, "        \
         "output_tokens, cache_read_tokens, cache_write_tokens, cost_microusd, turns, run_us, "     \
-        "depth, stop_requested"
+        "depth, stop_requested, blueprint"
 
 static const char session_row[] =
         "SELECT " SESSION_COLUMNS " FROM core.session WHERE session_id = $1";
@@ -101,6 +101,7 @@ static int read_row(const PGresult *r, struct session *s)
         s->run_us = number(r, c++);
         s->depth = (unsigned) number(r, c++);
         s->stop_requested = pg_bool(r, 0, c++);
+        s->blueprint = column(r, c++);
         return 0;
 }
 
@@ -169,13 +170,15 @@ static const char session_insert[] =
         "WITH alive AS (DELETE FROM core.tombstone WHERE session_id = $1) "
         "INSERT INTO core.session (session_id, tenant, status, kind, model, budget, files, "
         "network, "
-        "image, width, height, parent_session_id, created_at, modified_at, queued_at, depth) "
+        "image, width, height, parent_session_id, created_at, modified_at, queued_at, depth, "
+        "blueprint) "
         "VALUES ($1, $2, 'queued', $3, $4, $5::json, $6::json, $7::json, $8, NULLIF($9::int, 0), "
-        "NULLIF($10::int, 0), $11, $12::timestamptz, $12::timestamptz, $12::timestamptz, $13::int)";
+        "NULLIF($10::int, 0), $11, $12::timestamptz, $12::timestamptz, $12::timestamptz, $13::int, "
+        "$14::json)";
 
 static const char session_update[] =
         "UPDATE core.session s SET session_name = u.session_name, agent_name = u.agent_name, "
-        "project_dir = u.project_dir, metadata = u.metadata, status = u.status, "
+        "project_dir = u.project_dir, metadata = u.metadata, budget = u.budget, status = u.status, "
         "modified_at = u.modified_at, queued_at = u.queued_at, last_seq = u.last_seq, "
         "last_message_seq = u.last_message_seq, epoch = u.epoch, worker_id = u.worker_id, "
         "slot = u.slot, losses = u.losses, error = u.error, input_tokens = u.input_tokens, "
@@ -184,7 +187,8 @@ static const char session_update[] =
         "turns = u.turns, run_us = u.run_us, running_since = u.running_since, "
         "stop_requested = u.stop_requested "
         "FROM json_to_recordset($1::json) AS u (session_id text, session_name text, "
-        "agent_name text, project_dir text, metadata json, status text, modified_at timestamptz, "
+        "agent_name text, project_dir text, metadata json, budget json, status text, modified_at "
+        "timestamptz, "
         "queued_at timestamptz, last_seq bigint, last_message_seq bigint, epoch bigint, "
         "worker_id text, slot json, losses int, error json, input_tokens bigint, "
         "output_tokens bigint, cache_read_tokens bigint, cache_write_tokens bigint, "
@@ -277,6 +281,7 @@ static void put_session(struct buf *out, const struct session *s)
         put_member(out, "agent_name", s->agent_name);
         put_member(out, "project_dir", s->project_dir);
         put_json(out, "metadata", s->metadata);
+        put_json(out, "budget", s->budget);
         put_member(out, "status", session_state_name(s->state));
         put_time(out, "modified_at", s->modified_us);
         put_time(out, "queued_at", s->queued_us);
@@ -307,11 +312,11 @@ static void add_inserts(struct pg_batch *p, const struct hub_batch *b)
         for (size_t i = 0; i < b->n_sessions; i++) {
                 const struct session *s = b->sessions[i];
                 if (s->batch.inserted)
-                        pg_batch_add(p, session_insert, "ssssssssuussu", s->id, s->tenant,
+                        pg_batch_add(p, session_insert, "ssssssssuussus", s->id, s->tenant,
                                      slot_kind_name(s->kind), s->model, s->budget, s->files,
                                      s->network, s->image, (uint64_t) s->width,
                                      (uint64_t) s->height, s->parent, b->now_text,
-                                     (uint64_t) s->depth);
+                                     (uint64_t) s->depth, s->blueprint);
                 buf_putf(&ids, "%s%s", i > 0 ? SEPARATOR : "", s->id);
                 buf_putf(&before, "%s%" PRIu64, i > 0 ? SEPARATOR : "", s->batch.before);
         }

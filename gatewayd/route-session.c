@@ -160,6 +160,7 @@ static void create(struct http_request *req)
         if (metadata && strlen(metadata) > 65536)
                 return http_reply_error(req, ERROR_CODE_TOO_LARGE, "metadata",
                                         "metadata may have 64 KiB");
+        m.kind_default = !b.kind;
         m.session_id = b.session_id;
         m.parent_session_id = b.parent_session_id;
         m.session_name = b.session_name;
@@ -180,20 +181,21 @@ static void create(struct http_request *req)
 
 struct patch_body {
         char *session_name, *agent_name, *project_dir;
-        json_t *metadata;
+        json_t *metadata, *budget;
 };
 static const struct json_field patch_fields[] = {
         JSON_FIELD(struct patch_body, session_name, JSON_KIND_STRING, .min = 1, .max = 200),
         JSON_FIELD(struct patch_body, agent_name, JSON_KIND_STRING, .min = 1, .max = 64),
         JSON_FIELD(struct patch_body, project_dir, JSON_KIND_STRING, .min = 1, .max = 4096),
         JSON_FIELD(struct patch_body, metadata, JSON_KIND_OBJECT),
+        JSON_FIELD(struct patch_body, budget, JSON_KIND_OBJECT),
 };
 
 static void patch(struct http_request *req)
 {
         struct patch_body b = { 0 };
         struct json_problem p = { 0 };
-        cleanup_free char *metadata = NULL;
+        cleanup_free char *metadata = NULL, *budget = NULL;
 
         if (json_read(req->json, patch_fields, ARRAY_LEN(patch_fields), &b, &p) < 0)
                 return bad(req, &p);
@@ -205,12 +207,16 @@ static void patch(struct http_request *req)
         if (metadata && strlen(metadata) > 65536)
                 return http_reply_error(req, ERROR_CODE_TOO_LARGE, "metadata",
                                         "metadata may have 64 KiB");
+        if (b.budget && budget_check(b.budget, &p) < 0)
+                return bad(req, &p);
+        budget = b.budget ? json_text(b.budget) : NULL;
         const struct session_patch m = { .tenant = req->principal.tenant,
                                          .session_id = req->params[0],
                                          .session_name = b.session_name,
                                          .agent_name = b.agent_name,
                                          .project_dir = b.project_dir,
-                                         .metadata = span_of(metadata) };
+                                         .metadata = span_of(metadata),
+                                         .budget = span_of(budget) };
         if (!session_id_ok(m.session_id))
                 return no_session(req);
         coordinator_call(req, &wire_session_patch, &m, on_changed);

@@ -3,7 +3,7 @@
 #include "gatewayd/route.h"
 #include "gatewayd/static.h"
 
-extern const struct route_table relation_routes, document_more_routes, control_routes,
+extern const struct route_table agent_routes, relation_routes, document_more_routes, control_routes,
         document_bytes_routes, document_routes, document_upload_routes, log_routes, upload_routes,
         event_routes, external_routes, message_routes, openapi_routes, session_routes,
         status_routes;
@@ -14,10 +14,10 @@ static const struct route ticket_table[] = {
 static const struct route_table ticket_routes = { ticket_table, ARRAY_LEN(ticket_table) };
 
 const struct route_table *const route_tables[] = {
-        &session_routes,  &control_routes,        &message_routes,         &event_routes,
-        &external_routes, &relay_routes,          &document_routes,        &document_more_routes,
-        &relation_routes, &document_bytes_routes, &document_upload_routes, &log_routes,
-        &upload_routes,   &status_routes,         &openapi_routes,         &static_routes,
-        &ticket_routes,
+        &agent_routes,         &session_routes,  &control_routes,        &message_routes,
+        &event_routes,         &external_routes, &relay_routes,          &document_routes,
+        &document_more_routes, &relation_routes, &document_bytes_routes, &document_upload_routes,
+        &log_routes,           &upload_routes,   &status_routes,         &openapi_routes,
+        &static_routes,        &ticket_routes,
 };
 const size_t n_route_tables = ARRAY_LEN(route_tables);

@@ -43,6 +43,7 @@ struct agent {
         enum agent_state state;
         enum session_state shown; /* the session's state as we last asked for it */
         struct usage total;
+        uint64_t run_usec, working_since; /* working_since: 0 = it is not */
         struct step *step;
         struct provider_call *call;
         struct provider *caller; /* whose call that is */

@@ -15,6 +15,8 @@ static const char *const state_names[] = {
 #define DECIDED                                                                                    \
         (TO(SYNCING) | TO(PICTURES) | TO(CALLING) | TO(STORING) | TO(ACTING) | TO(RESTING) |       \
          TO(HELD) | TO(ENDED))
+/* The states whose time counts. */
+#define WORKING (TO(LOADING) | TO(SYNCING) | TO(PICTURES) | TO(CALLING) | TO(STORING) | TO(ACTING))
 static const uint32_t allowed[] = {
         [AGENT_NEW] = TO(LOADING) | TO(ENDED),
         [AGENT_LOADING] = DECIDED,
@@ -39,6 +41,11 @@ static const struct state_table table = {
         .what = "agent", .name = agent_state_name, .allowed = allowed, .max = AGENT_STATE_MAX
 };
 
+static uint64_t run_usec(const struct agent *a)
+{
+        return a->run_usec + (a->working_since > 0 ? now_monotonic() - a->working_since : 0);
+}
+
 void agent_set_state(struct agent *a, enum agent_state to)
 {
         if (a->state == to)
@@ -50,6 +57,13 @@ void agent_set_state(struct agent *a, enum agent_state to)
         }
         log_debug("agent: %s -> %s", agent_state_name(a->state), agent_state_name(to));
         a->state = to;
+        if (WORKING & (UINT32_C(1) << to)) {
+                if (a->working_since == 0)
+                        a->working_since = now_monotonic();
+        } else if (a->working_since > 0) {
+                a->run_usec = run_usec(a);
+                a->working_since = 0;
+        }
 }
 
 enum agent_state agent_state(const struct agent *a)
@@ -168,6 +182,10 @@ static bool over_budget(const struct agent *a, char *reason, size_t size)
         else if (a->c.budget.cost_microusd > 0 && t->cost_microusd >= a->c.budget.cost_microusd)
                 (void) snprintf(reason, size, "the session's budget of $%.2f is used up",
                                 (double) a->c.budget.cost_microusd / 1e6);
+        else if (a->c.budget.usec > 0 && run_usec(a) >= a->c.budget.usec)
+                (void) snprintf(reason, size,
+                                "the session's budget of %" PRIu64 " s of work is used up",
+                                a->c.budget.usec / USEC_PER_SEC);
         else
                 return false;
         return true;
@@ -307,6 +325,7 @@ int agent_new(const struct agent_config *c, struct agent **ret)
 
         a->c = *c;
         a->total = c->total;
+        a->run_usec = c->run_usec;
         for (size_t i = 0; i < c->n_choices; i++)
                 a->models[i] = xstrdup(c->choices[i].model);
         a->system = xstrdup(c->system);

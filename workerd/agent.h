@@ -65,9 +65,11 @@ struct agent_config {
          * it counts as failed. */
         uint64_t busy_usec;
         struct {
-                uint64_t turns, tokens, cost_microusd; /* of the whole session; 0 = no limit */
+                uint64_t turns, tokens, cost_microusd,
+                        usec; /* of the whole session; 0 = no limit */
         } budget;
-        struct usage total;              /* used before this worker took over */
+        uint64_t run_usec;  /* how long it had been working before this worker took over */
+        struct usage total; /* used before this worker took over */
         bool (*may_act)(void *userdata); /* the lease holds */
         void (*on_rest)(void *userdata, enum session_state state);
         void (*on_active)(void *userdata);

@@ -19,7 +19,8 @@ struct session {
                 char *document_id, *path;
         } * files;
         size_t n_files, placed;
-        json_t *budget;
+        json_t *budget, *blueprint; /* objects, or NULL */
+        uint64_t run_usec;          /* before this worker took over */
         uint64_t lease_until;
         uint64_t last_message_seq; /* newest told of before there was an agent */
         bool told;                 /* of a state before there was an agent */
@@ -190,8 +191,10 @@ static int start_agent(struct session *s)
                 .busy_usec = s->c.settings->busy_wait,
                 .budget = { .turns = budget_number(s, "turns", 1),
                             .tokens = budget_number(s, "tokens", 1),
-                            .cost_microusd = budget_number(s, "cost_usd", 1e6) },
+                            .cost_microusd = budget_number(s, "cost_usd", 1e6),
+                            .usec = budget_number(s, "seconds", 1e6) },
                 .total = s->usage,
+                .run_usec = s->run_usec,
                 .may_act = may_act,
                 .on_rest = on_rest,
                 .on_active = on_active,
@@ -418,6 +421,13 @@ static int copy_assignment(struct session *s, const struct session_assign *m)
         if (m->budget.len > 0 &&
             json_parse(m->budget.data, m->budget.len, &s->budget, &problem) < 0)
                 return -EINVAL;
+        if (m->blueprint.len > 0 &&
+            json_parse(m->blueprint.data, m->blueprint.len, &s->blueprint, &problem) < 0)
+                return -EINVAL;
+        if (!s->system_extra)
+                s->system_extra =
+                        xstrdup(json_string_value(json_object_get(s->blueprint, "system_prompt")));
+        s->run_usec = m->run_us;
         return 0;
 }
 
@@ -447,6 +457,8 @@ static int make_parts(struct session *s)
                                       .documents = s->c.documents,
                                       .tenant = s->tenant,
                                       .session_id = s->id,
+                                      .allowed = json_object_get(s->blueprint, "tools"),
+                                      .approval = json_object_get(s->blueprint, "approval"),
                                       .on_output = on_output,
                                       .userdata = s };
         return loader_new(&(struct loader_config){ .event = s->c.event,
@@ -499,6 +511,7 @@ struct session *session_free(struct session *s)
         }
         free(s->files);
         json_decref(s->budget);
+        json_decref(s->blueprint);
         free(s->id);
         free(s->tenant);
         free(s->model);

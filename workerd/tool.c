@@ -19,12 +19,33 @@ const struct tool *tool_find(const char *name, const char *toolset)
         return NULL;
 }
 
+static bool allowed(const struct tool_host *h, const char *name)
+{
+        const json_t *one;
+        size_t i;
+
+        if (streq(json_string_value(json_object_get(h->approval, name)), "deny"))
+                return false;
+        if (!h->allowed)
+                return true;
+        json_array_foreach (h->allowed, i, one)
+                if (streq(json_string_value(one), name))
+                        return true;
+        return false;
+}
+
+/* Can it be offered here, and may this session use it? */
+static bool is_there(const struct tool_host *h, const struct tool *t)
+{
+        return (!t->present || t->present(h)) && allowed(h, t->spec.name);
+}
+
 size_t tool_list(const struct tool_host *h, struct provider_tool out[static TOOLS_MAX])
 {
         size_t n = 0;
 
         for (size_t i = 0; i < ARRAY_LEN(tools); i++)
-                if (!tools[i]->present || tools[i]->present(h))
+                if (is_there(h, tools[i]))
                         out[n++] = tools[i]->spec;
         return n;
 }
@@ -146,7 +167,7 @@ int tool_start(struct tool_host *h, const char *call_id, const char *name, const
         }
         run->tool = tool_find(name, toolset);
         *ret = run;
-        if (!run->tool || (run->tool->present && !run->tool->present(h))) {
+        if (!run->tool || !is_there(h, run->tool)) {
                 tool_finish_error(run, "There is no tool named %s here.", name);
                 return 0;
         }

@@ -23,6 +23,8 @@ struct tool_host {
         struct documents *documents; /* NULL = no document tool */
         const char *tenant;
         const char *session_id;
+        const json_t *allowed;  /* names of the tools that may be used; NULL = all */
+        const json_t *approval; /* name -> "allow" or "deny"; may be NULL */
         struct shell *shell;
         /* Output while it comes, of the call under way; may be NULL. */
         void (*on_output)(void *userdata, const char *call_id, int stream, struct span text);

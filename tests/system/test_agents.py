@@ -1,0 +1,102 @@
+"""Blueprints: made, changed, versions, activated and not; what a session takes from one."""
+import pytest
+
+from test_first_light import text_of
+
+
+def test_three_ship(berth):
+    agents = {a["name"]: a for a in berth.call("GET", "/agents", 200).json()["agents"]}
+    for name in ("desktop-assistant", "data-analyst", "coder"):
+        assert agents[name]["status"] == "active" and agents[name]["version"] == 1 and len(agents[name]["system_prompt"]) > 300
+    assert agents["coder"]["slot"] == {"kind": "headless"} and "bash" in agents["coder"]["tools"]
+
+
+def test_made_changed_deleted(berth):
+    made = berth.call("POST", "/agents", 201, json={"name": "crud-1", "description": "d", "budget": {"turns": 5}}).json()
+    assert made["status"] == "active" and made["version"] == 1 and made["tools"] is None and made["approval"] == {}
+    assert berth.call("GET", "/agents/crud-1", 200).json() == made
+    assert berth.call("POST", "/agents", 409, json={"name": "crud-1"}).json()["error"]["code"] == "conflict"
+    changed = berth.call("PATCH", "/agents/crud-1", 200, json={"description": None, "model": "gpt-5.2", "provider": "openai"}).json()
+    assert changed["version"] == 2 and changed["description"] == "" and changed["budget"] == {"turns": 5}
+    again = berth.call("PATCH", "/agents/crud-1", 200, json={"model": "gpt-5.2", "provider": "openai"}).json()
+    assert again["version"] == 2 and again["updated_at"] == changed["updated_at"]
+    off = berth.call("PATCH", "/agents/crud-1/status", 200, json={"status": "inactive"}).json()
+    assert off["status"] == "inactive" and off["version"] == 2
+    assert [a["name"] for a in berth.call("GET", "/agents?status=inactive", 200).json()["agents"]] == ["crud-1"]
+    berth.call("DELETE", "/agents/crud-1", 204)
+    for method, path, body in (("GET", "/agents/crud-1", None), ("DELETE", "/agents/crud-1", None), ("PATCH", "/agents/crud-1", {}), ("GET", "/agents/no_name", None)):
+        berth.call(method, path, 404, json=body)
+    assert berth.call("POST", "/agents", 201, json={"name": "crud-1"}).json()["version"] == 3
+    berth.call("DELETE", "/agents/crud-1", 204)
+
+
+def test_pages(berth):
+    names, cursor = [], ""
+    while cursor is not None:
+        page = berth.call("GET", f"/agents?limit=2{'&cursor=' + cursor if cursor else ''}", 200).json()
+        names += [a["name"] for a in page["agents"]]
+        cursor = page["next_cursor"]
+    assert names == sorted(names) and {"coder", "data-analyst", "desktop-assistant"} <= set(names)
+
+
+@pytest.mark.parametrize("body,field", [
+    ({}, "name"),
+    ({"name": "a b"}, "name"),
+    ({"name": "a", "other": 1}, "other"),
+    ({"name": "a", "status": "on"}, "status"),
+    ({"name": "a", "provider": "acme", "model": "m"}, "provider"),
+    ({"name": "a", "provider": "openai"}, "provider"),
+    ({"name": "a", "tools": ["b c"]}, "tools"),
+    ({"name": "a", "tools": [1]}, "tools"),
+    ({"name": "a", "approval": {"bash": "ask"}}, "approval"),
+    ({"name": "a", "mcp_servers": [{}]}, "mcp_servers"),
+    ({"name": "a", "skills": ["x"]}, "skills"),
+    ({"name": "a", "slot": {"kind": "external"}}, "slot"),
+    ({"name": "a", "slot": {"depth": 1}}, "slot"),
+    ({"name": "a", "budget": {"turns": -1}}, "budget"),
+    ({"name": "a", "network": {"mode": "open"}}, "network"),
+], ids=str)
+def test_refused(berth, body, field):
+    error = berth.call("POST", "/agents", 400, json=body).json()["error"]
+    assert error["code"] == "bad_request"
+    assert error.get("field") in (field, None) or field == "slot", error
+
+
+def test_a_session_begins_with_it(berth):
+    berth.call("POST", "/agents", 201, json={"name": "narrow", "system_prompt": "You are Narrow, of the 7th test.", "model": "demo", "tools": ["bash", "str_replace_based_edit_tool"],
+                                             "approval": {"str_replace_based_edit_tool": "deny"}, "slot": {"kind": "headless"}, "budget": {"turns": 50}})
+    try:
+        berth.model_requests()
+        turns = [{"tools": [["bash", {"command": "echo ran"}], ["document_put", {"path": "/etc/hostname"}], ["str_replace_based_edit_tool", {"command": "view", "path": "/"}]]}, {"text": "done"}]
+        session = berth.create(turns, agent_name="narrow")["session_id"]
+        done = berth.wait_status(session, "idle", "failed")
+        assert done["status"] == "idle" and done["budget"] == {"turns": 50} and done["model"] == "demo" and done["agent_name"] == "narrow"
+        results = [e for e in berth.events(session) if e["event_type"] == "post_tool"]
+        assert text_of(results[0]) == "ran"
+        assert all("There is no tool named" in e["error"] for e in results[1:]) and len(results) == 3
+        request = berth.model_requests()[0]["body"]
+        assert "You are Narrow" in str(request["system"])
+        assert [t["name"] for t in request["tools"]] == ["bash"]
+    finally:
+        berth.call("DELETE", "/agents/narrow", 204)
+
+
+def test_what_the_request_says_wins(berth):
+    berth.call("POST", "/agents", 201, json={"name": "weak", "model": "other", "budget": {"turns": 5}})
+    try:
+        session = berth.create([{"text": "ok"}], agent_name="weak", model="demo", budget={"tokens": 100000})["session_id"]
+        done = berth.wait_status(session, "idle", "failed")
+        assert done["model"] == "demo" and done["budget"] == {"tokens": 100000}
+    finally:
+        berth.call("DELETE", "/agents/weak", 204)
+
+
+def test_inactive_is_refused_and_unknown_is_a_label(berth):
+    berth.call("POST", "/agents", 201, json={"name": "asleep", "status": "inactive"})
+    try:
+        error = berth.call("POST", "/sessions", 422, json={"kind": "headless", "agent_name": "asleep", "message": "hi"}).json()["error"]
+        assert error["code"] == "unprocessable" and "inactive" in error["message"]
+        session = berth.create([{"text": "ok"}], agent_name="nobody-knows-me")["session_id"]
+        assert berth.wait_status(session, "idle", "failed")["status"] == "idle"
+    finally:
+        berth.call("DELETE", "/agents/asleep", 204)
