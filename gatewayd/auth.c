@@ -231,13 +231,6 @@ bool auth_grant_stands(struct auth_grant *g)
         return g->state != GRANT_BAD;
 }
 
-bool auth_still_valid(struct auth *a, const char *token_hash)
-{
-        struct auth_grant *g = token_hash[0] ? grant_get(a, token_hash) : NULL;
-
-        return !g || auth_grant_stands(g);
-}
-
 /* ---- tickets ---- */
 
 static void ticket_free(struct auth *a, struct ticket *t)

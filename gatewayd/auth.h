@@ -41,9 +41,6 @@ struct auth_grant *auth_grant_take(struct auth *a, const char *token_hash); /* N
 struct auth_grant *auth_grant_release(struct auth_grant *g);                /* returns NULL */
 bool auth_grant_stands(struct auth_grant *g); /* by the cache; starts a refresh when that is old */
 
-bool auth_still_valid(struct auth *a,
-                      const char *token_hash); /* the same without a grant; "" is valid */
-
 /* Same-origin rule for upgrades: an absent Origin is fine (not a browser); else its host and port
  * must be those of Host, or it must be in the setting allowed_origins. */
 bool auth_origin_ok(const struct gateway *g, const char *origin, const char *host);

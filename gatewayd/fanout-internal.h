@@ -7,7 +7,6 @@
 
 #define FANOUT_PAGE 100u                           /* stored events per read */
 #define FANOUT_FILTER_MAX 1000u                    /* sessions a /ws client may name */
-#define FANOUT_CHECK_USEC (5 * USEC_PER_SEC)       /* revoked tokens */
 #define FANOUT_DELETED_MAX 4096u                   /* deletions remembered as told */
 #define FANOUT_POLL_USEC (5 * USEC_PER_SEC)        /* in any case: deletions have no cursor */
 #define FANOUT_SILENCE_USEC (2500 * USEC_PER_MSEC) /* no tick: poll */
@@ -37,7 +36,6 @@ struct subscriber {
         unsigned asked;    /* size of the page being read */
         bool deltas;
         char tenant[65];
-        char token_hash[SHA256_HEX];
 };
 
 struct fanout {
@@ -52,7 +50,6 @@ struct fanout {
         bool polling;
         uint64_t polled_at;  /* monotonic */
         struct map *deleted; /* session ids whose deletion was told */
-        uint64_t checked_at;
         struct loop_timer timer;
 };
 

@@ -222,7 +222,6 @@ static struct subscriber *subscriber_new(struct fanout *f, struct http_request *
         s->fanout = f;
         list_init(&s->link);
         snprintf(s->tenant, sizeof(s->tenant), "%s", req->principal.tenant);
-        snprintf(s->token_hash, sizeof(s->token_hash), "%s", req->principal.token_hash);
         return s;
 }
 
@@ -440,23 +439,6 @@ static void on_bus(void *userdata, const struct wire_msg *type, const void *msg,
 
 /* ---- once a second ---- */
 
-static void check_tokens(struct fanout *f)
-{
-        struct subscriber *s, *tmp;
-        const char *id;
-        size_t iter = 0;
-        void *value;
-
-        f->checked_at = now_monotonic();
-        list_foreach_safe (s, tmp, &f->all, link)
-                if (!auth_still_valid(f->gateway->auth, s->token_hash))
-                        sink_close(s->sink, SINK_CLOSE_POLICY, "the token was revoked");
-        while (map_next(f->topics, &iter, &id, &value))
-                list_foreach_safe (s, tmp, &((struct topic *) value)->subscribers, link)
-                        if (!auth_still_valid(f->gateway->auth, s->token_hash))
-                                sink_close(s->sink, SINK_CLOSE_POLICY, "the token was revoked");
-}
-
 static void on_timer(void *userdata)
 {
         struct fanout *f = userdata;
@@ -466,8 +448,6 @@ static void on_timer(void *userdata)
         if (f->n_subscribers && (f->gap || now > f->tick_at + FANOUT_SILENCE_USEC ||
                                  now > f->polled_at + FANOUT_POLL_USEC))
                 fanout_poll(f);
-        if (now > f->checked_at + FANOUT_CHECK_USEC)
-                check_tokens(f);
 }
 
 int fanout_new(struct gateway *g, struct fanout **ret)

@@ -88,7 +88,7 @@ struct http_request_private {
         struct buf headers; /* of the answer */
         char id[48];
         bool has_head_method; /* HEAD: no body in the answer */
-        bool has_cache_control, has_content_type;
+        bool has_cache_control;
         bool ended_body;   /* on_end was called */
         bool in_handler;   /* the handler has the request */
         bool ws_handshake; /* the handshake of a WebSocket was checked and is right */
