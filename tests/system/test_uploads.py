@@ -324,3 +324,12 @@ def test_limits_and_retention(own_berth):
     wait_until(lambda: b.call("GET", f"/download/{name}").status_code == 404, 20, "retention")
     assert_no_rest(b)
     assert blobs(b) == (set(), [])
+
+
+# ---- the page -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not os.environ.get("BERTH_WEB"), reason="BERTH_WEB names no built page")
+def test_the_upload_page(up):
+    from test_page import run_walks
+    run_walks({"BERTH_URL": up.stack.url, "BERTH_TOKEN": up.stack.token, "UPLOAD_CONTEXT": script(NOTHING)}, "upload.test.mjs")

@@ -6,7 +6,7 @@ const plural = (n: number, one: string, many = one + 's') => `${n} ${n === 1 ? o
 export const texts = {
   product: 'Berth',
   tagline: 'Agents at work, in plain sight',
-  nav: { sessions: 'Sessions', documents: 'Documents', main: 'Main', open: 'Open menu', close: 'Close menu', skip: 'Skip to content' },
+  nav: { sessions: 'Sessions', documents: 'Documents', upload: 'Upload', main: 'Main', open: 'Open menu', close: 'Close menu', skip: 'Skip to content' },
   common: {
     cancel: 'Cancel', close: 'Close', remove: 'Remove', delete: 'Delete', save: 'Save', copy: 'Copy', copied: 'Copied', retry: 'Try again',
     more: 'More actions', loading: 'Loading', optional: 'optional', undo: 'Undo', dismiss: 'Dismiss', add: 'Add', back: 'Back', all: 'All',
@@ -145,6 +145,12 @@ export const texts = {
     headless: 'No screen here', headlessHint: 'This session runs headless: shell and files only. Its output is in the conversation.', full: 'Full screen', exitFull: 'Leave full screen',
     hide: 'Hide desktop', show: 'Show desktop', alt: 'Live desktop of the session', lastAlt: 'Last screen of the session', size: (w: number, h: number) => `${w} × ${h}`,
     external: 'Runs elsewhere', externalHint: 'This agent reports its events; its screen is not here.',
+  },
+  upload: {
+    title: 'Upload and run', lead: 'A folder of files goes to a new session; the agent finds it in its data folder and works on it.', drop: 'Drop files or folders here', folder: 'Choose a folder',
+    files: 'Choose files', count: (n: number, size: string) => `${plural(n, 'file')}, ${size}`, clear: 'Clear', remove: (p: string) => `Leave out ${p}`, more: (n: number) => `and ${n} more`,
+    context: 'What to do with them', placeholder: 'Describe the experiment: what the files are, what you want to know, what to produce.', start: 'Upload and start', sending: (n: number) => `Uploading ${n}%`,
+    run: 'Run', open: 'Open session', download: 'Download all', waiting: 'Waiting for the first entry…', kinds: { log: 'log', status: 'status', error: 'error', complete: 'ended' },
   },
   documents: {
     title: 'Documents', lead: 'What agents and people store: tagged, versioned by content, ready for the next session.', upload: 'Upload', search: 'Search by file name',

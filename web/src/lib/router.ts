@@ -1,10 +1,11 @@
-/** Addresses of the page through the history API. Documents live under /d because /documents is the API's own path. */
+/** Addresses of the page through the history API. Documents live under /d because /documents is the API's own path; uploads under /u. */
 import { signal } from '@preact/signals';
 
 export type Route =
   | { name: 'home' }
   | { name: 'session'; id: string }
   | { name: 'documents'; id: string | null }
+  | { name: 'upload'; id: string | null }
   | { name: 'unknown'; path: string };
 
 function parse(path: string): Route {
@@ -18,6 +19,7 @@ function parse(path: string): Route {
   if (parts.length === 0) return { name: 'home' };
   if (parts[0] === 's' && parts.length === 2) return { name: 'session', id: parts[1]! };
   if ((parts[0] === 'd' || parts[0] === 'documents') && parts.length <= 2) return { name: 'documents', id: parts[1] ?? null };
+  if (parts[0] === 'u' && parts.length <= 2) return { name: 'upload', id: parts[1] ?? null };
   return { name: 'unknown', path };
 }
 
@@ -27,6 +29,8 @@ export const paths = {
   home: '/',
   session: (id: string) => `/s/${encodeURIComponent(id)}`,
   documents: '/d',
+  upload: '/u',
+  run: (id: string) => `/u/${encodeURIComponent(id)}`,
   document: (id: string) => `/d/${encodeURIComponent(id)}`,
 };
 

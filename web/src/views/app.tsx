@@ -20,6 +20,7 @@ import { TopBar } from './topbar';
 
 const SessionView = lazy<{ id: string }>(async () => (await import('./session')).SessionView);
 const DocumentsView = lazy<{ id: string | null }>(async () => (await import('./documents')).DocumentsView);
+const UploadView = lazy<{ id: string | null }>(async () => (await import('./upload')).UploadView);
 
 function View() {
   const r = route.value;
@@ -27,6 +28,7 @@ function View() {
     case 'home': return <Home />;
     case 'session': return <SessionView key={r.id} id={r.id} />;
     case 'documents': return <DocumentsView id={r.id} />;
+    case 'upload': return <UploadView id={r.id} />;
     default:
       return (
         <Blank icon="searchX" title={texts.errors.notFound} text={texts.errors.notFoundHint}>
@@ -63,6 +65,7 @@ function Shell() {
   useEffect(() => {
     drawerOpen.value = false;
     if (r.name === 'documents') document.title = `${texts.documents.title} · ${texts.product}`;
+    if (r.name === 'upload') document.title = `${texts.upload.title} · ${texts.product}`;
     if (r.name === 'home') document.title = texts.product;
   }, [r]);
   return (

@@ -120,6 +120,7 @@ export function Sidebar() {
       <nav class="side-nav" aria-label={texts.nav.main}>
         <a href={paths.home} onClick={follow} aria-current={r.name === 'home' || r.name === 'session' ? 'page' : undefined}><Icon name="activity" size={15} />{texts.nav.sessions}</a>
         <a href={paths.documents} onClick={follow} aria-current={r.name === 'documents' ? 'page' : undefined}><Icon name="files" size={15} />{texts.nav.documents}</a>
+        <a href={paths.upload} onClick={follow} aria-current={r.name === 'upload' ? 'page' : undefined}><Icon name="upload" size={15} />{texts.nav.upload}</a>
       </nav>
       <div class="side-tools">
         <button type="button" class="btn primary wide" onClick={() => (newSessionOpen.value = true)}><Icon name="plus" size={15} />{texts.sessions.new}</button>
