@@ -221,6 +221,7 @@ static void start_session(struct post *p)
                                     .agent_name = p->texts[FIELD_AGENT],
                                     .model = p->texts[FIELD_MODEL],
                                     .kind = SLOT_KIND_HEADLESS,
+                                    .kind_default = !p->texts[FIELD_KIND],
                                     .message = span_of(message),
                                     .metadata = span_of(metadata),
                                     .files = files,

@@ -246,7 +246,7 @@ class Link:
         if text is not None:
             more["message"] = json.dumps([{"type": "text", "text": text}])
         more.setdefault("request_digest", "d")
-        return json.loads(self.call("session_create", tenant="default", kind=kind, **more)["session_json"])
+        return json.loads(self.call("session_create", tenant="default", kind=kind, **{"kind_default": False, **more})["session_json"])
 
     def post(self, session_id, text="more", **more):
         return self.call("message_post", tenant="default", session_id=session_id, request_digest="d",

@@ -107,7 +107,7 @@ def test_external_sessions_are_never_scheduled(c, cluster):
         gw.create(kind="external", session_id="my.agent-1")
     assert e.value.code == "conflict"
     with pytest.raises(Refused) as e:
-        gw.create(kind="headless", session_id="other")
+        gw.create(kind="headless", session_id="an id")
     assert e.value.code == "bad_request"
     gw.stop("my.agent-1")
     gw.post("my.agent-1")
