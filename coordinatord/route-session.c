@@ -70,11 +70,21 @@ static int patch_apply(struct request *q, struct session *s, struct hub_batch *b
         return 0;
 }
 
+/* A new budget is told to whoever holds the session: it may be waiting for it. */
+static void patch_done(struct request *q, const struct hub_batch *b)
+{
+        const struct session *s = q->session;
+
+        if (container_of(q, struct patch, q)->budget && s->worker_id)
+                worker_notify(workers_find(&q->c->workers, s->worker_id), s);
+        route_session_done(q, b);
+}
+
 static void patch_submit(struct request *q)
 {
         const struct session_patch *m = q->msg;
 
-        request_submit(q, 1024 + m->metadata.len, 0, patch_apply, route_session_done);
+        request_submit(q, 1024 + m->metadata.len, 0, patch_apply, patch_done);
 }
 
 int route_session_patch(void *userdata, struct rpc_peer *p, struct rpc_request *req,

@@ -263,6 +263,7 @@ void worker_notify(struct worker *w, const struct session *s)
                 .seq = s->last_message_seq,
                 .session_state = s->state,
                 .has_session_state = true,
+                .budget = span_of(s->budget),
         };
 
         if (!w || !w->peer || w->state != WORKER_HOLDING || !streq(w->session_id, s->id))

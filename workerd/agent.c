@@ -284,6 +284,19 @@ void agent_message(struct agent *a, uint64_t seq)
         agent_run(a);
 }
 
+void agent_set_budget(struct agent *a, const struct agent_budget *budget)
+{
+        bool same = memcmp(&a->c.budget, budget, sizeof(*budget)) == 0;
+        char reason[200];
+
+        a->c.budget = *budget;
+        if (same || a->state != AGENT_RESTING || a->shown != SESSION_STATE_WAITING || a->paused ||
+            over_budget(a, reason, sizeof(reason)))
+                return;
+        a->c.on_active(a->c.userdata);
+        agent_run(a);
+}
+
 void agent_usage_before(struct agent *a, const json_t *event)
 {
         const json_t *total = json_object_get(event, "total");

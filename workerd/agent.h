@@ -42,6 +42,11 @@ struct agent_choice {
 };
 #define AGENT_CHOICES_MAX 8
 
+/* Of the whole session; 0 = no limit. */
+struct agent_budget {
+        uint64_t turns, tokens, cost_microusd, usec;
+};
+
 struct agent_config {
         sd_event *event;
         /* In order: when the attempts of one are used up the next is asked, until the session
@@ -64,10 +69,7 @@ struct agent_config {
         /* How long the last of the choices is asked again while it is busy (429, 529); only then
          * it counts as failed. */
         uint64_t busy_usec;
-        struct {
-                uint64_t turns, tokens, cost_microusd,
-                        usec; /* of the whole session; 0 = no limit */
-        } budget;
+        struct agent_budget budget;
         uint64_t run_usec;  /* how long it had been working before this worker took over */
         struct usage total; /* used before this worker took over */
         bool (*may_act)(void *userdata); /* the lease holds */
@@ -91,6 +93,8 @@ void agent_message(struct agent *a,
  * a newer message; anything else = go on when paused. Told again and again: only a change counts.
  */
 void agent_told(struct agent *a, enum session_state state, uint64_t seq);
+/* The limits have changed: a session that waits for that goes on. */
+void agent_set_budget(struct agent *a, const struct agent_budget *budget);
 void agent_usage_before(struct agent *a, const json_t *event); /* for the loader's on_event */
 /* Something other than the model ended it: stores the error, then on_end. */
 void agent_fail(struct agent *a, const char *code, const char *message);

@@ -114,7 +114,8 @@ static void on_beaten(void *userdata, int r, const void *reply)
                               l->sent_at + answer->lease_ms * USEC_PER_MSEC);
                 if (answer->keep && answer->has_last_message_seq)
                         l->c.on_message(l->c.userdata, id, l->told_epoch, answer->last_message_seq,
-                                        answer->has_session_state ? &answer->session_state : NULL);
+                                        answer->has_session_state ? &answer->session_state : NULL,
+                                        (struct span){ 0 });
         }
         if (l->beat_again)
                 beat_now(l);
@@ -201,7 +202,7 @@ static int on_notify(void *userdata, struct rpc_peer *peer, struct rpc_request *
         const struct message_notify *m = msg;
 
         l->c.on_message(l->c.userdata, m->session_id, m->epoch, m->seq,
-                        m->has_session_state ? &m->session_state : NULL);
+                        m->has_session_state ? &m->session_state : NULL, m->budget);
         return 0;
 }
 

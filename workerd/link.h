@@ -31,7 +31,7 @@ struct link_config {
         /* The newest user message of the held session (0 = none known) and, unless NULL, its
          * state: what a person did. */
         void (*on_message)(void *userdata, const char *session_id, uint64_t epoch, uint64_t seq,
-                           const enum session_state *state);
+                           const enum session_state *state, struct span budget);
         /* 0 = taken; else a negative errno and *why. */
         int (*on_assign)(void *userdata, const struct session_assign *m, const char **why);
         void (*on_cancel)(void *userdata, const struct session_cancel *m);

@@ -83,8 +83,8 @@ static void on_rest(void *userdata, enum session_state state)
         struct session *s = userdata;
 
         log_info("session %s: %s", s->id, session_state_name(state));
-        if (state == SESSION_STATE_PAUSED)
-                loop_timer_disarm(&s->idle); /* its slot stays as it is until others need it */
+        if (state == SESSION_STATE_PAUSED || state == SESSION_STATE_WAITING)
+                loop_timer_disarm(&s->idle); /* its slot stays as it is: the work is not done */
         else
                 loop_timer_arm(&s->idle, s->c.settings->idle_release);
 }
@@ -121,6 +121,14 @@ static uint64_t budget_number(const struct session *s, const char *key, double u
         double n = json_number_value(json_object_get(s->budget, key));
 
         return n > 0 && n < 1e15 ? (uint64_t) (n * unit) : 0;
+}
+
+static struct agent_budget budget_of(const struct session *s)
+{
+        return (struct agent_budget){ .turns = budget_number(s, "turns", 1),
+                                      .tokens = budget_number(s, "tokens", 1),
+                                      .cost_microusd = budget_number(s, "cost_usd", 1e6),
+                                      .usec = budget_number(s, "seconds", 1e6) };
 }
 
 static char *make_prompt(const struct session *s)
@@ -189,10 +197,7 @@ static int start_agent(struct session *s)
                 .turns_max = s->c.settings->turns_max,
                 .retries = (unsigned) s->c.settings->retries,
                 .busy_usec = s->c.settings->busy_wait,
-                .budget = { .turns = budget_number(s, "turns", 1),
-                            .tokens = budget_number(s, "tokens", 1),
-                            .cost_microusd = budget_number(s, "cost_usd", 1e6),
-                            .usec = budget_number(s, "seconds", 1e6) },
+                .budget = budget_of(s),
                 .total = s->usage,
                 .run_usec = s->run_usec,
                 .may_act = may_act,
@@ -343,8 +348,27 @@ void session_renew(struct session *s, uint64_t until_usec)
         loop_timer_arm(&s->lease, stop > now ? stop - now : 0);
 }
 
-void session_message(struct session *s, uint64_t seq, const enum session_state *state)
+static void take_budget(struct session *s, struct span text)
 {
+        struct json_problem problem;
+        json_t *budget = NULL;
+        struct agent_budget limits;
+
+        if (text.len == 0 || json_parse(text.data, text.len, &budget, &problem) < 0)
+                return;
+        json_decref(s->budget);
+        s->budget = budget;
+        limits = budget_of(s);
+        if (s->agent)
+                agent_set_budget(s->agent, &limits);
+}
+
+void session_message(struct session *s, uint64_t seq, const enum session_state *state,
+                     struct span budget)
+{
+        if (s->over)
+                return;
+        take_budget(s, budget);
         s->last_message_seq = MAX(s->last_message_seq, seq);
         if (state && !s->agent) {
                 s->told = true;

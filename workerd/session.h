@@ -45,6 +45,8 @@ void session_slot_ready(struct session *s, struct slot *slot);
 void session_slot_failed(struct session *s, const char *why);
 /* The lease holds until this time of the monotonic clock. */
 void session_renew(struct session *s, uint64_t until_usec);
-/* There is a user message of that seq (0 = none); state, unless NULL: agent_told. */
-void session_message(struct session *s, uint64_t seq, const enum session_state *state);
+/* There is a user message of that seq (0 = none); state, unless NULL: agent_told; budget, unless
+ * empty: the limits now, as JSON. */
+void session_message(struct session *s, uint64_t seq, const enum session_state *state,
+                     struct span budget);
 bool session_acting(const struct session *s); /* has a slot and is not just resting */

@@ -263,12 +263,12 @@ static void on_lease(void *userdata, const char *id, uint64_t epoch, bool keep, 
 }
 
 static void on_message(void *userdata, const char *id, uint64_t epoch, uint64_t seq,
-                       const enum session_state *state)
+                       const enum session_state *state, struct span budget)
 {
         struct worker *w = userdata;
 
         if (holds(w, id, epoch))
-                session_message(w->session, seq, state);
+                session_message(w->session, seq, state, budget);
 }
 
 static void on_drain(void *userdata)

@@ -1,7 +1,7 @@
 """Blueprints: made, changed, versions, activated and not; what a session takes from one."""
 import pytest
 
-from test_first_light import text_of
+from test_first_light import final_answer, text_of
 
 
 def test_three_ship(berth):
@@ -100,3 +100,15 @@ def test_inactive_is_refused_and_unknown_is_a_label(berth):
         assert berth.wait_status(session, "idle", "failed")["status"] == "idle"
     finally:
         berth.call("DELETE", "/agents/asleep", 204)
+
+
+def test_a_raised_budget_goes_on(berth):
+    session = berth.create([{"tools": [["bash", {"command": "echo one"}]]}, {"text": "went on"}], budget={"turns": 1})["session_id"]
+    berth.wait_status(session, "waiting", "failed", "idle")
+    waits = [e["reason"] for e in berth.events(session) if e["event_type"] == "status" and e["to"] == "waiting"]
+    assert waits == ["the session's budget of 1 turns is used up"]
+    berth.call("PATCH", f"/sessions/{session}/metadata", 400, json={"budget": {"turns": -1}})
+    raised = berth.call("PATCH", f"/sessions/{session}/metadata", 200, json={"budget": {"turns": 9, "seconds": 600}}).json()
+    assert raised["budget"] == {"turns": 9, "seconds": 600}
+    assert berth.wait_status(session, "idle", "failed")["status"] == "idle"
+    assert final_answer(berth.events(session)) == "went on"
