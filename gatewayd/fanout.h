@@ -22,8 +22,8 @@ size_t fanout_subscribers(const struct fanout *f);
 uint64_t fanout_cursor(const struct fanout *f); /* newest global event id heard of */
 
 /* Final calls of a request (WebSocket or SSE by what was asked for). The session is known to exist
- * for the asker's tenant with this last_seq; after_seq <= last_seq. types: set of 1 << EVENT_TYPE_*,
- * 0 = every one. */
+ * for the asker's tenant with this last_seq; after_seq <= last_seq. types: set of 1 <<
+ * EVENT_TYPE_*, 0 = every one. */
 void fanout_session_stream(struct fanout *f, struct http_request *req, const char *session_id,
                            uint64_t last_seq, uint64_t after_seq, uint32_t types, bool deltas);
 /* sessions_json: a JSON array for the init message, read together with cursor; after: where the

@@ -14,7 +14,7 @@ struct gateway_settings {
         char *listen;           /* "127.0.0.1:8765", or a path */
         char *documents_listen; /* "" = none */
         bool listen_public;
-        char *public_url; /* "" = from listen */
+        char *public_url;      /* "" = from listen */
         char *allowed_origins; /* comma list of scheme://host[:port] */
         char *web_dir;
         char *demo_dir; /* "" = none; served at /demo/ */

@@ -220,7 +220,7 @@ static int open_unix(const char *path)
                 return -EADDRINUSE;
         if (errno == ECONNREFUSED && unlink(path) < 0)
                 return -errno;
-        fd = fd_close(fd);
+        (void) fd_close(fd);
         fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
         if (fd < 0)
                 return -errno;

@@ -226,8 +226,8 @@ static void start_session(struct post *p)
                                     .metadata = span_of(metadata),
                                     .files = files,
                                     .n_files = n };
-        if (p->texts[FIELD_KIND])
-                (void) slot_kind_parse(p->texts[FIELD_KIND], &m.kind); /* it was checked */
+        if (p->texts[FIELD_KIND] && slot_kind_parse(p->texts[FIELD_KIND], &m.kind) < 0)
+                m.kind = SLOT_KIND_HEADLESS; /* cannot be: it was checked */
         for (size_t i = 0; i < n; i++) {
                 const char *path;
                 dataset_file(p->set, i, &files[i].document_id, &path);

@@ -3,8 +3,9 @@
 
 #include "utf8.h"
 
-#define PIECE_MAX (8 * KIB) /* of text in one message: escaped it stays under the schema's 64 KiB  \
-                             */
+#define PIECE_MAX                                                                                  \
+        (8 * KIB) /* of text in one message: escaped it stays under the schema's 64 KiB            \
+                   */
 #define PENDING_MAX (128 * KIB) /* of one turn of the loop */
 
 static void send_piece(struct live *l, const char *text, size_t n)

@@ -126,10 +126,10 @@ static void test_limits(void **state)
         cleanup_buf struct buf out = BUF_INIT;
         size_t used;
 
-        int n = snprintf(text, sizeof(text), "5;%0*d\r\nhello\r\n0\r\n\r\n", HTTP_CHUNK_LINE_MAX,
-                         0);
+        int n = snprintf(text, sizeof(text), "5;%0*d\r\nhello\r\n0\r\n\r\n",
+                         (int) HTTP_CHUNK_LINE_MAX, 0);
         assert_int_equal(decode(text, (size_t) n, 100, &out, &used), BROKEN);
-        n = snprintf(text, sizeof(text), "0\r\nX: %0*d\r\n\r\n", HTTP_TRAILER_MAX, 0);
+        n = snprintf(text, sizeof(text), "0\r\nX: %0*d\r\n\r\n", (int) HTTP_TRAILER_MAX, 0);
         assert_int_equal(decode(text, (size_t) n, 100, &out, &used), BROKEN);
         buf_clear(&out);
         n = snprintf(text, sizeof(text), "5;%0*d\r\nhello\r\n0\r\n\r\n",
