@@ -135,8 +135,10 @@ static void remove_one(struct http_request *req)
         static const char *const known[] = { "document_id", "kind", NULL };
         struct relation_remove m = { .tenant = req->principal.tenant };
         m.document_id = document_id(req);
+        if (!m.document_id)
+                return;
         m.other_id = http_query(req, "document_id");
-        if (m.document_id && http_query_only(req, known) == 0 &&
+        if (http_query_only(req, known) == 0 &&
             read_other(req, m.other_id, http_query(req, "kind"), &m.kinship))
                 (void) documents_call(req, &wire_relation_remove, &m,
                                       req->gateway->settings->request_timeout, on_removed);

@@ -231,6 +231,8 @@ class Link:
         return m.body
 
     def call(self, name, timeout=10, **msg):
+        if name == "session_create":
+            msg.setdefault("kind_default", False)
         return self.finish(self.begin(name, **msg), timeout)
 
     def send(self, name, **msg):

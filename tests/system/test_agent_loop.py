@@ -30,7 +30,7 @@ def statuses(events):
 def busy_berth():
     """Few attempts and short waits, so that a model that never recovers is given up quickly."""
     from conftest import Berth
-    b = Berth(settings={"workerd": {"retries": "2", "model_stall": "1s"}})
+    b = Berth(settings={"workerd": {"retries": "2", "model_stall": "1s", "busy_wait": "0s"}})
     try:
         yield b.start()
     finally:
