@@ -70,7 +70,7 @@ static bool etag_matches(const char *given, const char *etag)
 
 static void serve(struct http_request *req, int folder, const char *path, const char *policy)
 {
-        struct stat st;
+        struct stat st = { 0 };
         char zipped[1024], etag[80];
         bool gzip = accepts_gzip(req) &&
                     (size_t) snprintf(zipped, sizeof(zipped), "%s.gz", path) < sizeof(zipped);
@@ -133,8 +133,10 @@ static void demo(struct http_request *req)
         const char *path = req->params[0];
         cleanup_free char *index = NULL;
 
-        if (!*path || path[strlen(path) - 1] == '/')
-                path = index = xasprintf("%sindex.html", path);
+        if (!*path || path[strlen(path) - 1] == '/') {
+                index = xasprintf("%sindex.html", path);
+                path = index;
+        }
         if (s->demo < 0)
                 http_reply_error(req, ERROR_CODE_NOT_FOUND, NULL, "There is nothing at this path.");
         else

@@ -20,6 +20,7 @@ import re
 import secrets
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -253,6 +254,17 @@ class Stack:
         log.close()
         self.services[service.name] = service
 
+    def wait_port(self, port, name, seconds=30):
+        """Until something listens there: the first session must not meet a model that is still starting."""
+        deadline = time.monotonic() + seconds
+        while True:
+            with socket.socket() as s:
+                if s.connect_ex(("127.0.0.1", port)) == 0:
+                    return
+            if self.services[name].process.poll() is not None or time.monotonic() > deadline:
+                raise Problem(f"the {name} does not start; last lines of {self.state}/log/{name}.log:\n{self.log_tail(name)}")
+            time.sleep(0.05)
+
     def stop_service(self, service, wait=10):
         service.wanted = False
         if service.process and service.process.poll() is None:
@@ -272,6 +284,7 @@ class Stack:
         say("daemons")
         if self.model_command:
             self.start(Service("demo-model", self.model_command, self.account("berth"), env={"AIMOCK_STRICT_TURN_INDEX": "1"}))
+            self.wait_port(int(self.model_command[self.model_command.index("-p") + 1]), "demo-model")
         for service in self.daemon_services():
             self.start(service)
 

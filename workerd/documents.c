@@ -174,7 +174,7 @@ int documents_store(struct documents *d, const struct document_new *n, document_
         struct operation *o = NULL;
         int r = lseek(fd, 0, SEEK_SET) < 0 ? -errno : operation_new(d, userdata, &o);
 
-        if (r < 0)
+        if (r < 0 || !o)
                 return r;
         o->on_stored = fn;
         o->from = TAKE_FD(fd);

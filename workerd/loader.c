@@ -56,7 +56,7 @@ static void again_later(struct loader *l)
 /* Fenced, or true when the error may pass. */
 static bool may_pass(struct loader *l, int r, const struct error_reply *e)
 {
-        if (r != -EREMOTEIO)
+        if (r != -EREMOTEIO || !e)
                 return true;
         if (e->code == ERROR_CODE_STALE_EPOCH || e->code == ERROR_CODE_NOT_FOUND) {
                 l->fn = NULL;

@@ -44,7 +44,7 @@ static struct openai_block *block_new(struct openai_stream *s, enum provider_del
 {
         struct openai_block *b;
 
-        if (s->n_blocks == OPENAI_BLOCKS_MAX)
+        if (!s->blocks || s->n_blocks == OPENAI_BLOCKS_MAX)
                 return NULL;
         b = &s->blocks[s->n_blocks++];
         *b = (struct openai_block){ .kind = kind, .index = -1 };

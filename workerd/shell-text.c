@@ -12,7 +12,7 @@ void shell_token(char token[static SHELL_TOKEN_MAX])
 
         random_bytes(bytes, sizeof(bytes));
         hex_encode(bytes, sizeof(bytes), token);
-        (void) strcat(token, ":");
+        memcpy(token + strlen(token), ":", sizeof(":"));
 }
 
 void shell_line(struct buf *out, const char *command, const char *token)

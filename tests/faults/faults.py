@@ -61,7 +61,7 @@ def crash_at(run, name, value, point):
     if point == "lease.before_assign":
         run.kill("worker1")
     if point == "slot.destroy":
-        wait_until(lambda: run.moving(service.started), 60, "the armed worker works")
+        wait_until(lambda: run.moving(service.started) and run.greeted(name), 60, "the armed worker works")
         armed.send_signal(signal.SIGTERM)
     wait_until(lambda: armed.poll() is not None, 60, lambda: f"{name} reached {value}\n{run.berth.logs(20)}")
     if armed.returncode not in (137, -9):
@@ -183,13 +183,21 @@ def f13(run, count):
 
 
 def slow_viewer(run, session):
-    """A WebSocket of its own that reads one byte a second, or nothing; returns the socket."""
+    """A WebSocket of its own that reads one byte a second, or nothing; returns the socket. A store fault may refuse it at first."""
+    for _ in range(20):
+        s = slow_viewer_once(run, session)
+        if s.recv(12) == b"HTTP/1.1 101":
+            return s
+        s.close()
+    raise AssertionError("no stream for a slow viewer in 20 tries")
+
+
+def slow_viewer_once(run, session):
     s = socket.create_connection(("127.0.0.1", run.berth.stack.port))
     s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     s.sendall((f"GET /sessions/{session}/stream?after_seq=0 HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
                f"Authorization: Bearer {run.berth.stack.token}\r\n\r\n").encode())
-    assert s.recv(12) == b"HTTP/1.1 101"
     return s
 
 

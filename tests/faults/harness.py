@@ -193,6 +193,12 @@ class Run:
         """Every session (or those named) has shown its viewers something newer than the fault."""
         return all(v.moved > since for v in self.viewers if sessions is None or v.session_id in sessions)
 
+    def greeted(self, name):
+        """The worker's present process is known to the coordinator."""
+        age = time.monotonic() - self.berth.stack.services[name].started
+        return self.berth.sql("SELECT online AND greeted_at > clock_timestamp() - interval '%f seconds' FROM core.worker WHERE worker_id = '%s'"
+                              % (age, name.removeprefix("worker"))) == "t"
+
     def recover(self, fault, within, since=None, sessions=None):
         """Waits until all goes on; notes how long that took."""
         since = since or time.monotonic()

@@ -2,12 +2,14 @@
 
 The environment says what to test: BERTH_BUILD (a meson build folder), BERTH_IMAGE (a slot image folder),
 BERTH_WEB (web/dist). scripts/test sets them."""
+import atexit
 import json
 import os
 import pathlib
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import time
@@ -45,6 +47,18 @@ def free_port():
         return s.getsockname()[1]
 
 
+def in_session(sid):
+    """Processes of a session (setsid), by its id."""
+    found = []
+    for p in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            if int((p / "stat").read_text().rsplit(")", 1)[1].split()[3]) == sid:
+                found.append(int(p.name))
+        except OSError:
+            pass
+    return found
+
+
 def copy_programs(folder):
     """Daemons run under accounts that may not read the checkout: they get a copy."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -54,6 +68,16 @@ def copy_programs(folder):
     for path in folder.iterdir():
         path.chmod(0o755)
     folder.chmod(0o755)
+
+
+def aimock(fixtures, port, *options):
+    """The command that runs aimock on a port, from a copy that the account of the daemons can read."""
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="berth-aimock-", dir=os.environ.get("BERTH_TEST_TMP", "/tmp")))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    shutil.copytree(ROOT / "examples" / "demo" / "node_modules" / "@copilotkit" / "aimock", folder / "aimock")
+    shutil.copy(fixtures, folder / "fixtures.json")
+    subprocess.run(["chmod", "-R", "a+rX", str(folder)], check=True)
+    return [os.environ.get("BERTH_NODE", "node"), str(folder / "aimock" / "dist" / "cli.js"), "-p", str(port), "-f", str(folder / "fixtures.json"), *options]
 
 
 class Berth:
@@ -70,6 +94,9 @@ class Berth:
         options.setdefault("kind", "headless")
         options.setdefault("model", "demo")
         options.setdefault("settings", {}).setdefault("workerd", {}).setdefault("idle_release", "60s")
+        if options.get("demo_dir"):
+            shutil.copytree(options["demo_dir"], self.folder / "demo", ignore=shutil.ignore_patterns("node_modules"))
+            options["demo_dir"] = str(self.folder / "demo")
         web = os.environ.get("BERTH_WEB", "")
         if web:
             shutil.copytree(web, self.folder / "web")
@@ -129,6 +156,8 @@ class Berth:
         service.process.send_signal(number)
         if number == signal.SIGKILL:
             service.process.wait()
+            if name == "postgres":  # its children notice by themselves; until then its memory is taken
+                wait_until(lambda: not in_session(service.process.pid), 20, "the database's processes to end")
             if restart:
                 self.stack.start(service)
 

@@ -219,6 +219,8 @@ class Link:
         return None
 
     def begin(self, name, **msg):
+        if name == "session_create":
+            msg.setdefault("kind_default", False)
         waiting, correlation = queue.Queue(), uuid.uuid4().bytes
         self.pending[correlation] = waiting
         self.out.put(wire.pack(name, msg, wire.REQUEST, correlation))
@@ -231,8 +233,6 @@ class Link:
         return m.body
 
     def call(self, name, timeout=10, **msg):
-        if name == "session_create":
-            msg.setdefault("kind_default", False)
         return self.finish(self.begin(name, **msg), timeout)
 
     def send(self, name, **msg):

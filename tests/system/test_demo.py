@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from conftest import ROOT, assert_gap_free, free_port, wait_until
+from conftest import ROOT, aimock, assert_gap_free, free_port, wait_until
 
 DEMO = ROOT / "examples" / "demo"
 
@@ -18,8 +18,7 @@ DEMO = ROOT / "examples" / "demo"
 @pytest.fixture
 def demo_berth(own_berth):
     port = free_port()
-    node = os.environ.get("BERTH_NODE", "node")
-    command = [node, str(DEMO / "node_modules/@copilotkit/aimock/dist/cli.js"), "-p", str(port), "-f", str(DEMO / "fixtures.json"), "-l", "2", "-c", "40"]
+    command = aimock(DEMO / "fixtures.json", port, "-l", "2", "-c", "40")
     return own_berth(workers=2, kind="desktop", model_url=f"http://127.0.0.1:{port}", model_command=command, demo=True, demo_dir=str(DEMO),
                      settings={"workerd": {"idle_release": "2s"}})
 

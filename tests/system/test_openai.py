@@ -1,13 +1,11 @@
 """Chat completions against aimock, an independent fake of the cloud: tools, pictures, thinking, and going on with another model."""
 import json
-import os
 
 import pytest
 
-from conftest import ROOT, assert_gap_free, free_port
+from conftest import aimock, assert_gap_free, free_port
 from test_first_light import final_answer, text_of, tools_of
 
-AIMOCK = ROOT / "examples" / "demo" / "node_modules" / "@copilotkit" / "aimock" / "dist" / "cli.js"
 
 
 def turn(index, response, said="go with the flow"):
@@ -32,12 +30,9 @@ def openai_berth(tmp_path_factory):
     fixtures = tmp_path_factory.mktemp("aimock") / "fixtures.json"
     fixtures.write_text(json.dumps({"fixtures": FIXTURES}))
     port = free_port()
-    command = [os.environ.get("BERTH_NODE", "node"), str(AIMOCK), "-p", str(port), "-f", str(fixtures), "-l", "0", "-c", "9"]
+    command = aimock(fixtures, port, "-l", "0", "-c", "9")
     b = Berth(model_command=command, settings={"workerd": {"openai_url": f"http://127.0.0.1:{port}/v1/", "retries": "1", "fallback_models": "demo"}})
     try:
-        fixtures.chmod(0o644)
-        for folder in fixtures.parents[:3]:
-            folder.chmod(0o755)
         yield b.start()
     finally:
         b.close()

@@ -5,7 +5,7 @@ import subprocess
 import threading
 import time
 
-from conftest import ROOT, free_port
+from conftest import ROOT, aimock, free_port
 from test_demo import DEMO
 
 
@@ -25,8 +25,7 @@ def test_modules_and_walks_on_the_fake():
 
 def test_walks_on_a_real_berth(own_berth):
     port = free_port()
-    node = os.environ.get("BERTH_NODE", "node")
-    command = [node, str(DEMO / "node_modules/@copilotkit/aimock/dist/cli.js"), "-p", str(port), "-f", str(DEMO / "fixtures.json"), "-l", "8", "-c", "20"]
+    command = aimock(DEMO / "fixtures.json", port, "-l", "8", "-c", "20")
     berth = own_berth(workers=2, kind="desktop", model_url=f"http://127.0.0.1:{port}", model_command=command, demo=True, demo_dir=str(DEMO))
     gone = threading.Event()
 
