@@ -61,7 +61,7 @@ def crash_at(run, name, value, point):
     if point == "lease.before_assign":
         run.kill("worker1")
     if point == "slot.destroy":
-        wait_until(lambda: run.moving(service.started) and run.greeted(name), 60, "the armed worker works")
+        wait_until(lambda: armed.poll() is not None or (run.moving(service.started) and run.greeted(name)), 60, "the armed worker works")
         armed.send_signal(signal.SIGTERM)
     wait_until(lambda: armed.poll() is not None, 60, lambda: f"{name} reached {value}\n{run.berth.logs(20)}")
     if armed.returncode not in (137, -9):

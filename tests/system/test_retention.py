@@ -101,7 +101,7 @@ def test_partitions(own_berth):
     assert berth.sql("SELECT string_agg(name, ' ') FROM core.event_partition") == ""
     assert berth.sql("SELECT count(*) FROM core.event") == "6"
     assert berth.sql("SELECT core.event_expire('2100-01-01', 4)") == "4"
-    assert berth.sql("SELECT core.event_expire('2100-01-01', 4)") == str(len(list((ROOT / "coordinatord" / "sql").glob("*.sql"))))
+    assert berth.sql("SELECT core.event_expire('2100-01-01', 4)") == "2"
     assert berth.sql("SELECT core.event_expire('2100-01-01', 4)") == "0"
     assert berth.sql("SELECT id FROM core.event_expired") == berth.sql("SELECT 2000 + 6")
 
@@ -144,6 +144,6 @@ def test_a_database_of_the_first_release_is_upgraded(postgres):
         after = page[-1]["seq"]
     assert_gap_free(seen)
     assert len(seen) == 501
-    assert psql("SELECT max(number) FROM core.migration") == "2"
+    assert psql("SELECT max(number) FROM core.migration") == str(len(list((ROOT / "coordinatord" / "sql").glob("*.sql"))))
     for name in ("gatewayd", "coordinatord"):
         postgres.stop_service(postgres.services[name])
