@@ -1,6 +1,7 @@
 """Nonsense on every route: a 4xx with a sentence, never a 5xx, nothing half-stored (property 3)."""
 import json
 import random
+import re
 
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
@@ -104,7 +105,8 @@ def test_ten_megabytes(berth, session):
 
 
 def test_unknown_ids_and_methods(berth):
-    for name in ("nope", "0" * 64, "0" * 5000, "..", "%2e%2e", "a%2fb", "%00", "'; DROP TABLE core.session; --", "é", "1 OR 1=1"):
+    # Dot segments are taken out by the client itself; test_edge.py sends them raw.
+    for name in ("nope", "0" * 64, "0" * 5000, "a%2fb", "%00", "'; DROP TABLE core.session; --", "é", "1 OR 1=1"):
         for path, item in DESCRIPTION["paths"].items():
             if "{" not in path:
                 continue
@@ -112,7 +114,7 @@ def test_unknown_ids_and_methods(berth):
                 if "vnc" in path:
                     continue
                 schema = item[method].get("requestBody", {}).get("content", {}).get("application/json")
-                reply = berth.call(method.upper(), path.replace("{id}", name).replace("{digest}", name), json={"content": "x"} if schema and "messages" in path else {} if schema else None)
+                reply = berth.call(method.upper(), re.sub(r"\{[^}]+\}", lambda _: name, path), json={"content": "x"} if schema and "messages" in path else {} if schema else None)
                 check(reply)
     for method, path in (("PUT", "/sessions"), ("DELETE", "/documents"), ("POST", "/ready"), ("PATCH", "/workers")):
         assert berth.call(method, path).status_code in (404, 405)
@@ -144,5 +146,5 @@ def test_no_token_no_answer(berth):
             if operation.get("security") == []:
                 continue
             for header in ("", "Bearer", "Bearer x", "Basic YTpi", "Bearer bt_" + "".join(rng.choices("abcdefghij", k=43))):
-                reply = berth.call(method.upper(), path.replace("{id}", "x").replace("{digest}", "y"), headers={"Authorization": header})
+                reply = berth.call(method.upper(), re.sub(r"\{[^}]+\}", "x", path), headers={"Authorization": header})
                 assert reply.status_code == 401, f"{method} {path} {header}: {reply.status_code} {reply.text[:200]}"
