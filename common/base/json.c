@@ -157,6 +157,23 @@ char *json_text(const json_t *j)
         return buf_take(&b, NULL);
 }
 
+char *json_canonical(const json_t *j)
+{
+        char *text = json_dumps(j, JSON_SORT_KEYS | JSON_COMPACT | JSON_ENCODE_ANY);
+
+        if (!text)
+                abort(); /* no memory */
+        return text;
+}
+
+void approval_digest(const char *kind, const json_t *bound, char out[static SHA256_HEX])
+{
+        cleanup_json json_t *j = json_pack("{s:O,s:s}", "bound", bound, "kind", kind);
+        cleanup_free char *text = json_canonical(j);
+
+        sha256_hex(text, strlen(text), out);
+}
+
 static const char *kind_text(enum json_kind kind)
 {
         static const char *const text[] = {

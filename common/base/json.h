@@ -23,6 +23,12 @@ int json_parse(const char *data, size_t n, json_t **ret, struct json_problem *pr
 /* Compact text, keys in insertion order, NUL-terminated; the caller frees. Dies without memory. */
 char *json_text(const json_t *j) mustuse;
 
+/* Compact text with sorted keys: the same for the same value, however it was written. */
+char *json_canonical(const json_t *j) mustuse;
+
+/* What an approval is bound to: SHA-256, in hex, of {"bound":...,"kind":...} as canonical JSON. */
+void approval_digest(const char *kind, const json_t *bound, char out[static SHA256_HEX]);
+
 /* Declarative reading of an object: every member must be named in the table, of the given type and
  * within its limits; a member not in the table is refused by name. */
 enum json_kind {
