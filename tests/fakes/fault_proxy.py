@@ -19,9 +19,12 @@ class FaultProxy:
         os.chmod(path, 0o777)
         self.listener.listen(100)
         self.peers = {}          # socket -> its other side
+        self.clients = set()     # those sockets that lead to a daemon
         self.silent = False      # bytes stay where they are, connections too
         self.refusing = False    # new connections are closed at once
         self.cutting = False
+        self.forgetting = False
+        self.mute = set()        # connections whose other side is gone without a word; they stay open
         self.closing = False
         self.thread = threading.Thread(target=self.run, daemon=True)
         self.thread.start()
@@ -30,8 +33,18 @@ class FaultProxy:
         """Ends every connection as a reset does."""
         self.cutting = True
 
+    def forget(self):
+        """Half-open: the server's ends are gone, nobody tells the daemons, new connections are fine."""
+        self.forgetting = True
+
     def run(self):
         while not self.closing:
+            if self.forgetting:
+                self.forgetting = False
+                for client, server in [(a, b) for a, b in self.peers.items() if a in self.clients]:
+                    del self.peers[client], self.peers[server]
+                    server.close()
+                    self.mute.add(client)
             if self.cutting:
                 self.cutting = False
                 for s in list(self.peers):
@@ -44,7 +57,7 @@ class FaultProxy:
                     self.accept()
                 elif s in self.peers:
                     self.pass_on(s)
-        for s in list(self.peers):
+        for s in [*self.peers, *self.mute]:
             self.end(s)
         self.listener.close()
 
@@ -60,6 +73,7 @@ class FaultProxy:
             client.close()
             return
         self.peers[client], self.peers[server] = server, client
+        self.clients.add(client)
 
     def pass_on(self, s):
         try:
@@ -73,6 +87,7 @@ class FaultProxy:
 
     def end(self, s):
         other = self.peers.pop(s, None)
+        self.clients -= {s, other}
         if other:
             self.peers.pop(other, None)
             other.close()

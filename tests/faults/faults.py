@@ -163,8 +163,9 @@ def all_connections(run):
 
 
 def f13(run, count):
-    """Between daemons and PostgreSQL: cut, refused for a while, silent for longer than a statement may take."""
-    for _ in range(count):
+    """Between daemons and PostgreSQL: cut, refused for a while, silent for longer than a statement may take, and each second time
+    half-open or silent for longer than any keepalive."""
+    for n in range(count):
         run.pause()
         run.proxy.cut()
         run.recover("F13 cut", 3)
@@ -173,13 +174,27 @@ def f13(run, count):
         time.sleep(2)
         run.proxy.refusing = False
         run.recover("F13 refused", 3)
-        run.proxy.silent = True
-        silent = time.monotonic()
+        silence(run, 4)
+        run.recover("F13 silent", 15)
+        if n % 2 == 0:
+            run.proxy.forget()
+            run.recover("F13 half-open", 15)
+        else:
+            silence(run, 25)
+            run.recover("F13 long silence", 15)
+
+
+def silence(run, seconds):
+    """Nothing passes; callers are answered all the while."""
+    run.proxy.silent = True
+    end = time.monotonic() + seconds
+    while True:
         run.client.once("GET", "/sessions?limit=5")
         run.client.once("POST", "/sessions/none-such/messages", json={"content": "x"})
-        time.sleep(max(0, silent + 4 - time.monotonic()))
-        run.proxy.silent = False
-        run.recover("F13 silent", 15)
+        if time.monotonic() > end:
+            break
+        time.sleep(min(1, max(0, end - time.monotonic())))
+    run.proxy.silent = False
 
 
 def slow_viewer(run, session):

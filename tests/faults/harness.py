@@ -1,4 +1,5 @@
 """A Berth under load with faults put into it: sessions that work, viewers that watch, a supervisor, and the oracle."""
+import datetime
 import json
 import os
 import pathlib
@@ -30,7 +31,8 @@ def built_with_faults():
 class Viewer(SessionStream):
     def __init__(self, run, session_id, kind):
         self.run_journal = run.journal
-        self.moved, self.said = 0, []
+        self.intents, self.said = {}, []
+        self.began = 0           # when the newest step that is through was stored as begun, by the clock of the hub
         super().__init__(run.berth, session_id, kind)
 
     def take(self, update):
@@ -38,10 +40,17 @@ class Viewer(SessionStream):
         super().take(update)
         if len(self.updates) > before:
             self.run_journal.received(self.session_id, update)
-            if update["event_type"] in ("message", "pre_tool", "post_tool"):  # not what only tells of the fault
-                self.moved = time.monotonic()
+            self.take_step(update)
             if update["event_type"] == "message" and update.get("role") == "assistant":
                 self.said.append(json.dumps(update["content"]))
+
+    def take_step(self, update):
+        """The result of a step whose intent was stored after the fault was asked for after it: that is work that goes on. What
+        was under way when the fault came, and what only tells of the fault, is none."""
+        if update["event_type"] == "pre_tool":
+            self.intents[update["tool_call_id"]] = datetime.datetime.fromisoformat(update["timestamp"]).timestamp()
+        elif update["event_type"] == "post_tool" and not update.get("error"):
+            self.began = max(self.began, self.intents.get(update["tool_call_id"], 0))
 
 
 class Run:
@@ -190,8 +199,12 @@ class Run:
             self.signal(name, signal.SIGKILL)
 
     def moving(self, since, sessions=None):
-        """Every session (or those named) has shown its viewers something newer than the fault."""
-        return all(v.moved > since for v in self.viewers if sessions is None or v.session_id in sessions)
+        """Every session (or those named) has shown its viewers a step that was begun, stored and done after the fault."""
+        return not self.behind(since, sessions)
+
+    def behind(self, since, sessions=None):
+        wall = time.time() - time.monotonic() + since
+        return [v.session_id for v in self.viewers if v.began <= wall and (sessions is None or v.session_id in sessions)]
 
     def greeted(self, name):
         """The worker's present process is known to the coordinator."""
@@ -203,7 +216,7 @@ class Run:
         """Waits until all goes on; notes how long that took."""
         since = since or time.monotonic()
         wait_until(lambda: self.moving(since, sessions) or self.violations, 60,
-                   lambda: f"{fault}: no progress in {[v.session_id for v in self.viewers if v.moved <= since]}")
+                   lambda: f"{fault}: no progress in {self.behind(since, sessions)}")
         took = time.monotonic() - since
         self.recovered.setdefault(fault, []).append(took)
         # A machine shared with other tests may be slow once; twice the column is never right.
