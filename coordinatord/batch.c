@@ -42,6 +42,9 @@ struct hub_batch *batch_free(struct hub_batch *b)
         free(b->attachments);
         free(b->idempotency);
         buf_done(&b->json);
+        buf_done(&b->approvals_new);
+        buf_done(&b->approvals_decided);
+        buf_done(&b->usage);
         free(b);
         return NULL;
 }
@@ -53,7 +56,7 @@ bool batch_empty(const struct hub_batch *b)
 
 size_t batch_bytes(const struct hub_batch *b)
 {
-        return b->json.len + b->attachment_bytes;
+        return b->json.len + b->approvals_new.len + b->attachment_bytes;
 }
 
 static void join(struct hub_batch *b, struct session *s)
@@ -138,6 +141,42 @@ void hub_attachment(struct hub_batch *b, struct session *s, const struct attachm
                               sizeof(*b->attachments));
         b->attachments[b->n_attachments++] = (struct batch_attachment){ s, a };
         b->attachment_bytes += a->data.len;
+}
+
+static void put_row(struct buf *rows, struct span row)
+{
+        if (rows->len > 0)
+                buf_puts(rows, ",");
+        buf_put(rows, row.data, row.len);
+}
+
+void hub_approval_new(struct hub_batch *b, struct span row)
+{
+        put_row(&b->approvals_new, row);
+}
+
+void hub_approval_decided(struct hub_batch *b, struct span row)
+{
+        put_row(&b->approvals_decided, row);
+}
+
+void hub_usage(struct hub_batch *b, const struct session *s, const char *model,
+               const struct usage *u)
+{
+        cleanup_buf struct buf row = BUF_INIT;
+        const char *agent = s->agent_name ? s->agent_name : "";
+
+        buf_putf(&row, "{\"session_id\":\"%s\",\"tenant\":\"%s\",\"model\":", s->id, s->tenant);
+        buf_put_json_string(&row, model, strlen(model));
+        buf_puts(&row, ",\"agent_name\":");
+        buf_put_json_string(&row, agent, strlen(agent));
+        buf_putf(&row,
+                 ",\"calls\":%" PRIu64 ",\"input_tokens\":%" PRIu64 ",\"output_tokens\":%" PRIu64
+                 ",\"cache_read_tokens\":%" PRIu64 ",\"cache_write_tokens\":%" PRIu64
+                 ",\"cost_microusd\":%" PRIu64 "}",
+                 u->turns, u->input_tokens, u->output_tokens, u->cache_read_tokens,
+                 u->cache_write_tokens, u->cost_microusd);
+        put_row(&b->usage, (struct span){ row.data, row.len });
 }
 
 void hub_session_insert(struct hub_batch *b, struct session *s)

@@ -45,6 +45,7 @@ struct hub_batch {
         size_t n_attachments, cap_attachments;
         struct batch_idempotency *idempotency;
         size_t n_idempotency, cap_idempotency;
+        struct buf approvals_new, approvals_decided, usage; /* members of JSON arrays */
         size_t attachment_bytes;
         unsigned attempts;
 };

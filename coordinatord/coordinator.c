@@ -120,6 +120,7 @@ const struct rpc_route gateway_routes[] = {
 const size_t gateway_routes_count = ARRAY_LEN(gateway_routes);
 
 static int open_link(struct coordinator *c, const char *path, const struct rpc_route *routes,
+        { &wire_approval_decide, route_approval_decide },
                      size_t n, void (*on_peer)(void *, struct rpc_peer *, enum rpc_peer_event),
                      struct rpc_link **ret)
 {

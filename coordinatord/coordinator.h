@@ -21,6 +21,7 @@ struct coordinator_settings {
         uint64_t idempotency_keep, events_keep;
         uint64_t session_depth_max, fork_events_max;
 };
+        uint64_t approval_timeout;
 extern const struct setting coordinator_settings_table[];
 extern const size_t coordinator_settings_count;
 
@@ -59,7 +60,8 @@ struct coordinator {
         struct loop_task dispatch_task;
         size_t loading; /* sessions still to be read at start */
         unsigned ticks;
-        bool purging, expiring, retaining, partitioning, writing_status;
+        bool purging, expiring, retaining, partitioning, writing_status,
+                expiring_approvals;
         char purge_id[SESSION_ID_MAX];
         struct coordinator_counters counters;
 };
@@ -108,3 +110,5 @@ int route_event_live(void *c, struct rpc_peer *p, struct rpc_request *req, const
 int route_history_get(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
 int route_attachment_get(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
 void worker_peer_event(void *c, struct rpc_peer *p, enum rpc_peer_event what);
+int route_approval_decide(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
+int route_approval_request(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);

@@ -92,6 +92,12 @@ void hub_attachment(struct hub_batch *b, struct session *s, const struct attachm
  * seqs kept. Ends the guard of store_fork_guard. */
 void hub_copy(struct hub_batch *b, struct session *s, const struct session *from, uint64_t oldest,
               uint64_t last_seq);
+/* Rows of core.approval as JSON objects: a new one, what is decided of one. */
+void hub_approval_new(struct hub_batch *b, struct span row);
+void hub_approval_decided(struct hub_batch *b, struct span row);
+/* What was used today, to be added to core.usage. */
+void hub_usage(struct hub_batch *b, const struct session *s, const char *model,
+               const struct usage *u);
 void hub_session_insert(struct hub_batch *b, struct session *s);
 /* The whole row is written; publish: the session object goes to the bus. */
 void hub_session_write(struct hub_batch *b, struct session *s, bool publish);

@@ -88,6 +88,8 @@ static int lost_apply(struct hub_entry *e, struct hub_batch *b)
         if (!op_current(op))
                 return hub_refuse(e, ERROR_CODE_STALE_EPOCH, "the lease has changed already");
         session_set_holder(s, b, NULL);
+        if (session_resting(s))
+                return 0; /* it goes on when somebody wants something of it */
         if (s->state != SESSION_STATE_STARTING && s->state != SESSION_STATE_RUNNING &&
             s->state != SESSION_STATE_WAITING)
                 return 0;
@@ -292,7 +294,7 @@ static int evict_apply(struct hub_entry *e, struct hub_batch *b)
 {
         struct lease_op *op = container_of(e, struct lease_op, entry);
 
-        if (!op_current(op) || !session_resting(op->session))
+        if (!op_current(op) || !session_resting(op->session) || op->session->control.person)
                 return hub_refuse(e, ERROR_CODE_CONFLICT, "the session is in use again");
         session_set_holder(op->session, b, NULL);
         return 0;
@@ -347,7 +349,7 @@ static void describe(const struct coordinator *c, const struct worker *w, struct
         const struct session *s = w->state == WORKER_HOLDING && w->settled
                                           ? map_get(c->sessions.by_id, w->session_id)
                                           : NULL;
-        bool idle = s && session_resting(s) && s->epoch == w->epoch;
+        bool idle = s && session_resting(s) && s->epoch == w->epoch && !s->control.person;
         bool preparing = w->slot_state != SLOT_STATE_WARM && w->slot_state != SLOT_STATE_COLD;
 
         *ret = (struct sched_worker){

@@ -38,9 +38,11 @@ struct request *request_new(struct coordinator *c, size_t size, struct rpc_peer 
         c->counters.requests++;
         if (c->n_requests >= REQUESTS_MAX || (from_client && !coordinator_database_up(c))) {
                 c->counters.requests_refused++;
-                rpc_reply_error(rpc, ERROR_CODE_UNAVAILABLE,
-                                c->n_requests >= REQUESTS_MAX ? "too many requests are under way"
-                                                              : "the database does not answer");
+                if (rpc)
+                        rpc_reply_error(rpc, ERROR_CODE_UNAVAILABLE,
+                                        c->n_requests >= REQUESTS_MAX
+                                                ? "too many requests are under way"
+                                                : "the database does not answer");
                 return NULL;
         }
         struct request *q = xcalloc(1, size);

@@ -12,7 +12,7 @@ struct request {
         struct list link;      /* in coordinator.requests */
         struct list wait_link; /* in session.waiters */
         struct coordinator *c;
-        struct rpc_request *rpc; /* NULL once answered */
+        struct rpc_request *rpc; /* NULL once answered, or for one of the coordinator's own */
         struct rpc_peer *peer;   /* who asked; only to be compared */
         uint64_t deadline;       /* monotonic; 0 = waits as long as it takes */
         bool sticky;             /* happens even when its answer is late */

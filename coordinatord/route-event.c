@@ -1,4 +1,5 @@
 /* event_append: durable events of a worker into the hub; event_live: straight to the bus. */
+#include "approval.h"
 #include "common/base/json.h"
 #include "common/io/log.h"
 #include "lease.h"
@@ -18,6 +19,8 @@ struct append {
         uint64_t first_seq, last_seq;
         bool replayed, ended;
         uint64_t old_epoch;
+        struct approval_wish wish;
+        char *model;   /* of the usage event */
         char **bodies; /* of the items: those that had to be written anew, else NULL */
 };
 
@@ -29,6 +32,8 @@ static void append_release(struct request *q)
         for (size_t i = 0; a->bodies && i < m->n_items; i++)
                 free(a->bodies[i]);
         free(a->bodies);
+        free(a->model);
+        approval_wish_done(&a->wish);
 }
 
 static bool has_control(struct span text)
@@ -55,6 +60,8 @@ static int check_body(struct append *a, size_t i, const struct event_item *item)
         if (item->body.data[0] != '{' || item->body.data[item->body.len - 1] != '}' ||
             json_object_size(j) == 0 || has_control(item->body))
                 a->bodies[i] = json_text(j);
+        if (item->event_type == EVENT_TYPE_USAGE && !a->model)
+                a->model = xstrdup(json_string_value(json_object_get(j, "model")));
         return 0;
 }
 
@@ -81,7 +88,7 @@ static const char *check_append(struct append *a, const struct event_append *m)
         for (size_t i = 0; i < m->n_attachments; i++)
                 if (check_attachment(&m->attachments[i]) < 0)
                         return "an attachment's digest must be the SHA-256 of its data";
-        return NULL;
+        return m->has_ask ? approval_wish_read(&a->wish, &m->ask) : NULL;
 }
 
 /* A person has paused or interrupted it: what the worker still says of running and resting comes
@@ -151,6 +158,9 @@ static int append_state(struct append *a, struct session *s, struct hub_batch *b
         int r = session_set_state(s, b, m->to_state,
                                   m->reason ? m->reason : session_state_name(m->to_state));
 
+        if (r >= 0 && s->state == SESSION_STATE_WAITING)
+                session_set_waiting(s, b, m->has_waiting_for ? m->waiting_for : WAITING_FOR_MODEL,
+                                    m->reason ? m->reason : "");
         if (s->state == SESSION_STATE_IDLE)
                 s->losses = 0; /* it came through a turn */
         if (r < 0 || !session_ended(s))
@@ -187,7 +197,15 @@ static int append_apply(struct request *q, struct session *s, struct hub_batch *
                 hub_attachment(b, s, &m->attachments[i]);
         if (m->has_usage) {
                 add_usage(&s->usage, &m->usage);
+                hub_usage(b, s, a->model ? a->model : "", &m->usage);
                 hub_session_write(b, s, true);
+        }
+        if (m->has_ask) {
+                struct session_approval *asked;
+                r = approval_add(b, s, &a->wish, q->c->settings->approval_timeout, &asked);
+                if (r < 0)
+                        return hub_refuse(&q->entry, ERROR_CODE_RATE_LIMITED,
+                                          "too many approvals of this session are pending");
         }
         if (m->has_to_state && !late_state(m, s))
                 r = append_state(a, s, b);

@@ -1,4 +1,5 @@
 /* message_post: a person's message, and what it does to the session. */
+#include "approval.h"
 #include "lease.h"
 #include "route.h"
 
@@ -26,7 +27,8 @@ static int wake_session(struct request *q, struct session *s, struct hub_batch *
                                : 0;
         if (asleep && s->worker_id)
                 return session_set_state(s, b, SESSION_STATE_RUNNING, "message");
-        if (!asleep && !session_ended(s))
+        bool parked = s->state == SESSION_STATE_WAITING && !s->worker_id;
+        if (!asleep && !parked && !session_ended(s))
                 return 0; /* queued, starting, running, waiting: it is taken in at the next turn */
         s->queued_us = hub_now(b);
         return session_set_state(s, b, SESSION_STATE_QUEUED, "message");
@@ -43,6 +45,8 @@ static int post_apply(struct request *q, struct session *s, struct hub_batch *b)
                 r = route_check_room(q, s);
         if (r < 0)
                 return r;
+        /* Who speaks instead of deciding wants something else. */
+        approvals_cancel(b, s, true, "answered with a message");
         route_emit_message(b, s, po->message_id, po->content);
         po->seq = s->last_message_seq;
         s->losses = 0;

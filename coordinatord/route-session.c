@@ -1,4 +1,5 @@
 /* session_patch, session_stop, session_delete. */
+#include "approval.h"
 #include "common/base/json.h"
 #include "common/io/log.h"
 #include "lease.h"
@@ -63,6 +64,9 @@ static int patch_apply(struct request *q, struct session *s, struct hub_batch *b
                 r = merge(q, "budget", &s->budget, 4096, p->budget);
         if (r < 0)
                 return r;
+        if (p->budget && s->state == SESSION_STATE_WAITING &&
+            s->waiting_for == WAITING_FOR_BUDGET && approval_wake(b, s, "new budget") < 0)
+                return hub_refuse(&q->entry, ERROR_CODE_INTERNAL, "the state forbids it");
         set_text(&s->name, m->session_name);
         set_text(&s->agent_name, m->agent_name);
         set_text(&s->project_dir, m->project_dir);

@@ -1,4 +1,5 @@
 /* worker_hello, worker_heartbeat, worker_released, worker_drain: who holds what. */
+#include "approval.h"
 #include "common/base/fault.h"
 #include "common/base/json.h"
 #include "common/io/log.h"
@@ -166,11 +167,15 @@ int route_worker_heartbeat(void *userdata, struct rpc_peer *peer, struct rpc_req
                 .lease_ms = (uint32_t) (c->settings->lease_ttl / USEC_PER_MSEC),
         };
         if (s) {
-                reply.last_message_seq = s->last_message_seq;
+                reply.last_message_seq = session_input_seq(s);
                 reply.has_last_message_seq = true;
                 reply.session_state = s->state;
                 reply.has_session_state = true;
         }
+                reply.budget = span_of(s->budget);
+                reply.control = control_mode(s);
+                reply.has_control = true;
+                reply.control_person = s->control.person;
         rpc_reply(req, &reply);
         lease_dispatch(c);
         return 0;
@@ -252,6 +257,7 @@ const struct rpc_route worker_routes[] = {
         { &wire_worker_released, route_worker_released },
         { &wire_event_append, route_event_append },
         { &wire_event_live, route_event_live },
+        { &wire_approval_request, route_approval_request },
         { &wire_history_get, route_history_get },
         { &wire_attachment_get, route_attachment_get },
 };

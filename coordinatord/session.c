@@ -1,6 +1,7 @@
 /* Sessions in memory and their state machine. */
 #include "session.h"
 
+#include "approval.h"
 #include "common/io/log.h"
 #include "hub.h"
 
@@ -115,7 +116,8 @@ void session_clear(struct session *s)
 {
         char **texts[] = { &s->tenant,   &s->name,   &s->agent_name, &s->model,     &s->project_dir,
                            &s->metadata, &s->budget, &s->files,      &s->network,   &s->image,
-                           &s->parent,   &s->slot,   &s->error,      &s->worker_id, &s->blueprint };
+                           &s->parent,   &s->slot,   &s->error,      &s->worker_id, &s->blueprint,
+                           &s->question };
 
         for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
                 free(*texts[i]);
@@ -126,6 +128,9 @@ void session_clear(struct session *s)
                 s->recent[i] = (struct session_append){ 0 };
         }
         s->recent_next = 0;
+        approvals_clear(s);
+        s->waiting_for = WAITING_FOR_MODEL;
+        session_control_clear(s);
         s->kind = SLOT_KIND_HEADLESS;
         s->state = SESSION_STATE_QUEUED;
         s->width = s->height = 0;
@@ -203,8 +208,11 @@ static void enter_state(struct session *s, struct hub_batch *b, enum session_sta
         s->state = to;
         if (to == SESSION_STATE_RUNNING)
                 s->running_since_us = now;
-        if (to == SESSION_STATE_IDLE || to == SESSION_STATE_PAUSED)
+        if (to == SESSION_STATE_IDLE || to == SESSION_STATE_PAUSED || to == SESSION_STATE_WAITING)
                 s->idle_since = now_monotonic();
+        s->waiting_for = WAITING_FOR_MODEL;
+        free(s->question);
+        s->question = NULL;
         if (to != SESSION_STATE_FAILED) {
                 free(s->error);
                 s->error = NULL;
@@ -227,8 +235,21 @@ static int change_state(struct session *s, struct hub_batch *b, enum session_sta
         log_info("session %s: %s -> %s (%s)", s->id, session_state_name(from),
                  session_state_name(to), why);
         enter_state(s, b, to);
+        if (session_ended(s) || to == SESSION_STATE_IDLE)
+                approvals_cancel(b, s, to == SESSION_STATE_IDLE, why);
         emit_state(s, b, from, why, stop_event);
         return 0;
+}
+
+void session_set_waiting(struct session *s, struct hub_batch *b, enum waiting_for what,
+                         const char *question)
+{
+        char *text = xstrdup(question);
+
+        s->waiting_for = what;
+        free(s->question);
+        s->question = text;
+        hub_session_write(b, s, true);
 }
 
 int session_set_state(struct session *s, struct hub_batch *b, enum session_state to,

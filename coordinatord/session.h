@@ -26,6 +26,20 @@ struct session_append {
         uint64_t first_id, first_seq, last_seq;
 };
 
+/* The takeover lease (control.h). */
+struct session_driver {
+        char *person;     /* name of the token; NULL = nobody holds it */
+        char *viewer;     /* one viewer of the token, or NULL */
+        char *token_hash; /* whose */
+        uint64_t since_us;
+        bool secret; /* types something that nobody is to see */
+        /* only in memory */
+        uint64_t until; /* monotonic */
+        bool expiring;  /* its end is being stored */
+};
+
+struct session_approval;
+
 struct session {
         /* mirror of the row */
         char id[SESSION_ID_MAX];
@@ -45,11 +59,16 @@ struct session {
         char *worker_id; /* holder of the lease of this epoch, or NULL */
         char *slot;      /* JSON text of the holder's slot, or NULL */
         char *error;     /* JSON text, or NULL */
+        enum waiting_for waiting_for; /* of a waiting session, with what it asks for: */
+        char *question;               /* NULL unless it is waiting */
         unsigned losses;
         struct usage usage;
         struct session_append recent[SESSION_RECENT];
         size_t recent_next;
 
+        struct session_approval *approvals; /* approval.h */
+        size_t n_approvals;
+        uint64_t last_decided_seq; /* of the newest approval_decided event */
         /* only in memory */
         struct sessions *table;
         unsigned refs;
@@ -85,10 +104,12 @@ static inline bool session_ended(const struct session *s)
         return SESSION_ENDED & SESSION_STATE_BIT(s->state);
 }
 
-/* Does nothing by itself: its slot may go to others. */
+/* Does nothing by itself: its slot may go to others. A session that waits for a person rests, one
+ * that waits for a busy model does not. */
 static inline bool session_resting(const struct session *s)
 {
-        return s->state == SESSION_STATE_IDLE || s->state == SESSION_STATE_PAUSED;
+        return s->state == SESSION_STATE_IDLE || s->state == SESSION_STATE_PAUSED ||
+               (s->state == SESSION_STATE_WAITING && s->waiting_for != WAITING_FOR_MODEL);
 }
 
 void sessions_init(struct sessions *t);
@@ -117,6 +138,10 @@ void session_clear(struct session *s);
 int session_set_state(struct session *s, struct hub_batch *b, enum session_state to,
                       const char *why) mustuse;
 /* An end whose session_stop event the caller emits itself, after this. */
+/* Why it is waiting; follows session_set_state(WAITING) in the same apply. question: one sentence
+ * for a person. */
+void session_set_waiting(struct session *s, struct hub_batch *b, enum waiting_for what,
+                         const char *question);
 int session_set_end(struct session *s, struct hub_batch *b, enum session_state to,
                     const char *why) mustuse;
 /* A new session's first state: no transition, no status event. */

@@ -55,3 +55,5 @@ const struct setting coordinator_settings_table[] = {
             .help = "events that one fork may copy"),
 };
 const size_t coordinator_settings_count = ARRAY_LEN(coordinator_settings_table);
+        ROW(DURATION, approval_timeout, .fallback = "1h", .min = "1s", .max = "30d",
+            .help = "how long a person may take to decide on an approval; then it is denied"),

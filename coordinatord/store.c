@@ -1,6 +1,7 @@
 /* The statements, and rows to structs. */
 #include "store.h"
 
+#include "approval.h"
 #include "batch.h"
 #include "coordinatord/migrations.h"
 
@@ -38,7 +39,7 @@ void store_read_start(const PGresult *r, struct store_start *ret)
         "(extract(epoch FROM running_since) * 1000000)::bigint, "                                  \
         "last_seq, last_message_seq, epoch, worker_id, slot, losses, error, input_tokens, "        \
         "output_tokens, cache_read_tokens, cache_write_tokens, cost_microusd, turns, run_us, "     \
-        "depth, stop_requested, blueprint"
+        "waiting ->> 'for', waiting ->> 'question', depth, stop_requested, blueprint, control"
 
 static const char session_row[] =
         "SELECT " SESSION_COLUMNS " FROM core.session WHERE session_id = $1";
@@ -59,6 +60,12 @@ static char *column(const PGresult *r, int col)
 static uint64_t number(const PGresult *r, int col)
 {
         return (uint64_t) pg_i64(r, 0, col);
+static const char session_approvals[] =
+        "SELECT approval_id, digest, subject, call_id, kind, status, scope, decided_seq FROM "
+        "core.approval WHERE session_id = $1 AND (status = 'pending' OR (scope = 'session' AND "
+        "status IN ('allowed', 'denied')) OR approval_id IN (SELECT approval_id FROM core.approval "
+        "WHERE session_id = $1 ORDER BY created_at DESC LIMIT 32)) "
+        "ORDER BY created_at, approval_id";
 }
 
 static int read_row(const PGresult *r, struct session *s)
@@ -113,6 +120,10 @@ struct reload {
 
 static int reload_read(struct session *s, PGresult **results)
 {
+        if (pg_str(r, 0, c) && waiting_for_parse(pg_str(r, 0, c), &s->waiting_for) < 0)
+                return -EBADMSG;
+        s->question = column(r, ++c);
+        c++;
         int r = 0;
 
         session_clear(s);
@@ -142,6 +153,7 @@ static void on_reload(void *userdata, int r, PGresult **results, size_t n,
         }
         l->fn(l->userdata, r);
         (void) session_unref(l->session);
+        approvals_read(s, results[3]);
         free(l);
 }
 
@@ -170,6 +182,7 @@ static const char session_insert[] =
         "WITH alive AS (DELETE FROM core.tombstone WHERE session_id = $1) "
         "INSERT INTO core.session (session_id, tenant, status, kind, model, budget, files, "
         "network, "
+        pg_batch_add(b, session_approvals, "s", s->id);
         "image, width, height, parent_session_id, created_at, modified_at, queued_at, depth, "
         "blueprint) "
         "VALUES ($1, $2, 'queued', $3, $4, $5::json, $6::json, $7::json, $8, NULLIF($9::int, 0), "
@@ -185,7 +198,7 @@ static const char session_update[] =
         "output_tokens = u.output_tokens, cache_read_tokens = u.cache_read_tokens, "
         "cache_write_tokens = u.cache_write_tokens, cost_microusd = u.cost_microusd, "
         "turns = u.turns, run_us = u.run_us, running_since = u.running_since, "
-        "stop_requested = u.stop_requested "
+        "waiting = u.waiting, stop_requested = u.stop_requested, control = u.control "
         "FROM json_to_recordset($1::json) AS u (session_id text, session_name text, "
         "agent_name text, project_dir text, metadata json, budget json, status text, modified_at "
         "timestamptz, "
@@ -193,7 +206,7 @@ static const char session_update[] =
         "worker_id text, slot json, losses int, error json, input_tokens bigint, "
         "output_tokens bigint, cache_read_tokens bigint, cache_write_tokens bigint, "
         "cost_microusd bigint, turns bigint, run_us bigint, running_since timestamptz, "
-        "stop_requested bool) "
+        "waiting json, stop_requested bool, control json) "
         "WHERE s.session_id = u.session_id";
 
 #define COLUMN(n) "string_to_array($" #n ", E'\\x1f')"
@@ -246,6 +259,37 @@ static const char sessions_json[] = "SELECT s.session_id, core.session_json(s) F
 
 const char store_session_json[] =
         "SELECT core.session_json(s) FROM core.session s WHERE s.session_id = $1";
+
+static const char approval_insert[] =
+        "INSERT INTO core.approval (approval_id, session_id, tenant, kind, subject, bound, digest, "
+        "details, call_id, status, scope, requested_seq, created_at, expires_at) "
+        "SELECT approval_id, session_id, tenant, kind, subject, bound, digest, details, "
+        "tool_call_id, status, 'once', requested_seq, $1::timestamptz, expires_at "
+        "FROM json_to_recordset($2::json) AS u (approval_id text, session_id text, tenant text, "
+        "kind text, subject text, bound json, digest text, details json, tool_call_id text, "
+        "status text, requested_seq bigint, expires_at timestamptz)";
+static const char approval_update[] =
+        "UPDATE core.approval a SET status = u.status, scope = u.scope, note = u.note, "
+        "decided_by = u.decided_by, decided_seq = u.decided_seq, decided_at = $1::timestamptz "
+        "FROM json_to_recordset($2::json) AS u (approval_id text, status text, scope text, "
+        "note text, decided_by text, decided_seq bigint) WHERE a.approval_id = u.approval_id";
+static const char approval_delete[] = "DELETE FROM core.approval WHERE session_id = $1";
+
+static const char usage_add[] =
+        "INSERT INTO core.usage AS have SELECT tenant, ($1::timestamptz AT TIME ZONE 'UTC')::date, "
+        "session_id, model, max(agent_name), sum(calls), sum(input_tokens), sum(output_tokens), "
+        "sum(cache_read_tokens), sum(cache_write_tokens), sum(cost_microusd) "
+        "FROM json_to_recordset($2::json) AS u (tenant text, session_id text, model text, "
+        "agent_name text, calls bigint, input_tokens bigint, output_tokens bigint, "
+        "cache_read_tokens bigint, cache_write_tokens bigint, cost_microusd bigint) "
+        "GROUP BY tenant, session_id, model "
+        "ON CONFLICT (tenant, day, session_id, model) DO UPDATE SET "
+        "calls = have.calls + EXCLUDED.calls, "
+        "input_tokens = have.input_tokens + EXCLUDED.input_tokens, "
+        "output_tokens = have.output_tokens + EXCLUDED.output_tokens, "
+        "cache_read_tokens = have.cache_read_tokens + EXCLUDED.cache_read_tokens, "
+        "cache_write_tokens = have.cache_write_tokens + EXCLUDED.cache_write_tokens, "
+        "cost_microusd = have.cost_microusd + EXCLUDED.cost_microusd";
 
 static void put_member(struct buf *out, const char *name, const char *value)
 {
@@ -319,6 +363,13 @@ static void add_inserts(struct pg_batch *p, const struct hub_batch *b)
                                      (uint64_t) s->depth, s->blueprint);
                 buf_putf(&ids, "%s%s", i > 0 ? SEPARATOR : "", s->id);
                 buf_putf(&before, "%s%" PRIu64, i > 0 ? SEPARATOR : "", s->batch.before);
+        }
+        if (s->state == SESSION_STATE_WAITING) {
+                buf_putf(out, ",\"waiting\":{\"for\":\"%s\"", waiting_for_name(s->waiting_for));
+                put_member(out, "question", s->question);
+                buf_puts(out, "}");
+        } else {
+                put_json(out, "waiting", NULL);
         }
         if (b->n_sessions > 0)
                 pg_batch_add(p, batch_seqs, "tt", (struct span){ ids.data, ids.len },
@@ -412,6 +463,20 @@ int store_batch_commit(struct pg_pool *p, const struct hub_batch *b, pg_done_fn 
                 pg_batch_add(q, attachment_insert, "sssb", a->session->id, a->a->digest,
                              a->a->media_type, a->a->data);
         }
+/* Rows that were collected as members of a JSON array. */
+static void add_rows(struct pg_batch *p, const struct hub_batch *b, const char *sql,
+                     const struct buf *rows)
+{
+        cleanup_buf struct buf array = BUF_INIT;
+
+        if (rows->len == 0)
+                return;
+        buf_puts(&array, "[");
+        buf_put(&array, rows->data, rows->len);
+        buf_puts(&array, "]");
+        pg_batch_add(p, sql, "st", b->now_text, (struct span){ array.data, array.len });
+}
+
         for (size_t i = 0; i < b->n_idempotency; i++) {
                 const struct batch_idempotency *k = &b->idempotency[i];
                 pg_batch_add(q, idempotency_insert, "ssssssu", k->tenant, k->scope, k->key,
@@ -426,6 +491,9 @@ int store_batch_commit(struct pg_pool *p, const struct hub_batch *b, pg_done_fn 
                 pg_batch_add(q, tombstone_insert, "ss", b->sessions[i]->id, b->sessions[i]->tenant);
         }
         published_ids(b, &ids);
+        add_rows(q, b, approval_insert, &b->approvals_new);
+        add_rows(q, b, approval_update, &b->approvals_decided);
+        add_rows(q, b, usage_add, &b->usage);
         pg_batch_add(q, sessions_json, "t", (struct span){ ids.data ? ids.data : "", ids.len });
         return pg_submit(p, q, fn, userdata);
 }
@@ -441,6 +509,7 @@ int store_batch_read_jsons(struct pg_pool *p, const struct hub_batch *b, pg_done
 }
 
 void store_batch_jsons(struct hub_batch *b, const PGresult *last)
+                pg_batch_add(q, approval_delete, "s", b->sessions[i]->id);
 {
         if (PQntuples(last) == 0)
                 return;
@@ -552,3 +621,10 @@ const char store_status_write[] =
 const char store_token_exists[] = "SELECT EXISTS (SELECT FROM core.auth_token)";
 const char store_token_add[] = "INSERT INTO core.auth_token (token_hash, name, role, tenant) "
                                "VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING";
+const char store_approval_json[] = "SELECT core.approval_json(a) FROM core.approval a "
+                                   "WHERE approval_id = $1 AND session_id = $2";
+/* -> approval_id, session_id */
+const char store_approvals_late[] =
+        "SELECT approval_id, session_id FROM core.approval WHERE status = 'pending' AND "
+        "expires_at <= now() ORDER BY expires_at LIMIT 100";
+

@@ -66,3 +66,5 @@ extern const char store_workers_read[];
 extern const char store_status_write[]; /* process, JSON */
 extern const char store_token_exists[];
 extern const char store_token_add[]; /* hash, name, role, tenant */
+extern const char store_approval_json[];  /* approval_id, session_id */
+extern const char store_approvals_late[];

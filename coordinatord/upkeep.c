@@ -1,5 +1,6 @@
 /* Once a second, beside work: rows of workers, counters, old keys, what deleted sessions left
  * behind. */
+#include "approval.h"
 #include "common/io/log.h"
 #include "coordinator.h"
 
@@ -211,6 +212,7 @@ void upkeep_tick(struct coordinator *c)
         unsigned t = c->ticks++;
 
         workers_tick(&c->workers);
+        approvals_tick(c);
         if (t % STATUS_TICKS == 0)
                 write_status(c);
         if (t % EXPIRE_TICKS == 0)

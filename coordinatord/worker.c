@@ -1,6 +1,7 @@
 /* The table of workers, their state machine, and their rows in the database. */
 #include "worker.h"
 
+#include "approval.h"
 #include "common/base/json.h"
 #include "common/io/log.h"
 #include "store.h"
@@ -260,7 +261,7 @@ void worker_notify(struct worker *w, const struct session *s)
         struct message_notify m = {
                 .session_id = s->id,
                 .epoch = s->epoch,
-                .seq = s->last_message_seq,
+                .seq = session_input_seq(s),
                 .session_state = s->state,
                 .has_session_state = true,
                 .budget = span_of(s->budget),
