@@ -47,11 +47,11 @@ struct tunnel {
         bool connected;
         SSL *tls;
         struct loop_timer deadline;
+        struct loop_task again; /* pump: later, so that no step calls another in a circle */
         uint64_t began, up, down;
         char address[INET6_ADDRSTRLEN];
 };
 
-static void pump(struct tunnel *t);
 static void dial_next(struct tunnel *t);
 
 static void set_state(struct tunnel *t, enum tunnel_state to, uint64_t timeout)
@@ -72,6 +72,7 @@ static void destroy(void *p)
 {
         struct tunnel *t = p;
         loop_timer_done(&t->deadline);
+        loop_task_done(&t->again);
         buf_done(&t->head);
         free(t);
 }
@@ -87,6 +88,7 @@ struct tunnel *tunnel_free(struct tunnel *t)
         side_done(&t->client);
         side_done(&t->origin);
         loop_timer_disarm(&t->deadline);
+        loop_task_done(&t->again);
         loop_defer_free(t->proxy->event, t, destroy);
         return NULL;
 }
@@ -150,7 +152,7 @@ static void refuse(struct tunnel *t, unsigned status, const char *reason, const 
         SSL_free(TAKE_PTR(t->tls));
         side_done(&t->origin);
         set_state(t, TUNNEL_CLOSING, LINGER_TIMEOUT);
-        pump(t);
+        loop_task_queue(&t->again);
 }
 
 /* After the client was told that the tunnel stands, nothing can be said to it in HTTP. */
@@ -343,7 +345,7 @@ static void open_tunnel(struct tunnel *t)
                 return;
         }
         buf_done(&t->head);
-        pump(t);
+        loop_task_queue(&t->again);
 }
 
 /* In mode allow a client must not name another host inside TLS than it asked the proxy for: one
@@ -466,7 +468,7 @@ static int on_origin(sd_event_source *source, int fd, uint32_t revents, void *us
         else if (t->state == TUNNEL_DIALING)
                 shake(t);
         else if (t->state == TUNNEL_OPEN)
-                pump(t);
+                pump_open(t);
         else if (revents & (EPOLLERR | EPOLLHUP))
                 finish(t, "closed");
         return 0;
@@ -658,8 +660,9 @@ static void read_hello(struct tunnel *t)
         check_name(t);
 }
 
-static void pump(struct tunnel *t)
+static void pump(void *userdata)
 {
+        struct tunnel *t = userdata;
         switch (t->state) {
         case TUNNEL_HEAD:
                 read_head(t);
@@ -721,6 +724,8 @@ void tunnel_new(struct proxy *p, int client)
         list_push_back(&p->tunnels, &t->link);
         p->n_tunnels++;
         int r = buf_reserve(&t->head, REQUEST_HEAD_MAX);
+        if (r == 0)
+                r = loop_task_init(&t->again, p->event, pump, t);
         if (r == 0)
                 r = loop_timer_init(&t->deadline, p->event, on_deadline, t);
         if (r == 0)
