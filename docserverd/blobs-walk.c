@@ -6,13 +6,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define SHARDS 256u
-
 struct blob_walk {
         struct blob_store *store;
         uint64_t before_us;
         unsigned outer, inner; /* the folder to read next */
         int fd;                /* the outer folder, -1 = not open */
+
+        char *token; /* the page of the remote store to read next */
+        bool begun;
 };
 
 struct blob_walk *blob_walk_new(struct blob_store *s, uint64_t before_us)
@@ -29,6 +30,7 @@ struct blob_walk *blob_walk_free(struct blob_walk *w)
         if (!w)
                 return NULL;
         fd_close(w->fd);
+        free(w->token);
         free(w);
         return NULL;
 }
@@ -48,7 +50,7 @@ void blob_names_done(struct blob_names *n)
         *n = (struct blob_names){ 0 };
 }
 
-static int open_shard(int at, unsigned number)
+int blob_open_shard(int at, unsigned number)
 {
         char name[3];
         (void) snprintf(name, sizeof(name), "%02x", number & 0xff);
@@ -86,15 +88,21 @@ static int read_shard(struct blob_walk *w, int shard, struct blob_names *names)
 
 int blob_walk_step(struct blob_walk *w, struct blob_names *names)
 {
-        for (; w->outer < SHARDS; w->outer++, w->inner = 0) {
+        if (w->store->s3) {
+                if (w->begun && !w->token)
+                        return 0;
+                w->begun = true;
+                return blob_remote_walk(w->store, w->before_us, &w->token, names);
+        }
+        for (; w->outer < BLOB_SHARDS; w->outer++, w->inner = 0) {
                 if (w->fd < 0)
-                        w->fd = open_shard(w->store->dir, w->outer);
+                        w->fd = blob_open_shard(w->store->dir, w->outer);
                 if (w->fd == -ENOENT)
                         continue;
                 if (w->fd < 0)
                         return w->fd;
-                while (w->inner < SHARDS) {
-                        int shard = open_shard(w->fd, w->inner++);
+                while (w->inner < BLOB_SHARDS) {
+                        int shard = blob_open_shard(w->fd, w->inner++);
                         if (shard == -ENOENT)
                                 continue;
                         int r = shard < 0 ? shard : read_shard(w, shard, names);

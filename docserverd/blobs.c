@@ -9,6 +9,8 @@
 
 #include <openssl/evp.h>
 
+#include "s3.h"
+
 #define HASH_READ (256 * KIB)
 #define FD_PATH_MAX 32
 
@@ -104,6 +106,8 @@ struct blob_store *blob_store_free(struct blob_store *s)
         fd_close(s->tmp);
         fd_close(s->lock);
         fd_close(s->dir);
+        (void) s3_free(s->s3);
+        free(s->prefix);
         free(s);
         return NULL;
 }
@@ -225,6 +229,28 @@ int blob_hash_step(struct blob_hash *h, int fd, size_t slice, char ret[static SH
         return 1;
 }
 
+int blob_hash_range(struct blob_hash *h, int fd, uint64_t offset, uint64_t length,
+                    char ret[static SHA256_HEX])
+{
+        unsigned char digest[EVP_MAX_MD_SIZE];
+        unsigned int len = 0;
+        while (length > 0) {
+                ssize_t n = pread(fd, h->buffer, MIN(length, (uint64_t) HASH_READ), (off_t) offset);
+                if (n < 0 && errno == EINTR)
+                        continue;
+                if (n <= 0)
+                        return n < 0 ? -errno : -EMSGSIZE;
+                if (EVP_DigestUpdate(h->ctx, h->buffer, (size_t) n) != 1)
+                        return -EIO;
+                offset += (uint64_t) n;
+                length -= (uint64_t) n;
+        }
+        if (EVP_DigestFinal_ex(h->ctx, digest, &len) != 1)
+                return -EIO;
+        hex_encode(digest, len, ret);
+        return 0;
+}
+
 /* ---- names ---- */
 
 static int open_shard(struct blob_store *s, const char *checksum, bool make)
@@ -303,10 +329,8 @@ int blob_publish(struct blob_store *s, struct blob_file *f, const char *checksum
         return 0;
 }
 
-int blob_open(struct blob_store *s, const char *checksum, int *ret_fd, uint64_t *ret_size)
+static int open_here(struct blob_store *s, const char *checksum, int *ret_fd, uint64_t *ret_size)
 {
-        if (!blob_checksum_valid(checksum))
-                return -EINVAL;
         cleanup_close int shard = open_shard(s, checksum, false);
         if (shard < 0)
                 return shard;
@@ -321,10 +345,30 @@ int blob_open(struct blob_store *s, const char *checksum, int *ret_fd, uint64_t 
         return 0;
 }
 
+int blob_open(struct blob_store *s, const char *checksum, int *ret_fd, uint64_t *ret_size)
+{
+        if (!blob_checksum_valid(checksum))
+                return -EINVAL;
+        int r = open_here(s, checksum, ret_fd, ret_size);
+        if (!s->s3)
+                return r;
+        if (r == -ENOENT)
+                return -EREMOTE;
+        /* The inode's time of change says when it was last of use: see blobs-trim.c. */
+        static const struct timespec times[2] = { { .tv_nsec = UTIME_NOW },
+                                                  { .tv_nsec = UTIME_OMIT } };
+        if (r == 0)
+                (void) futimens(*ret_fd, times);
+        return r;
+}
+
 int blob_unlink(struct blob_store *s, const char *checksum)
 {
         if (!blob_checksum_valid(checksum))
                 return -EINVAL;
+        int r = s->s3 ? blob_remote_unlink(s, checksum) : 0;
+        if (r < 0)
+                return r;
         cleanup_close int shard = open_shard(s, checksum, false);
         if (shard < 0)
                 return shard == -ENOENT ? 0 : shard;

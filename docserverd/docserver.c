@@ -6,7 +6,9 @@
 #include <sys/resource.h>
 
 #include "common/io/log.h"
+#include "fetches.h"
 #include "proto/messages.h"
+#include "s3.h"
 #include "sweep.h"
 #include "uploads.h"
 
@@ -49,6 +51,33 @@ const struct setting docserver_settings_table[] = {
                 .help = "Most files of a volume."),
         SETTING(volumes_keep, SETTING_DURATION, .fallback = "30d", .min = "1s", .max = "3650d",
                 .help = "Volumes are removed when they are older than this."),
+        SETTING(blob_store, SETTING_STRING, .fallback = "file",
+                .help = "Where the documents' bytes are kept: file (in blob_dir) or s3 (an "
+                        "S3-compatible object store; blob_dir is then a cache)."),
+        SETTING(s3_endpoint, SETTING_STRING, .fallback = "",
+                .help = "Address of the object store, such as https://s3.example.org."),
+        SETTING(s3_bucket, SETTING_STRING, .fallback = "", .help = "Bucket; it must be there."),
+        SETTING(s3_region, SETTING_STRING, .fallback = "us-east-1",
+                .help = "Region that requests are signed for."),
+        SETTING(s3_prefix, SETTING_STRING, .fallback = "",
+                .help = "What the names of our objects begin with, to share a bucket."),
+        SETTING(s3_access_key, SETTING_STRING, .fallback = "", .help = "Name of the access key."),
+        SETTING(s3_secret_key, SETTING_SECRET, .fallback = "",
+                .help = "File or systemd credential with the secret access key."),
+        SETTING(s3_ca_file, SETTING_PATH, .fallback = "",
+                .help = "Authorities to trust for the object store, PEM; the system's when empty."),
+        SETTING(s3_connections, SETTING_INT, .fallback = "4", .min = "1", .max = "16",
+                .help = "Transfers from and to the object store at once."),
+        SETTING(s3_part_size, SETTING_SIZE, .fallback = "16M", .min = "5M", .max = "1G",
+                .help = "Larger documents are sent and fetched in parts of this size."),
+        SETTING(blob_cache_max, SETTING_SIZE, .fallback = "20G", .min = "0", .max = "1024T",
+                .help = "Room for copies of what is in the object store; what was not read for "
+                        "longest goes first."),
+        SETTING(tenant_bytes_max, SETTING_SIZE, .fallback = "0", .min = "0", .max = "1024T",
+                .help = "Bytes that a tenant may keep, versions and volumes included; 0 = any. The "
+                        "table docs.quota may say otherwise for a tenant."),
+        SETTING(tenant_documents_max, SETTING_INT, .fallback = "0", .min = "0", .max = "1000000000",
+                .help = "Documents that a tenant may keep; 0 = any number."),
 };
 const size_t n_docserver_settings = ARRAY_LEN(docserver_settings_table);
 
@@ -97,6 +126,17 @@ static void drop_done(struct job *j, int r)
 int docserver_submit(struct docserver *d, struct job *j)
 {
         return d->jobs ? jobs_submit(d->jobs, j) : -ECANCELED;
+}
+
+int docserver_submit_remote(struct docserver *d, struct job *j)
+{
+        if (d->n_remote == 0)
+                return docserver_submit(d, j);
+        size_t least = 0;
+        for (size_t i = 1; i < d->n_remote; i++)
+                if (jobs_count(d->remote[i]) < jobs_count(d->remote[least]))
+                        least = i;
+        return d->jobs ? jobs_submit(d->remote[least], j) : -ECANCELED;
 }
 
 void docserver_drop_file(struct docserver *d, struct blob_file *f)
@@ -173,14 +213,57 @@ static int open_links(struct docserver *d)
         return 0;
 }
 
-static int open_store(struct docserver *d)
+/* Nothing is asked of the object store yet: one that is away does not keep us from starting. */
+static int open_remote(struct docserver *d)
 {
+        const struct docserver_settings *s = d->settings;
         cleanup_free char *error = NULL;
+        const struct s3_config config = {
+                .endpoint = s->s3_endpoint,
+                .bucket = s->s3_bucket,
+                .region = s->s3_region,
+                .access_key = s->s3_access_key,
+                .secret_key = s->s3_secret_key,
+                .ca_file = s->s3_ca_file,
+        };
+        struct s3 *s3;
+        int r = s3_new(&config, &s3, &error);
+        if (r < 0) {
+                log_error("%s", error);
+                return r;
+        }
+        blob_store_use_s3(d->blobs, s3, s->s3_prefix, s->s3_part_size, s->orphan_age / 2);
+        for (; d->n_remote < s->s3_connections; d->n_remote++) {
+                r = jobs_new(d->event, JOBS_MAX, &d->remote[d->n_remote]);
+                if (r < 0)
+                        return log_errno(LOG_ERR, r, "Starting a thread for s3 failed");
+        }
+        return 0;
+}
+
+static int open_blobs(struct docserver *d)
+{
+        const char *kind = d->settings->blob_store;
+        cleanup_free char *error = NULL;
+        bool s3 = streq(kind, "s3");
+        if (!s3 && !streq(kind, "file")) {
+                log_error("blob_store must be file or s3, not %s", kind);
+                return -EINVAL;
+        }
         int r = blob_store_open(d->settings->blob_dir, &d->blobs, &error);
         if (r < 0) {
                 log_error("%s", error);
                 return r;
         }
+        d->fetches = fetches_new(d);
+        return s3 ? open_remote(d) : 0;
+}
+
+static int open_store(struct docserver *d)
+{
+        int r = open_blobs(d);
+        if (r < 0)
+                return r;
         struct pg_config pg = {
                 .conninfo = d->settings->database,
                 .passfile = strempty(d->settings->database_passfile)
@@ -233,12 +316,17 @@ struct docserver *docserver_free(struct docserver *d)
 {
         if (!d)
                 return NULL;
+        if (d->blobs)
+                blob_store_stop(d->blobs);
         jobs_free(TAKE_PTR(d->jobs));
+        for (size_t i = 0; i < d->n_remote; i++)
+                jobs_free(d->remote[i]);
         pg_pool_free(TAKE_PTR(d->pg));
         fdlink_server_free(d->descriptors);
         rpc_link_free(d->link);
         sweep_free(d->sweep);
         uploads_free(d->uploads);
+        fetches_free(d->fetches);
         claims_free(d->claims);
         blob_store_free(d->blobs);
         free(d);

@@ -24,19 +24,30 @@ struct docserver_settings {
         uint64_t volume_max;
         uint64_t volume_files_max;
         uint64_t volumes_keep; /* us */
+        char *blob_store;      /* "file" or "s3" */
+        char *s3_endpoint, *s3_bucket, *s3_region, *s3_prefix, *s3_access_key, *s3_secret_key;
+        char *s3_ca_file;
+        uint64_t s3_connections, s3_part_size, blob_cache_max;
+        uint64_t tenant_bytes_max, tenant_documents_max;
 };
 extern const struct setting docserver_settings_table[];
 extern const size_t n_docserver_settings;
 
+#define REMOTE_MAX 16u /* connections to the remote blob store */
+
 struct uploads;
 struct sweep;
+struct fetches;
 
 struct docserver {
         struct daemon *daemon;
         sd_event *event;
         const struct docserver_settings *settings;
         struct blob_store *blobs;
-        struct jobs *jobs;  /* NULL while the daemon ends: submitting then fails */
+        struct jobs *jobs;               /* NULL while the daemon ends: submitting then fails */
+        struct jobs *remote[REMOTE_MAX]; /* threads for what waits for the remote blob store */
+        size_t n_remote;                 /* 0: there is none */
+        struct fetches *fetches;
         struct pg_pool *pg; /* the same */
         struct claims *claims;
         struct uploads *uploads;
@@ -55,6 +66,8 @@ DEFINE_CLEANUP(struct docserver, docserver_free)
 
 int docserver_submit(struct docserver *d,
                      struct job *j) mustuse; /* -EAGAIN full, -ECANCELED ending */
+/* The same for jobs that send to, fetch from or list the blob store, wherever it is. */
+int docserver_submit_remote(struct docserver *d, struct job *j) mustuse;
 /* Closes (and forgets) a file on the worker thread: freeing the blocks of a large one takes its
  * time. */
 void docserver_drop_file(struct docserver *d, struct blob_file *f);

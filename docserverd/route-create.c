@@ -25,6 +25,7 @@ struct put {
         uint64_t size;
         bool sealed;
         struct blob_hash *hash;
+        struct blob_send *send;
         char checksum[SHA256_HEX];
 
         bool replace; /* a new version of document `id`; else a new document */
@@ -44,6 +45,7 @@ static struct put *put_free(struct put *p)
                 claims_unshare(p->server->claims, p->checksum);
         p->server->puts--;
         blob_hash_free(p->hash);
+        blob_send_free(p->send);
         free(p->id);
         free(p->tenant);
         free(p->filename);
@@ -184,15 +186,25 @@ static int put_store(struct put *p)
 static int publish_run(struct job *j)
 {
         struct put *p = container_of(j, struct put, job);
-        return blob_publish(p->server->blobs, &p->file, p->checksum);
+        struct blob_store *s = p->server->blobs;
+        int r = blob_send_step(s, &p->file, p->checksum, p->size, &p->send);
+        if (r != 0)
+                return r;
+        r = blob_publish(s, &p->file, p->checksum);
+        /* Once it is in the remote store, this is only a cache. */
+        return r < 0 && blob_store_is_remote(s) ? 0 : r;
 }
 
 static void publish_done(struct job *j, int r)
 {
         struct put *p = container_of(j, struct put, job);
         if (r < 0 && r != -ECANCELED) {
-                log_errno(LOG_ERR, r, "Publishing blob %s failed", p->checksum);
-                r = -EAGAIN; /* a full or slow disk: nothing is stored, later it may do */
+                cleanup_free char *problem = blob_store_problem(p->server->blobs);
+                log_errno(LOG_ERR, r, "Publishing blob %s failed%s%s", p->checksum,
+                          problem[0] ? "; the object store said: " : "", problem);
+                /* Nothing is stored, later it may do. */
+                bool remote = r == -EHOSTUNREACH || r == -EACCES || r == -EPROTO;
+                r = remote ? -EHOSTUNREACH : r == -ENOSPC || r == -EDQUOT ? -ENOSPC : -EAGAIN;
         }
         if (r == 0)
                 r = put_store(p);
@@ -204,7 +216,7 @@ static void put_publish(struct put *p)
 {
         p->claimed = true;
         p->job = (struct job){ .run = publish_run, .done = publish_done };
-        int r = docserver_submit(p->server, &p->job);
+        int r = docserver_submit_remote(p->server, &p->job);
         if (r < 0)
                 put_end(p, r, NULL);
 }

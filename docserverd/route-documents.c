@@ -24,6 +24,15 @@ void docserver_reply_failure(struct rpc_request *req, int r)
                 rpc_reply_error(req, ERROR_CODE_UNPROCESSABLE,
                                 "a document would have more than 50 tags; nothing was changed");
                 break;
+        case -EHOSTUNREACH:
+                rpc_reply_error(req, ERROR_CODE_UNAVAILABLE,
+                                "the object store that keeps the documents' bytes cannot be used "
+                                "right now; nothing was stored, try again");
+                break;
+        case -ENOSPC:
+                rpc_reply_error(req, ERROR_CODE_UNAVAILABLE,
+                                "there is no room for the document right now; nothing was stored");
+                break;
         case -ECONNRESET:
                 rpc_reply_error(req, ERROR_CODE_UNAVAILABLE,
                                 "the database was lost on the way; look whether it happened before "

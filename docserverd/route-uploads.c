@@ -2,6 +2,7 @@
 #include "docserver.h"
 
 #include "common/io/log.h"
+#include "fetches.h"
 #include "proto/messages.h"
 #include "store.h"
 #include "uploads.h"
@@ -77,19 +78,34 @@ int route_upload_drop(void *userdata, struct fdlink_request *req, const void *ms
 
 /* ---- document_open ---- */
 
+#define HOLD_USEC (USEC_PER_SEC) /* so long an answer may wait for the remote store */
+
 struct open_call {
         struct docserver *server;
         struct fdlink_request *req;
         char *tenant, *id;
-        uint32_t version; /* 0 = newest */
+        uint32_t version;       /* 0 = newest */
+        uint64_t first, length; /* length 0: all */
         bool again; /* the row named a blob that was gone: a delete or a new version came in between
                      */
+
+        /* While the blob is on its way from the remote store. */
+        struct blob_wait wait;
+        struct loop_timer hold;
+        bool part;
+        char *filename, *content_type;
+        struct store_bytes bytes; /* its strings are ours */
+        char checksum[SHA256_HEX];
 };
 
 static void open_call_free(struct open_call *o)
 {
+        fetches_forget(&o->wait);
+        loop_timer_done(&o->hold);
         free(o->tenant);
         free(o->id);
+        free(o->filename);
+        free(o->content_type);
         free(o);
 }
 
@@ -107,22 +123,34 @@ static void open_failed(struct open_call *o, int r)
         else if (r == -EIO)
                 fdlink_reply_error(o->req, ERROR_CODE_INTERNAL,
                                    "the document's bytes cannot be read");
+        else if (r == -EHOSTUNREACH || r == -EACCES || r == -EPROTO)
+                fdlink_reply_error(o->req, ERROR_CODE_UNAVAILABLE,
+                                   "the object store that keeps the document's bytes cannot be "
+                                   "used right now; try again");
         else
                 fdlink_reply_error(o->req, ERROR_CODE_UNAVAILABLE,
                                    "documents cannot be read right now; try again");
         open_call_free(o);
 }
 
-static void on_open_row(void *userdata, int r, const struct store_bytes *bytes)
+static void open_answer(struct open_call *o, const struct store_bytes *bytes, int fd, bool part)
 {
-        struct open_call *o = userdata;
-        if (r < 0) {
-                open_failed(o, r);
-                return;
-        }
-        cleanup_close int fd = -1;
-        uint64_t size;
-        r = blob_open(o->server->blobs, bytes->checksum, &fd, &size);
+        struct document_opened reply = {
+                .filename = bytes->filename,
+                .content_type = bytes->content_type,
+                .size_bytes = bytes->size,
+                .checksum = bytes->checksum,
+                .updated_at_us = bytes->updated_at_us,
+                .has_partial = part,
+                .partial = part,
+        };
+        fdlink_reply(o->req, &reply, fd);
+        open_call_free(o);
+}
+
+/* What opening or fetching the blob gave. */
+static void open_ended(struct open_call *o, const struct store_bytes *bytes, int r, int fd)
+{
         if (r == -ENOENT && !o->again) {
                 o->again = true;
                 r = open_look_up(o);
@@ -130,21 +158,59 @@ static void on_open_row(void *userdata, int r, const struct store_bytes *bytes)
                         open_failed(o, r);
                 return;
         }
-        if (r < 0 || size != bytes->size) {
-                log_errno(LOG_ERR, r < 0 ? r : -EUCLEAN, "Blob %s of document %s cannot be read",
-                          bytes->checksum, o->id);
-                open_failed(o, -EIO);
+        if (r == -ENOENT || r == -EUCLEAN) {
+                log_errno(LOG_ERR, r, "Blob %s of document %s cannot be read", bytes->checksum,
+                          o->id);
+                r = -EIO;
+        }
+        if (r < 0)
+                open_failed(o, r);
+        else
+                open_answer(o, bytes, fd, o->part);
+}
+
+static void on_fetched(struct blob_wait *w, int r, int fd)
+{
+        struct open_call *o = container_of(w, struct open_call, wait);
+        cleanup_close int owned = fd;
+        open_ended(o, &o->bytes, r, fd);
+}
+
+/* The asker comes back at once, and then there is more of it; ranges that are slow in coming are
+ * not fetched again and again. */
+static void on_hold(void *userdata)
+{
+        struct open_call *o = userdata;
+        if (o->part)
+                fetches_start(o->server->fetches, o->bytes.checksum, o->bytes.size);
+        open_answer(o, &o->bytes, -1, false);
+}
+
+static void on_open_row(void *userdata, int r, const struct store_bytes *bytes)
+{
+        struct open_call *o = userdata;
+        cleanup_close int fd = -1;
+        if (r < 0) {
+                open_failed(o, r);
                 return;
         }
-        struct document_opened reply = {
-                .filename = bytes->filename,
-                .content_type = bytes->content_type,
-                .size_bytes = bytes->size,
-                .checksum = bytes->checksum,
-                .updated_at_us = bytes->updated_at_us,
-        };
-        fdlink_reply(o->req, &reply, fd);
-        open_call_free(o);
+        o->wait.ready = on_fetched;
+        r = fetches_open(o->server->fetches, bytes->checksum, bytes->size, o->first, o->length,
+                         &o->wait, &fd, &o->part);
+        if (r < 1) {
+                open_ended(o, bytes, r, fd);
+                return;
+        }
+        free(o->filename);
+        free(o->content_type);
+        (void) snprintf(o->checksum, sizeof(o->checksum), "%s", bytes->checksum);
+        o->bytes = *bytes;
+        o->bytes.checksum = o->checksum;
+        o->bytes.filename = o->filename = xstrdup(bytes->filename);
+        o->bytes.content_type = o->content_type = xstrdup(bytes->content_type);
+        if (!o->hold.source && loop_timer_init(&o->hold, o->server->event, on_hold, o) < 0)
+                return; /* then it waits as long as it takes */
+        loop_timer_arm(&o->hold, HOLD_USEC);
 }
 
 int route_document_open(void *userdata, struct fdlink_request *req, const void *msg)
@@ -156,6 +222,10 @@ int route_document_open(void *userdata, struct fdlink_request *req, const void *
         o->tenant = xstrdup(m->tenant);
         o->id = xstrdup(m->document_id);
         o->version = m->has_version ? m->version : 0;
+        if (m->has_range_first && m->has_range_length) {
+                o->first = m->range_first;
+                o->length = m->range_length;
+        }
         int r = open_look_up(o);
         if (r < 0)
                 open_failed(o, r);

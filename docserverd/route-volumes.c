@@ -58,9 +58,10 @@ struct pack {
         struct fdlink_request *req;
         struct job job;
         struct volume_entries *entries;
-        size_t next;           /* entry */
-        int blob;              /* being copied, or -1 */
-        struct blob_file file; /* the ZIP */
+        size_t next;              /* entry */
+        int blob;                 /* being copied, or -1 */
+        struct blob_fetch *fetch; /* on its way from the remote store */
+        struct blob_file file;    /* the ZIP */
         struct zip *zip;
         uint64_t size;
         struct map *names; /* taken in the ZIP */
@@ -70,6 +71,7 @@ struct pack {
 static void pack_free(struct pack *p)
 {
         fd_close(p->blob);
+        blob_fetch_free(p->fetch);
         docserver_drop_file(p->server, &p->file);
         (void) volume_entries_free(p->entries);
         zip_free(p->zip);
@@ -106,15 +108,33 @@ static char *entry_name(struct pack *p, const struct volume_entry *e)
         return name;
 }
 
+/* 1: the blob is on its way. */
+static int pack_open(struct pack *p, const struct volume_entry *e)
+{
+        uint64_t size = e->size;
+        int r = 0;
+        if (!p->fetch)
+                r = blob_open(p->server->blobs, e->checksum, &p->blob, &size);
+        if (r == -EREMOTE) {
+                p->fetch = blob_fetch_new(p->server->blobs, e->checksum, e->size, 0, e->size);
+                r = 0;
+        }
+        if (p->fetch) {
+                r = blob_fetch_step(p->fetch);
+                if (r == 0) {
+                        p->blob = blob_fetch_take(p->fetch);
+                        p->fetch = blob_fetch_free(p->fetch);
+                }
+        }
+        return r == 0 && size != e->size ? -EUCLEAN : r;
+}
+
 static int pack_begin(struct pack *p)
 {
         const struct volume_entry *e = &p->entries->list[p->next];
-        uint64_t size;
-        int r = blob_open(p->server->blobs, e->checksum, &p->blob, &size);
-        if (r < 0)
+        int r = pack_open(p, e);
+        if (r != 0)
                 return r == -ENOENT ? -ESTALE : r; /* deleted since the list was read */
-        if (size != e->size)
-                return -EUCLEAN;
         cleanup_free char *name = entry_name(p, e);
         return zip_begin(p->zip, name, e->size, e->time_us);
 }
@@ -152,6 +172,8 @@ static int pack_slice(struct pack *p)
         for (; p->next < p->entries->n && left > 0; left -= MIN(left, (uint64_t) (32 * KIB))) {
                 if (p->blob < 0)
                         r = pack_begin(p);
+                if (r == 1)
+                        return 1; /* the blob is on its way */
                 if (r == 0)
                         r = pack_copy(p, &left);
                 if (r <= 0)
@@ -194,7 +216,7 @@ static void on_entries(void *userdata, int r, struct volume_entries *entries)
         struct pack *p = userdata;
         p->entries = entries;
         if (r == 0)
-                r = docserver_submit(p->server, &p->job);
+                r = docserver_submit_remote(p->server, &p->job);
         if (r < 0)
                 pack_failed(p, r);
 }

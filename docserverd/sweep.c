@@ -7,12 +7,15 @@
 #include "uploads.h"
 
 #define BATCH_MAX 1000u
+#define UNLINK_SLICE 16u
+#define TRIM_INTERVAL (30 * USEC_PER_SEC)
 #define UPLOADS_INTERVAL (60 * USEC_PER_SEC)
 
 struct sweep {
         struct docserver *server;
-        struct loop_timer round, uploads;
-        bool walking; /* a round is on its way */
+        struct loop_timer round, uploads, cache;
+        bool walking;  /* a round is on its way */
+        bool trimming; /* room is being made in the cache */
 };
 
 /* A round over the whole store, folder by folder; at most one at a time. */
@@ -35,7 +38,7 @@ static void walk_end(struct walk *w)
 
 static void walk_next(struct walk *w)
 {
-        if (docserver_submit(w->sweep->server, &w->job) < 0)
+        if (docserver_submit_remote(w->sweep->server, &w->job) < 0)
                 walk_end(w);
 }
 
@@ -46,6 +49,7 @@ struct batch {
         struct sweep *sweep;
         struct blob_names owned;
         struct blob_names unused;
+        size_t done;       /* of the unused */
         struct walk *walk; /* whose round goes on after this, or NULL */
 };
 
@@ -63,13 +67,12 @@ static void batch_end(struct batch *b)
 static int batch_run(struct job *j)
 {
         struct batch *b = container_of(j, struct batch, job);
-        int r = 0;
-        for (size_t i = 0; i < b->unused.n; i++) {
-                int q = blob_unlink(b->sweep->server->blobs, b->unused.names[i]);
-                if (q < 0)
-                        r = q;
+        for (size_t n = 0; n < UNLINK_SLICE && b->done < b->unused.n; n++, b->done++) {
+                int r = blob_unlink(b->sweep->server->blobs, b->unused.names[b->done]);
+                if (r < 0)
+                        return r; /* the rest stays for the next round */
         }
-        return r;
+        return b->done < b->unused.n;
 }
 
 static void batch_done(struct job *j, int r)
@@ -88,7 +91,7 @@ static void on_unreferenced(void *userdata, int r, const struct blob_names *name
         for (size_t i = 0; r == 0 && i < names->n; i++)
                 blob_names_add(&b->unused, names->names[i]);
         if (r == 0 && b->unused.n > 0)
-                r = docserver_submit(b->sweep->server, &b->job);
+                r = docserver_submit_remote(b->sweep->server, &b->job);
         if (r < 0 || b->unused.n == 0)
                 batch_end(b);
 }
@@ -111,6 +114,45 @@ void sweep_names(struct sweep *s, const struct blob_names *names)
 {
         for (size_t from = 0; from < names->n; from += BATCH_MAX)
                 batch_start(s, names, from, MIN(names->n - from, (size_t) BATCH_MAX), NULL);
+}
+
+/* ---- the cache of a remote store ---- */
+
+struct trim {
+        struct job job;
+        struct sweep *sweep;
+        struct blob_trim *blobs;
+};
+
+static int trim_run(struct job *j)
+{
+        return blob_trim_step(container_of(j, struct trim, job)->blobs);
+}
+
+static void trim_done(struct job *j, int r)
+{
+        struct trim *t = container_of(j, struct trim, job);
+        if (r < 0 && r != -ECANCELED)
+                log_errno(LOG_WARNING, r, "Making room in the cache of blobs failed");
+        t->sweep->trimming = false;
+        loop_timer_arm(&t->sweep->cache, TRIM_INTERVAL);
+        (void) blob_trim_free(t->blobs);
+        free(t);
+}
+
+static void on_cache(void *userdata)
+{
+        struct sweep *s = userdata;
+        struct docserver *d = s->server;
+        if (s->trimming || !blob_store_is_remote(d->blobs))
+                return;
+        struct trim *t = xnew(struct trim);
+        t->job = (struct job){ .run = trim_run, .done = trim_done };
+        t->sweep = s;
+        t->blobs = blob_trim_new(d->blobs, d->settings->blob_cache_max);
+        s->trimming = true;
+        if (docserver_submit(d, &t->job) < 0)
+                trim_done(&t->job, 0);
 }
 
 /* ---- a round ---- */
@@ -178,11 +220,14 @@ int sweep_new(struct docserver *d, struct sweep **ret)
         int r = loop_timer_init(&s->round, d->event, on_round, s);
         if (r == 0)
                 r = loop_timer_init(&s->uploads, d->event, on_uploads, s);
+        if (r == 0)
+                r = loop_timer_init(&s->cache, d->event, on_cache, s);
         if (r < 0) {
                 (void) sweep_free(s);
                 return r;
         }
         loop_timer_arm(&s->round, 0);
+        loop_timer_arm(&s->cache, TRIM_INTERVAL);
         loop_timer_arm(&s->uploads, MIN(d->settings->upload_lifetime, (uint64_t) UPLOADS_INTERVAL));
         *ret = s;
         return 0;
@@ -194,6 +239,7 @@ struct sweep *sweep_free(struct sweep *s)
                 return NULL;
         loop_timer_done(&s->round);
         loop_timer_done(&s->uploads);
+        loop_timer_done(&s->cache);
         free(s);
         return NULL;
 }

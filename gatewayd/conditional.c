@@ -60,6 +60,88 @@ int etag_single(const char *header, char *tag_out, size_t size)
         return 1;
 }
 
+/* ---- conditions ---- */
+
+static bool strongly_listed(const char *header, const char *tag)
+{
+        struct span got;
+        bool weak;
+        if (streq(header, "*"))
+                return true;
+        while (next_tag(&header, &got, &weak)) {
+                if (!weak && span_eq(got, tag))
+                        return true;
+                if (*header++ != ',')
+                        break;
+        }
+        return false;
+}
+
+static const char days[7][4] = { "Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat" };
+static const char months[12][4] = { "Jan", "Feb", "Mar", "Apr", "May", "Jun",
+                                    "Jul", "Aug", "Sep", "Oct", "Nov", "Dec" };
+
+void date_text(time_t t, char out[static DATE_TEXT_MAX])
+{
+        struct tm tm = { 0 };
+        (void) gmtime_r(&t, &tm);
+        (void) snprintf(out, DATE_TEXT_MAX, "%s, %02d %s %04d %02d:%02d:%02d GMT",
+                        days[(unsigned) tm.tm_wday % 7], tm.tm_mday,
+                        months[(unsigned) tm.tm_mon % 12], (tm.tm_year + 1900) % 10000, tm.tm_hour,
+                        tm.tm_min, tm.tm_sec);
+}
+
+/* Written again it must be the same: nothing else is a date. */
+int date_parse(const char *s, time_t *ret)
+{
+        struct tm tm = { 0 };
+        char month[4], again[DATE_TEXT_MAX];
+        if (strlen(s) != DATE_TEXT_MAX - 1 ||
+            sscanf(s + 5, "%2d %3s %4d %2d:%2d:%2d GMT", &tm.tm_mday, month, &tm.tm_year,
+                   &tm.tm_hour, &tm.tm_min, &tm.tm_sec) != 6)
+                return -EINVAL;
+        tm.tm_year -= 1900;
+        while (tm.tm_mon < 12 && !streq(month, months[tm.tm_mon]))
+                tm.tm_mon++;
+        if (tm.tm_mon == 12)
+                return -EINVAL;
+        time_t t = timegm(&tm);
+        date_text(t, again);
+        if (!streq(again, s))
+                return -EINVAL;
+        *ret = t;
+        return 0;
+}
+
+enum condition_result conditions_check(const struct conditions *c, const char *tag, time_t modified)
+{
+        time_t t;
+        if (c->if_match) {
+                if (!strongly_listed(c->if_match, tag))
+                        return CONDITION_FAILED;
+        } else if (c->if_unmodified_since && date_parse(c->if_unmodified_since, &t) == 0 &&
+                   modified > t)
+                return CONDITION_FAILED;
+        if (c->if_none_match)
+                return etag_listed(c->if_none_match, tag) ? CONDITION_NOT_MODIFIED : CONDITION_GO;
+        if (c->if_modified_since && date_parse(c->if_modified_since, &t) == 0 && modified <= t)
+                return CONDITION_NOT_MODIFIED;
+        return CONDITION_GO;
+}
+
+bool range_allowed(const struct conditions *c, const char *tag, time_t modified, time_t now)
+{
+        char text[96];
+        time_t t;
+        if (!c->if_range)
+                return true;
+        if (date_parse(c->if_range, &t) == 0)
+                return t == modified && modified + 1 < now;
+        return etag_single(c->if_range, text, sizeof(text)) == 1 && streq(text, tag);
+}
+
+/* ---- ranges ---- */
+
 /* Digits at *s; a number too large to hold is as good as the largest. */
 static bool next_number(const char **s, uint64_t *ret)
 {

@@ -6,7 +6,7 @@
 #include "common/io/jobs.h"
 #include "common/io/log.h"
 
-#define STORE_RATE (20 * MIB) /* bytes a second that docserverd is sure to read, hash and sync */
+#define STORE_RATE (8 * MIB) /* bytes a second that docserverd is sure to read, hash and store */
 
 struct upload {
         struct gateway *gateway;

@@ -9,6 +9,7 @@
 #include "common/io/rpc.h"
 
 #define CALL_USEC (10 * USEC_PER_SEC)
+#define STORE_RATE (8 * MIB) /* bytes a second that docserverd is sure to store */
 #define OPERATIONS_MAX 32
 #define PIECE (512 * KIB)
 
@@ -25,8 +26,10 @@ struct operation {
         struct list link;
         document_stored_fn on_stored;
         document_opened_fn on_opened;
+        documents_json_fn on_json;
+        enum { ASKED_QUERY, ASKED_SEARCH, ASKED_SHOW } asked;
         void *userdata;
-        char *tenant, *session_id, *filename, *metadata, *upload_id;
+        char *tenant, *session_id, *filename, *metadata, *upload_id, *document_id;
         char **tags;
         size_t n_tags;
         int from, to;
@@ -51,6 +54,7 @@ static void operation_free(struct operation *o)
         free(o->filename);
         free(o->metadata);
         free(o->upload_id);
+        free(o->document_id);
         free(o);
 }
 
@@ -62,10 +66,13 @@ static void operation_fail(struct operation *o, int r, const void *reply)
                       : xasprintf("The document store does not answer (%s).", strerror(-r));
         document_stored_fn on_stored = o->on_stored;
         document_opened_fn on_opened = o->on_opened;
+        documents_json_fn on_json = o->on_json;
         void *userdata = o->userdata;
 
         operation_free(o);
-        if (on_stored)
+        if (on_json)
+                on_json(userdata, r, (struct span){ 0 }, false, why);
+        else if (on_stored)
                 on_stored(userdata, r, (struct span){ 0 }, why);
         else
                 on_opened(userdata, r, -1, 0, why);
@@ -194,6 +201,8 @@ int documents_store(struct documents *d, const struct document_new *n, document_
         return r;
 }
 
+static int open_again(struct operation *o);
+
 static void on_opened(void *userdata, int r, const void *reply, int fd)
 {
         struct operation *o = userdata;
@@ -202,8 +211,12 @@ static void on_opened(void *userdata, int r, const void *reply, int fd)
         void *who = o->userdata;
         uint64_t size;
 
-        if (r == 0 && fd < 0)
-                r = -EPROTO;
+        if (r == 0 && fd < 0) { /* on its way from the object store */
+                r = open_again(o);
+                if (r == 0)
+                        return;
+                reply = NULL;
+        }
         if (r < 0) {
                 operation_fail(o, r, reply);
                 return;
@@ -211,6 +224,14 @@ static void on_opened(void *userdata, int r, const void *reply, int fd)
         size = opened->size_bytes;
         operation_free(o);
         fn(who, 0, fd, size, NULL);
+}
+
+static int open_again(struct operation *o)
+{
+        return fdlink_call(
+                o->documents->fds, &wire_document_open,
+                &(struct document_open){ .tenant = o->tenant, .document_id = o->document_id },
+                CALL_USEC, on_opened, o);
 }
 
 int documents_open(struct documents *d, const char *tenant, const char *document_id,
@@ -222,12 +243,76 @@ int documents_open(struct documents *d, const char *tenant, const char *document
         if (r < 0)
                 return r;
         o->on_opened = fn;
-        r = fdlink_call(d->fds, &wire_document_open,
-                        &(struct document_open){ .tenant = tenant, .document_id = document_id },
-                        CALL_USEC, on_opened, o);
+        o->tenant = xstrdup(tenant);
+        o->document_id = xstrdup(document_id);
+        r = open_again(o);
         if (r < 0)
                 operation_free(o);
         return r;
+}
+
+/* ---- questions ---- */
+
+static void on_json(void *userdata, int r, const void *reply)
+{
+        struct operation *o = userdata;
+        documents_json_fn fn = o->on_json;
+        void *who = o->userdata;
+        struct span json = { 0 };
+        bool more = false;
+
+        if (r < 0) {
+                operation_fail(o, r, reply);
+                return;
+        }
+        switch (o->asked) {
+        case ASKED_QUERY:
+                json = ((const struct document_page *) reply)->documents;
+                more = ((const struct document_page *) reply)->more;
+                break;
+        case ASKED_SEARCH:
+                json = ((const struct document_found *) reply)->results_json;
+                break;
+        case ASKED_SHOW:
+                json = ((const struct document_reply *) reply)->document_json;
+                break;
+        }
+        operation_free(o);
+        fn(who, 0, json, more, NULL);
+}
+
+static int ask(struct documents *d, int asked, const struct wire_msg *type, const void *message,
+               documents_json_fn fn, void *userdata)
+{
+        struct operation *o = NULL;
+        int r = operation_new(d, userdata, &o);
+
+        if (r < 0)
+                return r;
+        o->on_json = fn;
+        o->asked = asked;
+        r = rpc_call(rpc_client_peer(d->rpc), type, message, CALL_USEC, on_json, o);
+        if (r < 0)
+                operation_free(o);
+        return r;
+}
+
+int documents_query(struct documents *d, const struct document_query *q, documents_json_fn fn,
+                    void *userdata)
+{
+        return ask(d, ASKED_QUERY, &wire_document_query, q, fn, userdata);
+}
+
+int documents_search(struct documents *d, const struct document_search *q, documents_json_fn fn,
+                     void *userdata)
+{
+        return ask(d, ASKED_SEARCH, &wire_document_search, q, fn, userdata);
+}
+
+int documents_show(struct documents *d, const struct document_show *q, documents_json_fn fn,
+                   void *userdata)
+{
+        return ask(d, ASKED_SHOW, &wire_document_show, q, fn, userdata);
 }
 
 void documents_cancel(struct documents *d, void *userdata)
