@@ -6,22 +6,23 @@
 #define INTERRUPTED "interrupted, effect unknown; look before you repeat"
 #define NOT_AFTER_INTERRUPTION "not executed: an earlier call of this turn was interrupted"
 #define NOT_AFTER_MESSAGE "not executed: the user spoke before it could run"
+#define NOT_AFTER_REPORT "not executed: the report ended the turn"
 #define NOT_AFTER_FAILURE "not executed: an earlier action of this turn failed"
 
 /* One append under way and what it changes in the conversation once it is stored. */
 struct effect {
-        enum { EFFECT_TURN, EFFECT_INTENT, EFFECT_RESULT } kind;
+        enum { EFFECT_TURN, EFFECT_INTENT, EFFECT_RESULT, EFFECT_ASK } kind;
         size_t item; /* its event's place in the append */
-        char *call_id, *error;
+        char *call_id, *error, *digest;
         json_t *content;
-        uint64_t input_seq;
-        bool paused;
+        uint64_t input_seq, answer_seq;
+        bool paused, over;
 };
 struct step {
         struct append *append; /* NULL once it is sent */
         struct effect effects[OUTBOX_ITEMS_MAX];
         size_t n_effects;
-        bool intent, result;
+        bool intent, result, ask;
         void (*after)(struct agent *a);
         void (*refused)(struct agent *a); /* a newer user message is there; NULL = cannot happen */
 };
@@ -42,6 +43,8 @@ struct agent {
         uint64_t busy_since;
         enum agent_state state;
         enum session_state shown; /* the session's state as we last asked for it */
+        enum waiting_for waiting_for; /* when that is waiting */
+        char *hold; /* why no model may be called now: limits of tenant or agent; or NULL */
         struct usage total;
         uint64_t run_usec, working_since; /* working_since: 0 = it is not */
         struct step *step;
@@ -59,13 +62,20 @@ struct agent {
         struct loop_timer grace; /* how long a paused session's tool may still run */
         struct loop_task wake;
 };
+        struct loop_timer ask_limit; /* of the question that is open */
+        uint64_t asked_seq;          /* intent of the question that the session shows */
+        struct usage below;          /* used by sessions under this one */
 
 void agent_set_state(struct agent *a, enum agent_state to);
 void agent_run(struct agent *a); /* decides what is next, from the conversation alone */
 void agent_show(struct agent *a, enum session_state state, const char *reason);
+void agent_wait(struct agent *a, enum waiting_for what, const char *question); /* for a person */
+void agent_send(struct agent *a, struct append *append); /* of a state: not waited for */
 void agent_rest(struct agent *a, enum session_state state);
 void agent_rest_idle(struct agent *a); /* says idle, then rests */
 void agent_sync(struct agent *a);      /* reads what is newer, then runs */
+
+void agent_note_hold(struct agent *a, const char *hold);
 
 /* agent-step.c */
 struct step *step_new(void);
@@ -80,6 +90,9 @@ void step_result(struct step *s, struct agent *a, const char *id, const char *na
                  struct tool_result *result, uint64_t duration_ms);
 void step_no_result(struct step *s, struct agent *a, const char *id, const char *name,
                     const char *why);
+/* Asks a person about a call; takes `bound`. */
+void step_ask(struct step *s, const char *id, const char *digest, const char *subject, char *bound);
+bool step_empty(const struct step *s); /* there is nothing to store */
 void step_commit(struct step *s, struct agent *a);
 
 /* agent-model.c */
@@ -93,6 +106,27 @@ json_t *usage_json(const struct usage *u);
 int agent_hold_init(struct agent *a) mustuse;
 bool agent_held(struct agent *a); /* a person holds it: it has been dealt with, do nothing more */
 bool agent_stops_here(const struct agent *a); /* no further call of the turn is to begin */
+
+/* agent-ask.c */
+int agent_ask_init(struct agent *a) mustuse;
+bool agent_asks(const struct history_call *call); /* its result is a person's message */
+bool agent_runs_again(const struct history_call *call);
+/* Its intent is stored: takes the answer when there is one, else waits for it. */
+void agent_ask(struct agent *a, const struct history_call *call);
+
+/* agent-approval.c */
+enum approval_gate {
+        GATE_OPEN,    /* it may run */
+        GATE_WAITS,   /* a person must decide; those behind it wait, too */
+        GATE_REFUSED, /* it was answered in this step */
+};
+/* May this call, which has no intent yet, run? What is to be said of it goes into the step. */
+enum approval_gate agent_approve(struct step *s, struct agent *a, const struct history_call *call);
+
+/* agent-below.c: what sessions under this one use counts here, too */
+void agent_note_below(struct agent *a, const json_t *members);
+struct usage agent_used(const struct agent *a); /* with what is below */
+json_t *agent_budget_left(const struct agent *a); /* object of limits, NULL = none; the caller's */
 
 /* agent-tools.c */
 bool agent_heal(struct agent *a); /* false when there is nothing to heal */

@@ -23,6 +23,7 @@ struct step *step_free(struct step *s)
         for (size_t i = 0; i < s->n_effects; i++) {
                 free(s->effects[i].call_id);
                 free(s->effects[i].error);
+                free(s->effects[i].digest);
                 json_decref(s->effects[i].content);
         }
         free(s);
@@ -141,15 +142,42 @@ void step_result(struct step *s, struct agent *a, const char *id, const char *na
         e->call_id = xstrdup(id);
         e->error = xstrdup(result->error);
         e->content = content;
+        e->answer_seq = (uint64_t) json_integer_value(json_object_get(result->more, "answer_seq"));
         s->result = true;
         body = json_pack("{s:s,s:s,s:O,s:s?,s:I,s:I}", "tool_call_id", id, "tool_name", name,
                          "tool_output", content, "error", result->error, "duration_ms",
                          (json_int_t) duration_ms, "epoch", (json_int_t) a->c.epoch);
         if (result->has_exit_code)
                 json_object_set_new(body, "exit_code", json_integer(result->exit_code));
+        if (result->more)
+                json_object_update(body, result->more);
+        if (result->report && !result->error)
+                json_object_set(body, "report", result->report);
         append_event(s->append, EVENT_TYPE_POST_TOOL, body);
+        if (result->report && !result->error) {
+                e->over = true;
+                append_report(s->append, result->report);
+                append_event(s->append, EVENT_TYPE_REPORT,
+                             json_pack("{s:s,s:O}", "tool_call_id", id, "report", result->report));
+        }
         if (screenshot)
                 append_event(s->append, EVENT_TYPE_SCREENSHOT, screenshot);
+}
+
+void step_ask(struct step *s, const char *id, const char *digest, const char *subject, char *bound)
+{
+        struct effect *e = effect_add(s);
+
+        e->kind = EFFECT_ASK;
+        e->call_id = xstrdup(id);
+        e->digest = xstrdup(digest);
+        s->ask = true;
+        append_ask(s->append, id, subject, bound);
+}
+
+bool step_empty(const struct step *s)
+{
+        return s->n_effects == 0 && append_count(s->append) == 0 && !append_has_state(s->append);
 }
 
 void step_no_result(struct step *s, struct agent *a, const char *id, const char *name,
@@ -168,8 +196,15 @@ static int apply(struct agent *a, struct effect *e, uint64_t first_seq)
                 return history_add_assistant(a->c.history, first_seq + e->item, e->input_seq,
                                              e->paused, e->content);
         case EFFECT_INTENT:
-                return history_set_intent(a->c.history, e->call_id);
+                return history_set_intent(a->c.history, e->call_id, first_seq + e->item,
+                                          now_realtime());
+        case EFFECT_ASK:
+                return history_set_asked(a->c.history, e->call_id, e->digest);
         case EFFECT_RESULT:
+                if (e->answer_seq > 0)
+                        history_take_answer(a->c.history, e->answer_seq);
+                if (e->over)
+                        history_set_over(a->c.history, e->call_id);
                 return history_set_result(a->c.history, e->call_id, e->content, e->error);
         }
         return -EINVAL;
@@ -196,6 +231,9 @@ static void on_stored(void *userdata, int r, const struct event_appended *done, 
                 crash_point("worker.after_intent");
         if (s->result)
                 crash_point("worker.after_result");
+        if (s->ask)
+                crash_point("worker.after_ask");
+        agent_note_hold(a, done->hold);
         loader_stored(a->c.loader, done->first_seq, done->last_seq);
         for (size_t i = 0; r == 0 && i < s->n_effects; i++)
                 r = apply(a, &s->effects[i], done->first_seq);
@@ -212,6 +250,8 @@ void step_commit(struct step *s, struct agent *a)
                 crash_point("worker.before_intent");
         if (s->result)
                 crash_point("worker.before_result");
+        if (s->ask)
+                crash_point("worker.before_ask");
         agent_set_state(a, AGENT_STORING);
         a->step = s;
         outbox_send(a->c.outbox, TAKE_PTR(s->append), on_stored, a);

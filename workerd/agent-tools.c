@@ -32,9 +32,28 @@ void agent_plan_calls(struct agent *a, struct step *s, const char *after_id, boo
                         step_no_result(s, a, call->id, call->name, NOT_AFTER_FAILURE);
                         continue;
                 }
-                step_intent(s, a, call->id, call->name, call->input);
-                return;
+                switch (agent_approve(s, a, call)) {
+                case GATE_OPEN:
+                        step_intent(s, a, call->id, call->name, call->input);
+                        return;
+                case GATE_WAITS:
+                        return;
+                case GATE_REFUSED:
+                        failed = failed || call->toolset;
+                        break;
+                }
         }
+}
+
+/* The report is the last word of the turn. */
+static void answer_rest(struct agent *a, struct step *s)
+{
+        bool unused;
+        const struct history_entry *e = history_last_turn(a->c.history, &unused);
+
+        for (size_t i = 0; e && i < e->n_calls && step_room(s) > 0; i++)
+                if (e->calls[i].state != CALL_DONE && !streq(e->calls[i].id, a->acting_id))
+                        step_no_result(s, a, e->calls[i].id, e->calls[i].name, NOT_AFTER_REPORT);
 }
 
 static void on_tool_done(void *userdata, struct tool_result *result)
@@ -47,8 +66,11 @@ static void on_tool_done(void *userdata, struct tool_result *result)
         crash_point("worker.after_effect");
         a->tool = NULL; /* it frees itself */
         loop_timer_disarm(&a->grace);
+        agent_note_below(a, result->more);
         step_result(s, a, a->acting_id, a->acting_name, result, ms);
-        if (!agent_stops_here(a))
+        if (result->report && !result->error)
+                answer_rest(a, s);
+        else if (!agent_stops_here(a))
                 agent_plan_calls(a, s, a->acting_id, failed);
         s->after = agent_run;
         step_commit(s, a);
@@ -73,6 +95,9 @@ void agent_act(struct agent *a, const struct history_call *call)
         agent_set_state(a, AGENT_ACTING);
         set_acting(a, call);
         a->tool_started = now_monotonic();
+        a->c.host->call_seq = call->intent_seq;
+        json_decref(a->c.host->budget_left);
+        a->c.host->budget_left = agent_budget_left(a);
         if (bad) {
                 struct tool_result result = { .error = xstrdup(bad) };
 
@@ -106,13 +131,17 @@ bool agent_heal(struct agent *a)
         bool answered, interrupted = false;
         const struct history_entry *e = history_last_turn(a->c.history, &answered);
         struct step *s = step_new();
+        size_t n = 0;
 
         for (size_t i = 0; e && i < e->n_calls; i++) {
                 const struct history_call *call = &e->calls[i];
 
+                if (agent_runs_again(call))
+                        break; /* it goes on; those behind it wait for it */
                 interrupted |= call->state == CALL_INTENT || streq(call->error, INTERRUPTED);
+                n = i + 1;
         }
-        for (size_t i = 0; e && i < e->n_calls && step_room(s) > 0; i++) {
+        for (size_t i = 0; i < n && step_room(s) > 0; i++) {
                 const struct history_call *call = &e->calls[i];
                 const char *why = call->state == CALL_DONE
                                           ? NULL

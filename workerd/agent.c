@@ -89,8 +89,29 @@ void agent_show(struct agent *a, enum session_state state, const char *reason)
         if (a->shown == state && state != SESSION_STATE_WAITING)
                 return;
         a->shown = state;
+        a->waiting_for = WAITING_FOR_MODEL;
         append = append_new();
         append_state(append, state, 0, reason);
+        agent_send(a, append);
+}
+
+/* The question stands in the session until its state changes. */
+void agent_wait(struct agent *a, enum waiting_for what, const char *question)
+{
+        if (a->shown != SESSION_STATE_WAITING || a->waiting_for != what) {
+                struct append *append = append_new();
+
+                a->shown = SESSION_STATE_WAITING;
+                a->waiting_for = what;
+                append_state(append, SESSION_STATE_WAITING, 0, question);
+                append_waiting(append, what);
+                agent_send(a, append);
+        }
+        agent_rest(a, SESSION_STATE_WAITING);
+}
+
+void agent_send(struct agent *a, struct append *append)
+{
         outbox_send(a->c.outbox, append, on_shown, a);
 }
 
@@ -162,11 +183,13 @@ void agent_rest_idle(struct agent *a)
 
 static bool over_budget(const struct agent *a, char *reason, size_t size)
 {
-        const struct usage *t = &a->total;
+        const struct usage all = agent_used(a), *t = &all;
         uint64_t tokens =
                 t->input_tokens + t->output_tokens + t->cache_read_tokens + t->cache_write_tokens;
 
-        if (history_turns(a->c.history) >= a->c.turns_max)
+        if (a->hold)
+                (void) snprintf(reason, size, "%s", a->hold);
+        else if (history_turns(a->c.history) >= a->c.turns_max)
                 (void) snprintf(reason, size,
                                 "made %" PRIu64
                                 " model calls since your last message; send a message to go on",
@@ -193,15 +216,13 @@ static bool over_budget(const struct agent *a, char *reason, size_t size)
 
 static void ask_model(struct agent *a)
 {
-        char reason[200];
+        char reason[600];
 
         if (!over_budget(a, reason, sizeof(reason))) {
                 agent_call_model(a);
                 return;
         }
-        if (a->shown != SESSION_STATE_WAITING)
-                agent_show(a, SESSION_STATE_WAITING, reason);
-        agent_rest(a, SESSION_STATE_WAITING);
+        agent_wait(a, WAITING_FOR_BUDGET, reason);
 }
 
 static void on_synced(void *userdata, int r, const char *why)
@@ -230,7 +251,9 @@ void agent_run(struct agent *a)
                 return; /* the lease is over: the session is about to be taken away */
         if (agent_held(a))
                 return;
-        if (next != HISTORY_CALL && loader_behind(a->c.loader)) {
+        if ((next != HISTORY_CALL || agent_asks(call) ||
+             (call->asked && call->approval == APPROVAL_STATUS_PENDING)) &&
+            loader_behind(a->c.loader)) {
                 agent_sync(a);
                 return;
         }
@@ -244,12 +267,21 @@ void agent_run(struct agent *a)
         case HISTORY_CALL:
                 break;
         }
+        if (call->state == CALL_INTENT && agent_asks(call)) {
+                agent_ask(a, call);
+                return;
+        }
         if (call->state == CALL_INTENT) {
                 agent_act(a, call);
                 return;
         }
         s = step_new();
         agent_plan_calls(a, s, NULL, false);
+        if (step_empty(s)) { /* a person must decide */
+                step_free(s);
+                agent_rest(a, SESSION_STATE_WAITING);
+                return;
+        }
         s->after = agent_run;
         step_commit(s, a);
 }
@@ -284,17 +316,41 @@ void agent_message(struct agent *a, uint64_t seq)
         agent_run(a);
 }
 
-void agent_set_budget(struct agent *a, const struct agent_budget *budget)
+/* A limit has changed: who waits for that looks again. */
+static void retry_budget(struct agent *a)
 {
-        bool same = memcmp(&a->c.budget, budget, sizeof(*budget)) == 0;
-        char reason[200];
+        char reason[600];
 
-        a->c.budget = *budget;
-        if (same || a->state != AGENT_RESTING || a->shown != SESSION_STATE_WAITING || a->paused ||
-            over_budget(a, reason, sizeof(reason)))
+        if (a->state != AGENT_RESTING || a->shown != SESSION_STATE_WAITING || a->paused ||
+            a->waiting_for != WAITING_FOR_BUDGET || over_budget(a, reason, sizeof(reason)))
                 return;
         a->c.on_active(a->c.userdata);
         agent_run(a);
+}
+
+void agent_set_budget(struct agent *a, const struct agent_budget *budget)
+{
+        bool same = memcmp(&a->c.budget, budget, sizeof(*budget)) == 0;
+        a->c.budget = *budget;
+        if (!same)
+                retry_budget(a);
+}
+
+void agent_note_hold(struct agent *a, const char *hold)
+{
+        char *copy = xstrdup(strempty(hold) ? NULL : hold);
+
+        free(a->hold);
+        a->hold = copy;
+}
+
+void agent_set_hold(struct agent *a, const char *hold)
+{
+        bool same = streq(a->hold, strempty(hold) ? NULL : hold);
+
+        agent_note_hold(a, hold);
+        if (!same)
+                retry_budget(a);
 }
 
 void agent_usage_before(struct agent *a, const json_t *event)
@@ -349,6 +405,8 @@ int agent_new(const struct agent_config *c, struct agent **ret)
                 r = loop_task_init(&a->wake, c->event, on_wake, a);
         if (r == 0)
                 r = agent_hold_init(a);
+        if (r == 0)
+                r = agent_ask_init(a);
         if (r < 0) {
                 agent_free(a);
                 return r;
@@ -366,6 +424,7 @@ struct agent *agent_free(struct agent *a)
                 tool_cancel(a->tool);
         loop_timer_done(&a->backoff);
         loop_timer_done(&a->grace);
+        loop_timer_done(&a->ask_limit);
         loop_task_done(&a->wake);
         step_free(a->step);
         answer_done(&a->answer);
@@ -373,6 +432,7 @@ struct agent *agent_free(struct agent *a)
         free(a->acting_name);
         free(a->acting_toolset);
         for (size_t i = 0; i < AGENT_CHOICES_MAX; i++)
+        free(a->hold);
                 free(a->models[i]);
         free(a->system);
         free(a->session_id);

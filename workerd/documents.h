@@ -7,6 +7,7 @@
 #include <systemd/sd-event.h>
 
 #include "common/base/util.h"
+#include "proto/wire.h"
 
 struct documents;
 struct documents_config {
@@ -39,5 +40,16 @@ int documents_store(struct documents *d, const struct document_new *n, document_
 typedef void (*document_opened_fn)(void *userdata, int r, int fd, uint64_t size, const char *why);
 int documents_open(struct documents *d, const char *tenant, const char *document_id,
                    document_opened_fn fn, void *userdata) mustuse;
+
+/* Questions whose answer is JSON text. r: 0 with the answer; else negative, and why = one sentence.
+ * `more` (may be NULL in the question) is set when a list was cut. */
+typedef void (*documents_json_fn)(void *userdata, int r, struct span json, bool more,
+                                  const char *why);
+int documents_query(struct documents *d, const struct document_query *q, documents_json_fn fn,
+                    void *userdata) mustuse;
+int documents_search(struct documents *d, const struct document_search *q, documents_json_fn fn,
+                     void *userdata) mustuse;
+int documents_show(struct documents *d, const struct document_show *q, documents_json_fn fn,
+                   void *userdata) mustuse;
 
 void documents_cancel(struct documents *d, void *userdata); /* no callback will come */

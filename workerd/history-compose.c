@@ -128,7 +128,8 @@ json_t *history_compose(const struct history *h, size_t images_kept)
                 const struct history_entry *e = &h->entries[i];
                 cleanup_json json_t *blocks = json_array();
 
-                append_blocks(blocks, e->content);
+                if (!e->taken)
+                        append_blocks(blocks, e->content);
                 if (json_array_size(blocks) > 0)
                         json_array_extend(turn_content(turns, e->assistant ? "assistant" : "user"),
                                           blocks);

@@ -1,6 +1,8 @@
 /* Folds stored events into the conversation: turns, tool calls and their results. */
 #include "history-internal.h"
 
+#include <time.h>
+
 #define CALLS_MAX 256
 
 struct history *history_new(size_t bytes_max)
@@ -9,6 +11,7 @@ struct history *history_new(size_t bytes_max)
 
         h->bytes_max = bytes_max;
         h->images = map_new();
+        h->grants = map_new();
         return h;
 }
 
@@ -17,6 +20,7 @@ static void entry_done(struct history_entry *e)
         for (size_t i = 0; i < e->n_calls; i++) {
                 json_decref(e->calls[i].output);
                 free(e->calls[i].error);
+                free(e->calls[i].note);
         }
         free(e->calls);
         json_decref(e->content);
@@ -42,6 +46,7 @@ struct history *history_free(struct history *h)
         while (map_next(h->images, &iter, NULL, &image))
                 image_free(image);
         map_free(h->images);
+        map_free(h->grants);
         free(h);
         return NULL;
 }
@@ -167,14 +172,17 @@ static struct history_call *find_call(struct history *h, const char *id)
         return NULL;
 }
 
-int history_set_intent(struct history *h, const char *call_id)
+int history_set_intent(struct history *h, const char *call_id, uint64_t seq, uint64_t realtime_us)
 {
         struct history_call *c = find_call(h, call_id);
 
         if (!c)
                 return -ENOENT;
-        if (c->state == CALL_OPEN)
-                c->state = CALL_INTENT;
+        if (c->state != CALL_OPEN)
+                return 0;
+        c->state = CALL_INTENT;
+        c->intent_seq = seq;
+        c->intent_us = realtime_us;
         return 0;
 }
 
@@ -198,6 +206,95 @@ int history_set_result(struct history *h, const char *call_id, const json_t *out
         c->state = CALL_DONE;
         c->output = output ? json_incref((json_t *) output) : json_array();
         c->error = xstrdup(error);
+        return 0;
+}
+
+void history_set_over(struct history *h, const char *call_id)
+{
+        for (size_t i = h->n; i > 0; i--)
+                for (size_t k = 0; k < h->entries[i - 1].n_calls; k++)
+                        if (streq(h->entries[i - 1].calls[k].id, call_id)) {
+                                h->entries[i - 1].over = true;
+                                return;
+                        }
+}
+
+const struct history_entry *history_answer(const struct history *h, uint64_t after_seq)
+{
+        for (size_t i = 0; i < h->n; i++)
+                if (!h->entries[i].assistant && !h->entries[i].taken &&
+                    h->entries[i].seq > after_seq)
+                        return &h->entries[i];
+        return NULL;
+}
+
+void history_take_answer(struct history *h, uint64_t seq)
+{
+        for (size_t i = 0; i < h->n; i++)
+                if (!h->entries[i].assistant && h->entries[i].seq == seq)
+                        h->entries[i].taken = true;
+}
+
+/* 0 when the text is not a timestamp as the hub writes them. */
+static uint64_t read_time(const char *text)
+{
+        struct tm tm = { 0 };
+        const char *end = text ? strptime(text, "%Y-%m-%dT%H:%M:%S", &tm) : NULL;
+
+        return end ? (uint64_t) timegm(&tm) * USEC_PER_SEC : 0;
+}
+
+static int add_result_event(struct history *h, const char *call, const json_t *event)
+{
+        const json_t *answer = json_object_get(event, "answer_seq");
+        int r = history_set_result(h, call, json_object_get(event, "tool_output"),
+                                   json_string_value(json_object_get(event, "error")));
+
+        if (r == 0 && json_is_integer(answer))
+                history_take_answer(h, (uint64_t) json_integer_value(answer));
+        if (r == 0 && json_is_object(json_object_get(event, "report")))
+                history_set_over(h, call);
+        return r;
+}
+
+int history_set_asked(struct history *h, const char *call_id, const char *digest)
+{
+        struct history_call *c = find_call(h, call_id);
+
+        if (!c)
+                return -ENOENT;
+        c->asked = true;
+        c->approval = APPROVAL_STATUS_PENDING;
+        (void) snprintf(c->digest, sizeof(c->digest), "%s", digest);
+        return 0;
+}
+
+enum approval_status history_grant(const struct history *h, const char *digest)
+{
+        const enum approval_status *found = map_get(h->grants, digest);
+
+        return found ? *found : APPROVAL_STATUS_PENDING;
+}
+
+static int add_decision(struct history *h, const char *call_id, const json_t *event)
+{
+        static enum approval_status values[] = { APPROVAL_STATUS_ALLOWED, APPROVAL_STATUS_DENIED };
+        const char *digest = json_string_value(json_object_get(event, "digest"));
+        const char *scope = json_string_value(json_object_get(event, "scope"));
+        const char *status = json_string_value(json_object_get(event, "status"));
+        struct history_call *c = find_call(h, call_id);
+        enum approval_status to;
+
+        if (!digest || !status || approval_status_parse(status, &to) < 0)
+                return -EBADMSG;
+        if (streq(scope, "session") &&
+            (to == APPROVAL_STATUS_ALLOWED || to == APPROVAL_STATUS_DENIED))
+                (void) map_set(h->grants, digest, &values[to == APPROVAL_STATUS_DENIED]);
+        if (!c || !c->asked || c->state == CALL_DONE)
+                return 0;
+        c->approval = to;
+        free(c->note);
+        c->note = xstrdup(json_string_value(json_object_get(event, "note")));
         return 0;
 }
 
@@ -234,11 +331,18 @@ int history_add_event(struct history *h, const json_t *event)
         if (streq(type, "message"))
                 return add_message_event(h, (uint64_t) seq, event);
         if (streq(type, "pre_tool"))
-                r = call ? history_set_intent(h, call) : 0;
-        else if (streq(type, "post_tool"))
-                r = call ? history_set_result(h, call, json_object_get(event, "tool_output"),
-                                              json_string_value(json_object_get(event, "error")))
+                r = call ? history_set_intent(h, call, (uint64_t) seq,
+                                              read_time(json_string_value(
+                                                      json_object_get(event, "timestamp"))))
                          : 0;
+        else if (streq(type, "post_tool"))
+                r = call ? add_result_event(h, call, event) : 0;
+        else if (streq(type, "approval_requested"))
+                r = call ? history_set_asked(h, call,
+                                             json_string_value(json_object_get(event, "digest")))
+                         : 0;
+        else if (streq(type, "approval_decided"))
+                r = call ? add_decision(h, call, event) : 0;
         else
                 return 0;
         return r == -ENOENT
@@ -276,12 +380,12 @@ size_t history_assistant_turns(const struct history *h)
 
 const struct history_entry *history_last_turn(const struct history *h, bool *ret_answered)
 {
-        for (size_t i = h->n; i > 0; i--)
-                if (h->entries[i - 1].assistant) {
-                        *ret_answered = i < h->n;
+        *ret_answered = false;
+        for (size_t i = h->n; i > 0; i--) {
+                if (h->entries[i - 1].assistant)
                         return &h->entries[i - 1];
-                }
-        *ret_answered = h->n > 0;
+                *ret_answered |= !h->entries[i - 1].taken;
+        }
         return NULL;
 }
 
@@ -296,7 +400,7 @@ enum history_next history_next(const struct history *h, const struct history_cal
                                 *ret_call = &e->calls[i];
                         return HISTORY_CALL;
                 }
-        if (answered || (e && (e->n_calls > 0 || e->paused)))
+        if (answered || (e && !e->over && (e->n_calls > 0 || e->paused)))
                 return HISTORY_MODEL;
         return HISTORY_NOTHING;
 }

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "common/base/json.h"
+#include "proto/wire.h"
 
 enum call_state {
         CALL_OPEN,   /* the model asked; no intent is stored, so nothing ran */
@@ -19,13 +20,20 @@ struct history_call {
         const char *toolset; /* NULL when the block names none */
         const json_t *input;
         enum call_state state;
-        json_t *output; /* array of blocks; NULL until done */
-        char *error;    /* NULL = it worked */
+        uint64_t intent_seq, intent_us; /* of its pre_tool event; 0 = not known */
+        json_t *output;                 /* array of blocks; NULL until done */
+        char *error;                    /* NULL = it worked */
+        bool asked; /* a person was asked whether it may run; these say how that stands: */
+        enum approval_status approval;
+        char digest[SHA256_HEX];
+        char *note; /* why not; may be NULL */
 };
 
 struct history_entry {
         bool assistant;
         bool paused; /* the model said pause_turn: send as it is to go on */
+        bool over;   /* the agent gave its report: nothing follows until it is spoken to */
+        bool taken;  /* a user message that became the answer of a call */
         uint64_t seq;
         json_t *content; /* array of blocks */
         struct history_call *calls;
@@ -57,9 +65,22 @@ int history_add_assistant(struct history *h, uint64_t seq, uint64_t input_seq, b
                           json_t *content) mustuse;
 int history_add_user(struct history *h, uint64_t seq, json_t *content) mustuse;
 /* -ENOENT when no turn has such a call. Setting again what is set is fine. */
-int history_set_intent(struct history *h, const char *call_id) mustuse;
+int history_set_intent(struct history *h, const char *call_id, uint64_t seq,
+                       uint64_t realtime_us) mustuse;
 int history_set_result(struct history *h, const char *call_id, const json_t *output,
                        const char *error) mustuse;
+
+/* A person is asked whether the call may run (what has this digest); -ENOENT as above. */
+int history_set_asked(struct history *h, const char *call_id, const char *digest) mustuse;
+/* What a person said for the whole session: allowed or denied, else pending. */
+enum approval_status history_grant(const struct history *h, const char *digest);
+
+/* The call's result was a report: its turn is over. */
+void history_set_over(struct history *h, const char *call_id);
+/* The oldest user message behind `after_seq` that is nobody's answer yet, or NULL; and taking it.
+ */
+const struct history_entry *history_answer(const struct history *h, uint64_t after_seq);
+void history_take_answer(struct history *h, uint64_t seq);
 
 uint64_t history_last_user_seq(const struct history *h); /* 0 = there is none */
 size_t history_turns(const struct history *h); /* assistant turns since the last user message */

@@ -20,8 +20,9 @@ struct append {
         struct attachment attachments[16];
         void *data[16];
         struct event_append message;
+        char *ask_id, *ask_subject, *ask_bound;
         struct usage usage;
-        char *reason, *idem;
+        char *reason, *idem, *question, *report;
         bool too_large;
         outbox_fn fn;
         void *userdata;
@@ -62,8 +63,13 @@ struct append *append_free(struct append *a)
                 free((char *) (uintptr_t) a->attachments[i].media_type);
                 free(a->data[i]);
         }
+        free(a->ask_id);
+        free(a->ask_subject);
+        free(a->ask_bound);
         free(a->reason);
         free(a->idem);
+        free(a->question);
+        free(a->report);
         free(a);
         return NULL;
 }
@@ -115,9 +121,50 @@ void append_state(struct append *a, enum session_state to, uint64_t if_last_mess
         a->message.if_last_message_seq = if_last_message_seq;
 }
 
+void append_question(struct append *a, json_t *question, const char *reason)
+{
+        append_state(a, SESSION_STATE_WAITING, 0, reason);
+        a->message.has_waiting_for = true;
+        a->message.waiting_for = WAITING_FOR_ANSWER;
+        free(a->question);
+        a->question = json_text(question);
+        json_decref(question);
+        a->message.question = span_of(a->question);
+}
+
+void append_report(struct append *a, const json_t *report)
+{
+        free(a->report);
+        a->report = json_text(report);
+        a->message.report = span_of(a->report);
+}
+
+void append_waiting(struct append *a, enum waiting_for what)
+{
+        a->message.has_waiting_for = true;
+        a->message.waiting_for = what;
+}
+
+void append_ask(struct append *a, const char *call_id, const char *subject, char *bound)
+{
+        a->ask_id = xstrdup(call_id);
+        a->ask_subject = xstrdup(subject);
+        a->ask_bound = bound;
+        a->message.has_ask = true;
+        a->message.ask = (struct approval_ask){ .kind = APPROVAL_KIND_TOOL,
+                                                .subject = a->ask_subject,
+                                                .bound = span_of(a->ask_bound),
+                                                .call_id = a->ask_id };
+}
+
 size_t append_count(const struct append *a)
 {
         return a->message.n_items;
+}
+
+bool append_has_state(const struct append *a)
+{
+        return a->message.has_to_state;
 }
 
 static void outbox_next(struct outbox *o);

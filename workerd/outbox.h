@@ -27,7 +27,16 @@ void append_usage(struct append *a, const struct usage *usage);
  * user message than this; 0 = whatever there is. */
 void append_state(struct append *a, enum session_state to, uint64_t if_last_message_seq,
                   const char *reason);
+/* State `waiting` for a person's answer. Takes the question, a JSON object that the session shows.
+ */
+void append_question(struct append *a, json_t *question, const char *reason);
+void append_report(struct append *a, const json_t *report); /* becomes the session's */
+/* Of append_state(WAITING): what it waits for. */
+void append_waiting(struct append *a, enum waiting_for what);
+/* An approval of a call, asked for behind the events. Takes `bound`, a JSON object. */
+void append_ask(struct append *a, const char *call_id, const char *subject, char *bound);
 size_t append_count(const struct append *a);
+bool append_has_state(const struct append *a);
 
 struct outbox;
 struct outbox_config {

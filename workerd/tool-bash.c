@@ -58,6 +58,8 @@ void tool_host_close(struct tool_host *h)
 {
         struct shell *s = TAKE_PTR(h->shell);
 
+        json_decref(h->budget_left);
+        h->budget_left = NULL;
         if (s)
                 shell_free(s);
 }

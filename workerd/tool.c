@@ -4,11 +4,16 @@
 
 #include <math.h>
 
+#include "common/base/approval-policy.h"
 #include "common/io/log.h"
 #include "utf8.h"
 
-static const struct tool *const tools[] = { &tool_computer, &tool_bash, &tool_edit,
-                                            &tool_document_put };
+static const struct tool *const tools[] = {
+        &tool_computer,      &tool_bash,          &tool_edit,
+        &tool_execute_code,  &tool_document_list, &tool_document_search,
+        &tool_document_get,  &tool_document_put,  &tool_ask_human,
+        &tool_session_start, &tool_session_wait,  &tool_done,
+};
 
 const struct tool *tool_find(const char *name, const char *toolset)
 {
@@ -24,7 +29,7 @@ static bool allowed(const struct tool_host *h, const char *name)
         const json_t *one;
         size_t i;
 
-        if (streq(json_string_value(json_object_get(h->approval, name)), "deny"))
+        if (policy_hides(h->approval, name))
                 return false;
         if (!h->allowed)
                 return true;
@@ -35,9 +40,21 @@ static bool allowed(const struct tool_host *h, const char *name)
 }
 
 /* Can it be offered here, and may this session use it? */
-static bool is_there(const struct tool_host *h, const struct tool *t)
+static bool is_there(const struct tool_host *h, const struct tool *t, const char *name)
 {
-        return (!t->present || t->present(h)) && allowed(h, t->spec.name);
+        return (!t->present || t->present(h)) && allowed(h, name);
+}
+
+/* Of an entry that offers more than its own line: what may be used, in its order. */
+static size_t list_one(const struct tool_host *h, const struct tool *t, struct provider_tool *out,
+                       size_t max)
+{
+        size_t n = !t->present || t->present(h) ? t->list(h, out, max) : 0, kept = 0;
+
+        for (size_t i = 0; i < n; i++)
+                if (allowed(h, out[i].name))
+                        out[kept++] = out[i];
+        return kept;
 }
 
 size_t tool_list(const struct tool_host *h, struct provider_tool out[static TOOLS_MAX])
@@ -45,7 +62,9 @@ size_t tool_list(const struct tool_host *h, struct provider_tool out[static TOOL
         size_t n = 0;
 
         for (size_t i = 0; i < ARRAY_LEN(tools); i++)
-                if (is_there(h, tools[i]))
+                if (tools[i]->list)
+                        n += list_one(h, tools[i], out + n, TOOLS_MAX - n);
+                else if (n < TOOLS_MAX && is_there(h, tools[i], tools[i]->spec.name))
                         out[n++] = tools[i]->spec;
         return n;
 }
@@ -53,6 +72,8 @@ size_t tool_list(const struct tool_host *h, struct provider_tool out[static TOOL
 void tool_result_done(struct tool_result *r)
 {
         json_decref(r->content);
+        json_decref(r->report);
+        json_decref(r->more);
         free(r->error);
         free(r->picture);
         *r = (struct tool_result){ 0 };
@@ -167,7 +188,7 @@ int tool_start(struct tool_host *h, const char *call_id, const char *name, const
         }
         run->tool = tool_find(name, toolset);
         *ret = run;
-        if (!run->tool || !is_there(h, run->tool)) {
+        if (!run->tool || !is_there(h, run->tool, run->tool->list ? name : run->tool->spec.name)) {
                 tool_finish_error(run, "There is no tool named %s here.", name);
                 return 0;
         }
@@ -227,6 +248,25 @@ int tool_arg_int(struct tool_run *run, const char *key, bool required, int64_t *
         tool_finish_error(run, "The argument %s %s.", key,
                           value ? "must be an integer" : "is missing");
         return -EINVAL;
+}
+
+int tool_arg_strings(struct tool_run *run, const char *key, size_t max, const json_t **ret)
+{
+        const json_t *list = json_object_get(run->input, key), *one;
+        size_t i;
+        bool good = json_is_array(list) && json_array_size(list) <= max;
+
+        if (!list || json_is_null(list))
+                return 0;
+        json_array_foreach (list, i, one)
+                good = good && json_is_string(one);
+        if (!good) {
+                tool_finish_error(run, "The argument %s must be a list of at most %zu strings.",
+                                  key, max);
+                return -EINVAL;
+        }
+        *ret = list;
+        return 0;
 }
 
 int tool_arg_bool(struct tool_run *run, const char *key, bool *ret)

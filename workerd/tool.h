@@ -25,6 +25,13 @@ struct tool_host {
         const char *session_id;
         const json_t *allowed;  /* names of the tools that may be used; NULL = all */
         const json_t *approval; /* name -> "allow" or "deny"; may be NULL */
+        const json_t *output_schema;  /* what a report's output must fit; NULL = anything */
+        char *done_schema;            /* tool_done_schema() of it; owned */
+        bool child;                   /* the agent of another session waits for this one's report */
+        struct rpc_link *coordinator; /* for sessions under this one; NULL = none can be made */
+        struct mcp *mcp;              /* the blueprint's MCP servers; NULL = none */
+        json_t *budget_left; /* what a session under this one may use at most; NULL = no limit */
+        uint64_t call_seq;   /* of the intent event of the call that is started */
         struct shell *shell;
         /* Output while it comes, of the call under way; may be NULL. */
         void (*on_output)(void *userdata, const char *call_id, int stream, struct span text);
@@ -38,7 +45,9 @@ struct tool_result {
         char *error;     /* NULL = it worked; then the model gets this text and nothing else */
         bool has_exit_code;
         int64_t exit_code;
-        void *picture; /* PNG bytes that belong behind content; owned */
+        json_t *report; /* the agent's report: the turn is over */
+        json_t *more;   /* members for the result's event; NULL = none */
+        void *picture;  /* PNG bytes that belong behind content; owned */
         size_t picture_size;
         uint32_t picture_width, picture_height;
 };
@@ -50,6 +59,15 @@ struct tool {
         uint64_t limit_usec;
         bool (*present)(const struct tool_host *h); /* can it be offered here; NULL = always */
         bool (*matches)(const char *name, const char *toolset);
+        /* What it offers the model, when that is not just `spec`; at most max, returns how many.
+         * Strings live as long as the host. */
+        size_t (*list)(const struct tool_host *h, struct provider_tool *out, size_t max);
+        /* Run again when a restart lost its end: it changes nothing, or what it changes is named by
+         * its call. Others are answered "interrupted". */
+        bool again;
+        /* A person's next message is its result; the loop waits (agent-ask.c). Checks the
+         * arguments: NULL, or what is wrong with them. */
+        const char *(*asks)(const json_t *input);
         /* Answers by tool_finish, now or later. */
         void (*start)(struct tool_run *run);
         /* Ends what runs at once and frees run->state; nothing of it may call back afterwards.
@@ -75,7 +93,7 @@ struct tool_run {
 /* NULL when no tool has that name. */
 const struct tool *tool_find(const char *name, const char *toolset);
 /* The tools that can be offered here, in table order; n is TOOLS_MAX at most. */
-#define TOOLS_MAX 16
+#define TOOLS_MAX 160
 size_t tool_list(const struct tool_host *h, struct provider_tool out[static TOOLS_MAX]);
 
 /* A name no tool has gives an error result, as everything else that is wrong with the call. */
@@ -94,5 +112,12 @@ void tool_finish_text(struct tool_run *run, const char *fmt, ...) printf_like(2,
 int tool_arg_string(struct tool_run *run, const char *key, bool required, const char **ret) mustuse;
 int tool_arg_int(struct tool_run *run, const char *key, bool required, int64_t *ret) mustuse;
 int tool_arg_bool(struct tool_run *run, const char *key, bool *ret) mustuse;
+/* An array of at most max strings; *ret stays NULL when it is absent. Borrowed. */
+int tool_arg_strings(struct tool_run *run, const char *key, size_t max, const json_t **ret) mustuse;
 
-extern const struct tool tool_computer, tool_bash, tool_edit, tool_document_put;
+/* The input schema of `done` for reports that must fit; NULL gives NULL. The caller frees. */
+char *tool_done_schema(const json_t *output_schema) mustuse;
+
+extern const struct tool tool_computer, tool_bash, tool_edit, tool_execute_code, tool_document_list,
+        tool_document_search, tool_document_get, tool_document_put, tool_ask_human, tool_done,
+        tool_session_start, tool_session_wait;
