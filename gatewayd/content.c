@@ -111,11 +111,13 @@ int budget_check(const json_t *budget, struct json_problem *problem)
 
 int network_check(const json_t *network, struct json_problem *problem)
 {
-        if (json_object_size(network) == 1 &&
-            streq(json_string_value(json_object_get(network, "mode")), "none"))
+        struct network_policy policy;
+        cleanup_free char *error = NULL;
+        if (network_policy_parse(network, &policy, &error) == 0) {
+                network_policy_done(&policy);
                 return 0;
-        problem_set(problem, "network",
-                    "network must be {\"mode\":\"none\"}: slots have no network");
+        }
+        problem_set(problem, "network", "%s", error);
         return -EINVAL;
 }
 

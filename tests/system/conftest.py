@@ -64,7 +64,10 @@ def copy_programs(folder):
     folder.mkdir(parents=True, exist_ok=True)
     for name, place in PROGRAMS.items():
         shutil.copy2(BUILD / place, folder / name)
-    shutil.copy2(next((BUILD / "workerd").rglob("berth-guest")), folder / "berth-guest")
+    for name in ("berth-guest", "berth-egress"):
+        for path in (BUILD / "workerd").rglob(name):
+            if path.is_file():
+                shutil.copy2(path, folder / name)
     for path in folder.iterdir():
         path.chmod(0o755)
     folder.chmod(0o755)

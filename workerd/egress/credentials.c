@@ -67,6 +67,7 @@ static int read_paths(const json_t *list, struct credential *c)
 
 struct entry {
         const char *host, *header, *value, *tenant, *agent;
+        int64_t port;
         json_t *paths;
 };
 
@@ -78,9 +79,10 @@ static int read_entry(const json_t *object, struct credential *ret, struct json_
                 JSON_FIELD(struct entry, value, JSON_KIND_STRING, .required = true, .max = 8192),
                 JSON_FIELD(struct entry, tenant, JSON_KIND_STRING, .max = 64),
                 JSON_FIELD(struct entry, agent, JSON_KIND_STRING, .max = 64),
+                JSON_FIELD(struct entry, port, JSON_KIND_INT, .min = 1, .max = UINT16_MAX),
                 JSON_FIELD(struct entry, paths, JSON_KIND_ARRAY),
         };
-        struct entry e = { 0 };
+        struct entry e = { .port = 443 };
         char host[HOST_TEXT_MAX];
         enum host_kind kind;
         if (json_read(object, fields, ARRAY_LEN(fields), &e, problem) < 0)
@@ -94,6 +96,7 @@ static int read_entry(const json_t *object, struct credential *ret, struct json_
         *ret = (struct credential){ .host = xstrdup(host),
                                     .tenant = xstrdup(e.tenant),
                                     .agent = xstrdup(e.agent),
+                                    .port = (uint16_t) e.port,
                                     .name = xstrdup(e.header),
                                     .value = xstrdup(e.value) };
         if (read_paths(e.paths, ret) == 0)

@@ -40,6 +40,7 @@
 struct credential {
         char *host, *tenant, *agent;
         char *name, *value; /* of the header */
+        uint16_t port;      /* of the origin's TLS, 443 unless the entry says otherwise */
         char **paths;
         size_t n_paths;
 };

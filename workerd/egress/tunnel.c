@@ -563,7 +563,7 @@ static bool known_address(const struct tunnel *t, struct address *ret)
 static void reach(struct tunnel *t)
 {
         struct address known;
-        uint16_t port = t->credential ? 443 : t->request.port;
+        uint16_t port = t->credential ? t->credential->port : t->request.port;
         set_state(t, TUNNEL_DIALING, DIAL_TIMEOUT);
         watch_both(t);
         if (known_address(t, &known)) {
