@@ -2,6 +2,7 @@
  */
 #include "coordinator.h"
 
+#include "budget.h"
 #include "common/io/log.h"
 #include "lease.h"
 #include "request.h"
@@ -115,12 +116,13 @@ const struct rpc_route gateway_routes[] = {
         { &wire_external_post, route_external_post },
         { &wire_log_append, route_log_append },
         { &wire_message_post, route_message_post },
+        { &wire_approval_decide, route_approval_decide },
+        { &wire_budget_put, route_budget_put },
         { &wire_worker_drain, route_worker_drain },
 };
 const size_t gateway_routes_count = ARRAY_LEN(gateway_routes);
 
 static int open_link(struct coordinator *c, const char *path, const struct rpc_route *routes,
-        { &wire_approval_decide, route_approval_decide },
                      size_t n, void (*on_peer)(void *, struct rpc_peer *, enum rpc_peer_event),
                      struct rpc_link **ret)
 {
@@ -246,6 +248,7 @@ int coordinator_new(struct daemon *d, const struct coordinator_settings *setting
         c->daemon = d;
         c->settings = settings;
         c->keys = map_new();
+        budgets_init(c);
         uuid_make(c->instance);
         list_init(&c->requests);
         sessions_init(&c->sessions);
@@ -276,6 +279,7 @@ struct coordinator *coordinator_free(struct coordinator *c)
         sessions_done(&c->sessions);
         c->bus = bus_free(c->bus);
         c->keys = map_free(c->keys);
+        budgets_done(c);
         loop_timer_done(&c->takeover_timer);
         loop_timer_done(&c->sweep_timer);
         loop_timer_done(&c->tick_timer);

@@ -14,7 +14,8 @@ struct coordinator_settings {
         char *database, *database_passfile;
         char *gateway_socket, *worker_socket, *bus_socket;
         char *admin_token_file;
-        uint64_t lease_ttl, heartbeat, idle_hold, request_timeout; /* microseconds */
+        uint64_t lease_ttl, heartbeat, idle_hold, request_timeout, control_ttl; /* microseconds */
+        uint64_t standby_after;
         uint64_t sessions_queued_max, sessions_live_max, workers_max, losses_max;
         uint64_t group_commit_max, group_commit_bytes, events_waiting_max, events_waiting_bytes;
         uint64_t database_connections;
@@ -60,6 +61,9 @@ struct coordinator {
         struct loop_task dispatch_task;
         size_t loading; /* sessions still to be read at start */
         unsigned ticks;
+        struct map *budgets; /* budget.c */
+        bool budgets_loading, budgets_loaded;
+        char hold[400];
         bool purging, expiring, retaining, partitioning, writing_status,
                 expiring_approvals;
         char purge_id[SESSION_ID_MAX];
@@ -100,6 +104,9 @@ int route_session_control(void *c, struct rpc_peer *p, struct rpc_request *req, 
 int route_session_fork(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
 int route_external_post(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
 int route_session_delete(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
+int route_approval_decide(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
+int route_budget_put(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
+int route_approval_request(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
 int route_message_post(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
 int route_worker_drain(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
 int route_worker_hello(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
@@ -110,5 +117,3 @@ int route_event_live(void *c, struct rpc_peer *p, struct rpc_request *req, const
 int route_history_get(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
 int route_attachment_get(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
 void worker_peer_event(void *c, struct rpc_peer *p, enum rpc_peer_event what);
-int route_approval_decide(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
-int route_approval_request(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);

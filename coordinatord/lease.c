@@ -1,6 +1,7 @@
 /* Grants and takes leases; each change is one entry in the hub's queue. */
 #include "lease.h"
 
+#include "budget.h"
 #include "common/base/json.h"
 #include "common/base/fault.h"
 #include "common/io/log.h"
@@ -216,6 +217,8 @@ static int send_assignment(struct coordinator *c, const struct session *s, struc
                 .has_usage = true,
                 .blueprint = span_of(s->blueprint),
                 .run_us = s->run_us,
+                .parent_session_id = s->parent,
+                .hold = budgets_hold(c, s->tenant, s->agent_name),
         };
         struct assign_call *call = xnew(struct assign_call);
 

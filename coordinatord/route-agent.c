@@ -17,6 +17,8 @@ static void refuse_by_database(struct request *q, int r, const struct pg_error *
                 request_refuse(q, ERROR_CODE_CONFLICT, "an agent named %s exists already", name);
         else if (r == -EREMOTEIO && streq(error->sqlstate, "BT006"))
                 request_refuse(q, ERROR_CODE_NOT_FOUND, "there is no agent named %s", name);
+        else if (r == -EREMOTEIO && streq(error->sqlstate, "BT001"))
+                request_refuse(q, ERROR_CODE_UNAVAILABLE, "another coordinator has taken over");
         else if (r == -EREMOTEIO && streq(error->sqlstate, "BT007"))
                 request_refuse(q, ERROR_CODE_CONFLICT, "there may be 10000 agents");
         else if (r == -EREMOTEIO && str_starts(error->sqlstate, "22"))
@@ -24,6 +26,15 @@ static void refuse_by_database(struct request *q, int r, const struct pg_error *
         else
                 request_refuse(q, ERROR_CODE_UNAVAILABLE,
                                "the database cannot be reached; try again");
+}
+
+/* For a statement of the coordinator whose term it still is; its result is the second. */
+static struct pg_batch *fenced_batch(const struct coordinator *c)
+{
+        struct pg_batch *b = pg_batch_new();
+
+        pg_batch_add(b, store_fence, "u", c->start.term);
+        return b;
 }
 
 static void overloaded(struct request *q)
@@ -40,7 +51,7 @@ static void on_put(void *userdata, int r, PGresult **results, size_t n,
         if (r < 0)
                 refuse_by_database(q, r, error, ((const struct agent_put *) q->msg)->name);
         else
-                request_reply(q, &(struct agent_reply){ span_of(pg_str(results[0], 0, 0)) });
+                request_reply(q, &(struct agent_reply){ span_of(pg_str(results[1], 0, 0)) });
         request_end(q);
 }
 
@@ -59,8 +70,9 @@ int route_agent_put(void *userdata, struct rpc_peer *p, struct rpc_request *req,
                 request_end(q);
                 return 0;
         }
-        if (pg_query(c->pool, on_put, q, agent_put, "ssBs", m->tenant, m->name, (int) m->create,
-                     changes) < 0)
+        struct pg_batch *b = fenced_batch(c);
+        pg_batch_add(b, agent_put, "ssBs", m->tenant, m->name, (int) m->create, changes);
+        if (pg_submit(c->pool, b, on_put, q) < 0)
                 overloaded(q);
         return 0;
 }
@@ -73,7 +85,7 @@ static void on_removed(void *userdata, int r, PGresult **results, size_t n,
 
         if (r < 0)
                 refuse_by_database(q, r, error, name);
-        else if (PQntuples(results[0]) == 0)
+        else if (PQntuples(results[1]) == 0)
                 request_refuse(q, ERROR_CODE_NOT_FOUND, "there is no agent named %s", name);
         else
                 request_reply(q, &(struct ok_reply){ 0 });
@@ -89,9 +101,13 @@ int route_agent_delete(void *userdata, struct rpc_peer *p, struct rpc_request *r
         if (!q)
                 return 0;
         const struct agent_delete *m = q->msg;
-        if (!route_tenant(q, m->tenant))
+        if (!route_tenant(q, m->tenant)) {
                 request_end(q);
-        else if (pg_query(c->pool, on_removed, q, agent_remove, "ss", m->tenant, m->name) < 0)
+                return 0;
+        }
+        struct pg_batch *b = fenced_batch(c);
+        pg_batch_add(b, agent_remove, "ss", m->tenant, m->name);
+        if (pg_submit(c->pool, b, on_removed, q) < 0)
                 overloaded(q);
         return 0;
 }

@@ -1,4 +1,5 @@
 /* session_create. */
+#include "budget.h"
 #include "common/base/json.h"
 #include "common/io/log.h"
 #include "lease.h"
@@ -135,12 +136,16 @@ static void parent_loaded(struct request *q)
         const struct session_create *m = q->msg;
         struct session *parent = TAKE_PTR(q->session);
         bool there = parent->exists && streq(parent->tenant, m->tenant);
+        const char *hold;
 
         cr->depth = parent->depth + 1;
         (void) session_unref(parent);
         if (!there) {
                 request_refuse(q, ERROR_CODE_NOT_FOUND, "there is no session %s to be the parent",
                                m->parent_session_id);
+                request_end(q);
+        } else if ((hold = budgets_hold(q->c, m->tenant, m->agent_name))) {
+                request_refuse(q, ERROR_CODE_UNPROCESSABLE, "%s", hold);
                 request_end(q);
         } else if (cr->depth > q->c->settings->session_depth_max) {
                 request_refuse(q, ERROR_CODE_UNPROCESSABLE,

@@ -1,5 +1,6 @@
 /* event_append: durable events of a worker into the hub; event_live: straight to the bus. */
 #include "approval.h"
+#include "budget.h"
 #include "common/base/json.h"
 #include "common/io/log.h"
 #include "lease.h"
@@ -221,6 +222,10 @@ static void append_done(struct request *q, const struct hub_batch *b)
         struct append *a = container_of(q, struct append, q);
         struct event_appended reply = { a->first_seq, a->last_seq, a->replayed };
 
+        if (m->has_usage && !a->replayed)
+                budgets_used(q->c, q->session, &m->usage);
+        if (q->session->exists)
+                reply.hold = budgets_hold(q->c, q->session->tenant, q->session->agent_name);
         request_reply(q, &reply);
         if (a->ended && !a->replayed)
                 worker_cancel(&q->c->workers, workers_find(&q->c->workers, a->worker_id),

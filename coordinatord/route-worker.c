@@ -1,5 +1,6 @@
 /* worker_hello, worker_heartbeat, worker_released, worker_drain: who holds what. */
 #include "approval.h"
+#include "budget.h"
 #include "common/base/fault.h"
 #include "common/base/json.h"
 #include "common/io/log.h"
@@ -173,6 +174,7 @@ int route_worker_heartbeat(void *userdata, struct rpc_peer *peer, struct rpc_req
                 reply.has_session_state = true;
         }
                 reply.budget = span_of(s->budget);
+                reply.hold = budgets_hold(c, s->tenant, s->agent_name);
                 reply.control = control_mode(s);
                 reply.has_control = true;
                 reply.control_person = s->control.person;

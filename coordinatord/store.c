@@ -46,6 +46,12 @@ static const char session_row[] =
 static const char session_recents[] =
         "SELECT idem, seq, span, id FROM core.event WHERE session_id = $1 AND idem IS NOT NULL "
         "ORDER BY seq DESC LIMIT $2::int";
+static const char session_approvals[] =
+        "SELECT approval_id, digest, subject, call_id, kind, status, scope, decided_seq FROM "
+        "core.approval WHERE session_id = $1 AND (status = 'pending' OR (scope = 'session' AND "
+        "status IN ('allowed', 'denied')) OR approval_id IN (SELECT approval_id FROM core.approval "
+        "WHERE session_id = $1 ORDER BY created_at DESC LIMIT 32)) "
+        "ORDER BY created_at, approval_id";
 static const char session_purging[] = "SELECT FROM core.purge WHERE session_id = $1";
 
 const char store_live_ids[] =
@@ -60,12 +66,6 @@ static char *column(const PGresult *r, int col)
 static uint64_t number(const PGresult *r, int col)
 {
         return (uint64_t) pg_i64(r, 0, col);
-static const char session_approvals[] =
-        "SELECT approval_id, digest, subject, call_id, kind, status, scope, decided_seq FROM "
-        "core.approval WHERE session_id = $1 AND (status = 'pending' OR (scope = 'session' AND "
-        "status IN ('allowed', 'denied')) OR approval_id IN (SELECT approval_id FROM core.approval "
-        "WHERE session_id = $1 ORDER BY created_at DESC LIMIT 32)) "
-        "ORDER BY created_at, approval_id";
 }
 
 static int read_row(const PGresult *r, struct session *s)
@@ -137,6 +137,7 @@ static int reload_read(struct session *s, PGresult **results)
                                  first, first + (uint64_t) pg_i64(results[1], i, 2) - 1);
         }
         s->purging = PQntuples(results[2]) > 0;
+        approvals_read(s, results[3]);
         s->loaded = r == 0;
         s->idle_since = now_monotonic();
         return r;
@@ -153,7 +154,6 @@ static void on_reload(void *userdata, int r, PGresult **results, size_t n,
         }
         l->fn(l->userdata, r);
         (void) session_unref(l->session);
-        approvals_read(s, results[3]);
         free(l);
 }
 
@@ -166,6 +166,7 @@ int store_session_reload(struct pg_pool *p, struct session *s, store_reload_fn f
         pg_batch_add(b, session_row, "s", s->id);
         pg_batch_add(b, session_recents, "si", s->id, (int64_t) SESSION_RECENT);
         pg_batch_add(b, session_purging, "s", s->id);
+        pg_batch_add(b, session_approvals, "s", s->id);
         int r = pg_submit(p, b, on_reload, l);
         if (r < 0) {
                 (void) session_unref(s);
@@ -182,7 +183,6 @@ static const char session_insert[] =
         "WITH alive AS (DELETE FROM core.tombstone WHERE session_id = $1) "
         "INSERT INTO core.session (session_id, tenant, status, kind, model, budget, files, "
         "network, "
-        pg_batch_add(b, session_approvals, "s", s->id);
         "image, width, height, parent_session_id, created_at, modified_at, queued_at, depth, "
         "blueprint) "
         "VALUES ($1, $2, 'queued', $3, $4, $5::json, $6::json, $7::json, $8, NULLIF($9::int, 0), "
@@ -458,6 +458,9 @@ int store_batch_commit(struct pg_pool *p, const struct hub_batch *b, pg_done_fn 
                              c->from->id, c->oldest, c->last_seq);
                 pg_batch_add(q, store_purge_done, "s", c->session->id);
         }
+        add_rows(q, b, approval_insert, &b->approvals_new);
+        add_rows(q, b, approval_update, &b->approvals_decided);
+        add_rows(q, b, usage_add, &b->usage);
         for (size_t i = 0; i < b->n_attachments; i++) {
                 const struct batch_attachment *a = &b->attachments[i];
                 pg_batch_add(q, attachment_insert, "sssb", a->session->id, a->a->digest,
@@ -487,13 +490,11 @@ static void add_rows(struct pg_batch *p, const struct hub_batch *b, const char *
                         continue;
                 pg_batch_add(q, session_delete, "s", b->sessions[i]->id);
                 pg_batch_add(q, session_delete_idempotency, "s", b->sessions[i]->id);
+                pg_batch_add(q, approval_delete, "s", b->sessions[i]->id);
                 pg_batch_add(q, purge_insert, "s", b->sessions[i]->id);
                 pg_batch_add(q, tombstone_insert, "ss", b->sessions[i]->id, b->sessions[i]->tenant);
         }
         published_ids(b, &ids);
-        add_rows(q, b, approval_insert, &b->approvals_new);
-        add_rows(q, b, approval_update, &b->approvals_decided);
-        add_rows(q, b, usage_add, &b->usage);
         pg_batch_add(q, sessions_json, "t", (struct span){ ids.data ? ids.data : "", ids.len });
         return pg_submit(p, q, fn, userdata);
 }
@@ -509,7 +510,6 @@ int store_batch_read_jsons(struct pg_pool *p, const struct hub_batch *b, pg_done
 }
 
 void store_batch_jsons(struct hub_batch *b, const PGresult *last)
-                pg_batch_add(q, approval_delete, "s", b->sessions[i]->id);
 {
         if (PQntuples(last) == 0)
                 return;
@@ -613,6 +613,14 @@ const char store_workers_read[] =
         "(extract(epoch FROM heartbeat_at) * 1000000)::bigint FROM core.worker "
         "ORDER BY heartbeat_at DESC LIMIT $1::int";
 
+const char store_fence[] = "SELECT core.fence($1::bigint)";
+const char store_approval_json[] = "SELECT core.approval_json(a) FROM core.approval a "
+                                   "WHERE approval_id = $1 AND session_id = $2";
+/* -> approval_id, session_id */
+const char store_approvals_late[] =
+        "SELECT approval_id, session_id FROM core.approval WHERE status = 'pending' AND "
+        "expires_at <= now() ORDER BY expires_at LIMIT 100";
+
 const char store_status_write[] =
         "INSERT INTO core.status (process, json, updated_at) VALUES ($1, $2::json, now()) "
         "ON CONFLICT (process) DO UPDATE SET json = EXCLUDED.json, updated_at = "
@@ -621,10 +629,3 @@ const char store_status_write[] =
 const char store_token_exists[] = "SELECT EXISTS (SELECT FROM core.auth_token)";
 const char store_token_add[] = "INSERT INTO core.auth_token (token_hash, name, role, tenant) "
                                "VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING";
-const char store_approval_json[] = "SELECT core.approval_json(a) FROM core.approval a "
-                                   "WHERE approval_id = $1 AND session_id = $2";
-/* -> approval_id, session_id */
-const char store_approvals_late[] =
-        "SELECT approval_id, session_id FROM core.approval WHERE status = 'pending' AND "
-        "expires_at <= now() ORDER BY expires_at LIMIT 100";
-

@@ -1,6 +1,7 @@
 /* Once a second, beside work: rows of workers, counters, old keys, what deleted sessions left
  * behind. */
 #include "approval.h"
+#include "budget.h"
 #include "common/io/log.h"
 #include "coordinator.h"
 
@@ -213,6 +214,7 @@ void upkeep_tick(struct coordinator *c)
 
         workers_tick(&c->workers);
         approvals_tick(c);
+        budgets_tick(c);
         if (t % STATUS_TICKS == 0)
                 write_status(c);
         if (t % EXPIRE_TICKS == 0)

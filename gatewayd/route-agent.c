@@ -1,4 +1,5 @@
 /* /agents: blueprints of agents, by name. */
+#include "common/base/approval-policy.h"
 #include "gatewayd/content.h"
 #include "gatewayd/gateway.h"
 #include "gatewayd/query.h"
@@ -67,14 +68,10 @@ static const char *check_tools(const struct agent_body *b)
                         return "tools must be a list of names of tools";
         if (json_object_size(b->approval) > TOOLS_MAX)
                 return "approval may name 64 tools";
-        json_object_foreach (b->approval, key, value) {
-                const char *word = json_string_value(value);
-
-                if (!tool_name_ok(key) || (!streq(word, "allow") && !streq(word, "deny")))
-                        return "approval must give allow or deny for names of tools; ask is not "
-                               "offered yet";
-        }
-        return NULL;
+        json_object_foreach (b->approval, key, value)
+                if (!tool_name_ok(key) && !streq(key, "*"))
+                        return "approval must give names of tools, or *";
+        return policy_check(b->approval);
 }
 
 static const char *check_slot(const struct agent_body *b, struct json_problem *p)

@@ -67,6 +67,20 @@ static const char *rest_reason(const struct answer *answer, char *buf, size_t si
         return "answered";
 }
 
+/* The intent of the turn's first call, if it may run; the turn is not in the conversation yet. */
+static void plan_first(struct step *s, struct agent *a, const json_t *block)
+{
+        const struct history_call call = {
+                .id = json_string_value(json_object_get(block, "id")),
+                .name = json_string_value(json_object_get(block, "name")),
+                .toolset = json_string_value(json_object_get(block, "toolset_name")),
+                .input = json_object_get(block, "input"),
+        };
+
+        if (agent_approve(s, a, &call) == GATE_OPEN)
+                step_intent(s, a, call.id, call.name, call.input);
+}
+
 void agent_store_turn(struct agent *a, bool rest)
 {
         struct step *s = step_new();
@@ -76,9 +90,7 @@ void agent_store_turn(struct agent *a, bool rest)
         step_turn(s, a);
         s->after = after_turn;
         if (call) {
-                step_intent(s, a, json_string_value(json_object_get(call, "id")),
-                            json_string_value(json_object_get(call, "name")),
-                            json_object_get(call, "input"));
+                plan_first(s, a, call);
         } else if (rest && !streq(a->answer.stop_reason, "pause_turn")) {
                 append_state(s->append, SESSION_STATE_IDLE, a->answer.input_seq,
                              rest_reason(&a->answer, reason, sizeof(reason)));

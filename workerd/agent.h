@@ -95,6 +95,9 @@ void agent_message(struct agent *a,
 void agent_told(struct agent *a, enum session_state state, uint64_t seq);
 /* The limits have changed: a session that waits for that goes on. */
 void agent_set_budget(struct agent *a, const struct agent_budget *budget);
+/* Why no model may be called now; NULL or "" = nothing stands against it: a session that waits for
+ * that goes on. */
+void agent_set_hold(struct agent *a, const char *hold);
 void agent_usage_before(struct agent *a, const json_t *event); /* for the loader's on_event */
 /* Something other than the model ended it: stores the error, then on_end. */
 void agent_fail(struct agent *a, const char *code, const char *message);

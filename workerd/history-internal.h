@@ -8,6 +8,7 @@ struct history {
         struct history_entry *entries;
         size_t n, cap;
         size_t bytes, bytes_max;
+        struct map *grants; /* digest -> "allowed" or "denied", for the session */
         struct map *images; /* digest -> struct history_image */
 };
 

@@ -115,7 +115,9 @@ static void on_beaten(void *userdata, int r, const void *reply)
                 if (answer->keep && answer->has_last_message_seq)
                         l->c.on_message(l->c.userdata, id, l->told_epoch, answer->last_message_seq,
                                         answer->has_session_state ? &answer->session_state : NULL,
-                                        (struct span){ 0 });
+                                        answer->budget);
+                if (answer->keep)
+                        l->c.on_hold(l->c.userdata, id, l->told_epoch, answer->hold);
         }
         if (l->beat_again)
                 beat_now(l);
@@ -206,6 +208,15 @@ static int on_notify(void *userdata, struct rpc_peer *peer, struct rpc_request *
         return 0;
 }
 
+static int on_approval(void *userdata, struct rpc_peer *peer, struct rpc_request *req,
+                       const void *msg)
+{
+        struct link *l = userdata;
+
+        l->c.on_approval(l->c.userdata, msg);
+        return 0;
+}
+
 static int on_drain(void *userdata, struct rpc_peer *peer, struct rpc_request *req, const void *msg)
 {
         struct link *l = userdata;
@@ -249,6 +260,7 @@ int link_new(const struct link_config *c, struct link **ret)
                 { &wire_session_cancel, on_cancel },
                 { &wire_message_notify, on_notify },
                 { &wire_worker_drain, on_drain },
+                { &wire_approval_notify, on_approval },
         };
         CLEANUP(link_freep) struct link *l = xnew(struct link);
         cleanup_free char *endpoint = xasprintf("ipc://%s", c->socket);

@@ -32,6 +32,10 @@ struct link_config {
          * state: what a person did. */
         void (*on_message)(void *userdata, const char *session_id, uint64_t epoch, uint64_t seq,
                            const enum session_state *state, struct span budget);
+        /* Why no model may be called now, NULL = nothing stands against it. */
+        void (*on_hold)(void *userdata, const char *session_id, uint64_t epoch, const char *hold);
+        /* An approval of the session it holds was decided. */
+        void (*on_approval)(void *userdata, const struct approval_notify *m);
         /* 0 = taken; else a negative errno and *why. */
         int (*on_assign)(void *userdata, const struct session_assign *m, const char **why);
         void (*on_cancel)(void *userdata, const struct session_cancel *m);

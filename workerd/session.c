@@ -29,6 +29,9 @@ struct session {
         struct usage usage; /* before this worker took over */
         bool over;
         struct loop_timer lease, idle;
+        struct approvals *approvals;
+        struct network *network;
+        char *hold; /* before there is an agent */
         struct outbox *outbox;
         struct loader *loader;
         struct history *history;
@@ -212,6 +215,8 @@ static int start_agent(struct session *s)
         r = agent_new(&c, &s->agent);
         if (r < 0)
                 return r;
+        agent_drive(s->agent, s->control != CONTROL_MODE_AGENT, s->driver);
+        agent_set_hold(s->agent, s->hold);
         agent_start(s->agent);
         if (s->told)
                 agent_told(s->agent, s->told_state, s->last_message_seq);
@@ -382,6 +387,21 @@ void session_message(struct session *s, uint64_t seq, const enum session_state *
                 agent_message(s->agent, seq);
 }
 
+void session_hold(struct session *s, const char *hold)
+{
+        char *copy = xstrdup(strempty(hold) ? NULL : hold);
+
+        free(s->hold);
+        s->hold = copy;
+        if (s->agent && !s->over)
+                agent_set_hold(s->agent, hold);
+}
+
+struct approvals *session_approvals(struct session *s)
+{
+        return s->approvals;
+}
+
 bool session_acting(const struct session *s)
 {
         return s->agent && agent_state(s->agent) != AGENT_RESTING;
@@ -452,6 +472,8 @@ static int copy_assignment(struct session *s, const struct session_assign *m)
                 s->system_extra =
                         xstrdup(json_string_value(json_object_get(s->blueprint, "system_prompt")));
         s->run_usec = m->run_us;
+        s->child = m->parent_session_id;
+        s->hold = xstrdup(strempty(m->hold) ? NULL : m->hold);
         return 0;
 }
 
@@ -473,6 +495,18 @@ static int make_parts(struct session *s)
                                                         .on_fenced = on_fenced,
                                                         .userdata = s },
                                &s->outbox);
+        if (r < 0)
+                return r;
+        r = approvals_new(s->c.event, s->c.link, s->id, s->epoch, &s->approvals);
+        if (r < 0)
+                return r;
+        r = network_new(&(struct network_config){ .event = s->c.event,
+                                                  .approvals = s->approvals,
+                                                  .outbox = s->outbox,
+                                                  .tenant = s->tenant,
+                                                  .agent_name = m->agent_name,
+                                                  .policy = m->network },
+                        &s->network);
         if (r < 0)
                 return r;
         s->history = history_new(s->c.settings->history_max);
@@ -518,6 +552,9 @@ struct session *session_free(struct session *s)
         if (!s)
                 return NULL;
         agent_free(s->agent);
+        network_free(s->network);
+        approvals_free(s->approvals);
+        free(s->hold);
         tool_host_close(&s->host);
         if (s->c.documents)
                 documents_cancel(s->c.documents, s);

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "agent.h"
+#include "approval.h"
 #include "documents.h"
 #include "settings.h"
 
@@ -49,4 +50,10 @@ void session_renew(struct session *s, uint64_t until_usec);
  * empty: the limits now, as JSON. */
 void session_message(struct session *s, uint64_t seq, const enum session_state *state,
                      struct span budget);
+/* Who drives the desktop: a person's turn holds the agent's tools, secret entry every picture. */
+void session_control(struct session *s, enum control_mode mode, const char *person);
+/* Why no model may be called now (limits of tenant or agent); NULL = nothing stands against it. */
+void session_hold(struct session *s, const char *hold);
+/* For asking a person; there as long as the session is. */
+struct approvals *session_approvals(struct session *s);
 bool session_acting(const struct session *s); /* has a slot and is not just resting */

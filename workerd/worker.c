@@ -271,6 +271,31 @@ static void on_message(void *userdata, const char *id, uint64_t epoch, uint64_t 
                 session_message(w->session, seq, state, budget);
 }
 
+static void on_control(void *userdata, const char *id, uint64_t epoch, enum control_mode mode,
+                       const char *person)
+{
+        struct worker *w = userdata;
+
+        if (holds(w, id, epoch))
+                session_control(w->session, mode, person);
+}
+
+static void on_hold(void *userdata, const char *id, uint64_t epoch, const char *hold)
+{
+        struct worker *w = userdata;
+
+        if (holds(w, id, epoch))
+                session_hold(w->session, hold);
+}
+
+static void on_approval(void *userdata, const struct approval_notify *m)
+{
+        struct worker *w = userdata;
+
+        if (holds(w, m->session_id, m->epoch))
+                approvals_told(session_approvals(w->session), m);
+}
+
 static void on_drain(void *userdata)
 {
         struct worker *w = userdata;
@@ -422,24 +447,24 @@ static int open_links(struct worker *w)
                                 .userdata = w },
                         &w->display);
         if (r == 0)
-                r = link_new(
-                        &(struct link_config){
-                                .event = w->daemon->event,
-                                .zmq = w->daemon->zmq,
-                                .socket = s->coordinator_socket,
-                                .worker_id = s->worker_id,
-                                .endpoint = s->descriptor_socket,
-                                .limits = "{\"sandbox\":\"bubblewrap\",\"version\":\"" BERTH_VERSION
-                                          "\"}",
-                                .kinds = w->kinds,
-                                .status = status,
-                                .on_lease = on_lease,
-                                .on_message = on_message,
-                                .on_assign = on_assign,
-                                .on_cancel = on_cancel,
-                                .on_drain = on_drain,
-                                .userdata = w },
-                        &w->link);
+                r = link_new(&(struct link_config){ .event = w->daemon->event,
+                                                    .zmq = w->daemon->zmq,
+                                                    .socket = s->coordinator_socket,
+                                                    .worker_id = s->worker_id,
+                                                    .endpoint = s->descriptor_socket,
+                                                    .limits = w->limits_json.data,
+                                                    .kinds = w->kinds,
+                                                    .status = status,
+                                                    .on_lease = on_lease,
+                                                    .on_message = on_message,
+                                                    .on_hold = on_hold,
+                                                    .on_approval = on_approval,
+                                                    .on_assign = on_assign,
+                                                    .on_cancel = on_cancel,
+                                                    .on_control = on_control,
+                                                    .on_drain = on_drain,
+                                                    .userdata = w },
+                             &w->link);
         return r < 0 ? log_errno(LOG_ERR, r, "the worker's sockets cannot be opened") : 0;
 }
 

@@ -146,3 +146,13 @@ CREATE OR REPLACE FUNCTION core.session_json(s core.session) RETURNS text
 
 GRANT SELECT ON core.approval, core.usage, core.budget TO berth_gatewayd;
 GRANT EXECUTE ON FUNCTION core.approval_json, core.budget_json, core.usage_since TO berth_gatewayd;
+
+-- For writes beside the hub: ends the transaction when another coordinator has begun its term, and keeps it from beginning before this has ended.
+CREATE FUNCTION core.fence(p_term bigint) RETURNS void
+        LANGUAGE plpgsql AS $$
+BEGIN
+        PERFORM FROM core.hub WHERE term = p_term FOR SHARE;
+        IF NOT FOUND THEN
+                RAISE EXCEPTION 'term % was taken over', p_term USING ERRCODE = 'BT001';
+        END IF;
+END $$;
