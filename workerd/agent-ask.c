@@ -77,6 +77,7 @@ static void show(struct agent *a, const struct history_call *call, uint64_t left
         append = append_new();
         append_question(append, shown, utf8_valid(reason, strlen(reason)) ? reason : "asks");
         a->shown = SESSION_STATE_WAITING;
+        a->waiting_for = WAITING_FOR_ANSWER;
         a->asked_seq = call->intent_seq;
         agent_send(a, append);
 }

@@ -124,7 +124,6 @@ enum approval_gate {
 enum approval_gate agent_approve(struct step *s, struct agent *a, const struct history_call *call);
 
 /* agent-below.c: what sessions under this one use counts here, too */
-void agent_note_below(struct agent *a, const json_t *members);
 struct usage agent_used(const struct agent *a); /* with what is below */
 json_t *agent_budget_left(const struct agent *a); /* object of limits, NULL = none; the caller's */
 

@@ -98,7 +98,12 @@ void agent_set_budget(struct agent *a, const struct agent_budget *budget);
 /* Why no model may be called now; NULL or "" = nothing stands against it: a session that waits for
  * that goes on. */
 void agent_set_hold(struct agent *a, const char *hold);
+/* Why no model may be called now; NULL or "" = nothing stands against it: a session that waits for
+ * that goes on. */
+void agent_set_hold(struct agent *a, const char *hold);
 void agent_usage_before(struct agent *a, const json_t *event); /* for the loader's on_event */
+/* What sessions under this one have used, of an event of theirs; others are skipped. */
+void agent_note_below(struct agent *a, const json_t *event);
 /* Something other than the model ended it: stores the error, then on_end. */
 void agent_fail(struct agent *a, const char *code, const char *message);
 enum agent_state agent_state(const struct agent *a);

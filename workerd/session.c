@@ -25,6 +25,7 @@ struct session {
         uint64_t last_message_seq; /* newest told of before there was an agent */
         bool told;                 /* of a state before there was an agent */
         enum session_state told_state;
+        bool child; /* another session's agent waits for its report */
         bool has_usage;
         struct usage usage; /* before this worker took over */
         bool over;
@@ -117,6 +118,7 @@ static void on_event(void *userdata, const json_t *event)
 
         if (!s->has_usage)
                 agent_usage_before(s->agent, event);
+        agent_note_below(s->agent, event);
 }
 
 static uint64_t budget_number(const struct session *s, const char *key, double unit)
@@ -497,6 +499,7 @@ static int make_parts(struct session *s)
                                &s->outbox);
         if (r < 0)
                 return r;
+        s->child = m->parent_session_id;
         r = approvals_new(s->c.event, s->c.link, s->id, s->epoch, &s->approvals);
         if (r < 0)
                 return r;
@@ -517,8 +520,13 @@ static int make_parts(struct session *s)
                                       .session_id = s->id,
                                       .allowed = json_object_get(s->blueprint, "tools"),
                                       .approval = json_object_get(s->blueprint, "approval"),
+                                      .output_schema =
+                                              json_object_get(s->blueprint, "output_schema"),
+                                      .child = s->child,
+                                      .coordinator = s->c.link,
                                       .on_output = on_output,
                                       .userdata = s };
+        s->host.done_schema = tool_done_schema(s->host.output_schema);
         return loader_new(&(struct loader_config){ .event = s->c.event,
                                                    .link = s->c.link,
                                                    .session_id = s->id,
@@ -556,6 +564,7 @@ struct session *session_free(struct session *s)
         approvals_free(s->approvals);
         free(s->hold);
         tool_host_close(&s->host);
+        free(s->host.done_schema);
         if (s->c.documents)
                 documents_cancel(s->c.documents, s);
         if (s->host.slot && slot_guest(s->host.slot))
