@@ -12,6 +12,7 @@ import base64
 import ctypes
 import dataclasses
 import grp
+import hashlib
 import json
 import os
 import pathlib
@@ -28,7 +29,11 @@ import urllib.error
 import urllib.request
 
 HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+import cgroups  # noqa: E402
+
 ROLES = ("coordinatord", "docserverd", "gatewayd")
+SUBIDS_FIRST, SUBIDS = 1879048192, 65536  # of worker N: from FIRST + N * 65536; a range nobody else hands out
 SOCKET_PATH_MAX = 107  # sun_path of unix(7), less the final NUL
 
 
@@ -70,6 +75,19 @@ def ensure_accounts(workers):
                             "--shell", "/usr/sbin/nologin", *group, name], check=True)
 
 
+def ensure_subids(workers):
+    """Slots run under ids of their own: each worker's account gets a range in /etc/subuid and /etc/subgid."""
+    if os.geteuid() != 0:
+        return
+    for path in (pathlib.Path("/etc/subuid"), pathlib.Path("/etc/subgid")):
+        have = path.read_text().splitlines() if path.exists() else []
+        names = {line.split(":")[0] for line in have}
+        more = [f"berth-worker{i + 1}:{SUBIDS_FIRST + (i + 1) * SUBIDS}:{SUBIDS}" for i in range(workers) if f"berth-worker{i + 1}" not in names]
+        if more:
+            with open(path, "a") as f:
+                f.write("".join(line + "\n" for line in more))
+
+
 class Stack:
     def __init__(self, state, bin_dir, *, port=8765, docs_port=8766, workers=2, web_dir="", demo_dir="", image_dir="",
                  kind="desktop", model_url="", api_key="", model="", demo=False, model_command=None, prices="", settings=None, env=None):
@@ -84,6 +102,7 @@ class Stack:
         self.env = env or {}                    # added to every daemon's environment
         self.root = os.geteuid() == 0
         self.services = {}
+        self.cgroups = None                     # groups made for the workers of this stack
 
     # --- folders, accounts, secrets -----------------------------------------------------------------
 
@@ -121,6 +140,7 @@ class Stack:
         if len(str(self.run_dir / "worker99" / "fd.sock")) > SOCKET_PATH_MAX or len(str(self.run_dir / ".s.PGSQL.5432")) > SOCKET_PATH_MAX:
             raise Problem(f"the state folder's path is too long for Unix sockets: {self.state}; give a shorter --state")
         ensure_accounts(self.workers)
+        ensure_subids(self.workers)
         self.state.mkdir(parents=True, exist_ok=True)
         os.chmod(self.state, 0o755)
         self.folder("run", mode=0o750)
@@ -227,7 +247,7 @@ class Stack:
             account = f"berth-worker{i + 1}"
             values = {"worker_id": str(i + 1), "coordinator_socket": run / "worker.sock", **documents,
                       "descriptor_socket": run / name / "fd.sock", "state_dir": self.state / name, "image_dir": self.image_dir,
-                      "guest_helper": self.bin / "berth-guest", "kind": self.kind}
+                      "guest_helper": self.bin / "berth-guest", "egress_helper": self.bin / "berth-egress", "kind": self.kind}
             if self.prices:
                 values["prices"] = self.prices
             if self.model_url:
@@ -248,7 +268,13 @@ class Stack:
         for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "https_proxy", "no_proxy", "ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS"):
             if name in os.environ:
                 env.setdefault(name, os.environ[name])
-        service.process = subprocess.Popen(service.argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env, cwd="/",
+        argv = service.argv
+        if self.root and re.fullmatch(r"worker\d+", service.name):
+            if self.cgroups is None:
+                self.cgroups = cgroups.open_base(hashlib.sha256(str(self.state).encode()).hexdigest()[:12])
+            account = pwd.getpwnam(service.user)
+            argv = cgroups.enter_command(cgroups.give(self.cgroups, service.name, account.pw_uid, account.pw_gid), argv)
+        service.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env, cwd="/",
                                            start_new_session=True, umask=0o007, **who)
         service.started = time.monotonic()
         log.close()
@@ -314,6 +340,9 @@ class Stack:
                     service.process.send_signal(service.stop_signal)
             for service in group:
                 self.stop_service(service)
+        if self.cgroups:
+            cgroups.close_base(self.cgroups)
+        self.cgroups = None
 
     # --- what people ask --------------------------------------------------------------------------
 

@@ -8,9 +8,14 @@ struct worker_settings {
         char *worker_id, *coordinator_socket, *documents_socket, *documents_descriptor_socket,
                 *descriptor_socket;
         char *state_dir, *image_dir, *guest_helper;
+        char *egress_helper, *egress_credentials, *egress_dns, *egress_private, *egress_hosts,
+                *egress_ca;
         char *kind, *kinds;
         uint64_t width, height;
-        uint64_t slot_processes, slot_open_files, slot_file_bytes, slot_tmp_bytes;
+        uint64_t slot_processes, slot_open_files, slot_file_bytes, slot_tmp_bytes, slot_tmp_files,
+                slot_home_bytes, slot_home_files, slot_memory, slot_cpu_percent;
+        bool slot_cgroups;
+        char *slot_userns;
         char *anthropic_url, *anthropic_key, *openai_url, *openai_key, *provider, *model,
                 *fallback_models, *computer_tool, *thinking, *prices;
         uint64_t max_tokens, images_kept, turns_max, retries, history_max;

@@ -37,6 +37,19 @@ struct slot_desktop {
         void *pasted_userdata;
 };
 
+/* What a host lends (slot-host.c). */
+struct slot_host {
+        struct identity identity;
+        struct cgroup_base cgroups;
+};
+
+struct slot_network {
+        int gate; /* where the helper hands its listener over; -1 = none */
+        struct egress_link *link;
+        slot_verdict_fn on_verdict;
+        void *userdata;
+};
+
 struct slot {
         struct slot_config config; /* strings owned */
         const struct slot_ops *ops;
@@ -44,15 +57,19 @@ struct slot {
         enum slot_want want;
         bool destroying, freed;
         uint64_t epoch;
-        int folder, trash, lock; /* STATE_DIR/ID, its trash/, its lock file */
-        int listener;            /* of the display until it was handed over */
+        int folder, lock; /* STATE_DIR/ID, its lock file */
+        int listener;     /* of the display until it was handed over */
         struct sandbox sandbox;
-        sd_event_source *child, *info, *errors, *inner, *sweep;
+        struct cgroup cgroup;
+        struct loop_timer watch; /* of the memory, where no group limits it */
+        uint64_t watch_kills;
+        sd_event_source *child, *info, *errors, *inner;
         struct loop_timer deadline;
         struct loop_task settle; /* leaves SLOT_PHASE_ENDING when all is gone */
         char said[1024];         /* what bubblewrap and the helper said, the end of it */
         struct guest *guest;
         struct slot_desktop desktop;
+        struct slot_network network;
         void (*done)(void *userdata, int r);
         void *done_userdata;
 };
@@ -66,4 +83,12 @@ void slot_fail(struct slot *s, const char *fmt, ...) printf_like(2, 3);
 #define SLOT_PATH_MAX 64
 void slot_inner_path(const struct slot *s, const char *name, char ret[static SLOT_PATH_MAX]);
 void slot_write_processes(const struct slot *s);
+/* slot-load.c: kills the largest program below process 1 when all together use more than `bytes`.
+ * True when it did. Without shared pages counted twice. */
+bool slot_watch_memory(pid_t inner, uint64_t bytes);
 int slot_folder_open(const char *state_dir, const char *id, int *ret_folder, int *ret_lock) mustuse;
+
+/* slot-network.c. prepare gives the helper's end of the gate, the caller's, -1 when there is none. */
+int slot_network_prepare(struct slot *s, int *ret_theirs) mustuse;
+void slot_network_up(struct slot *s); /* the helper has greeted */
+void slot_network_end(struct slot *s);

@@ -12,8 +12,8 @@
 
 #include "common/base/buf.h"
 
-/* Where the child finds what; bubblewrap passes 3 and 4 on to the helper. */
-enum { FD_STREAM = 3, FD_LISTENER = 4, FD_ARGS = 5, FD_FILTER = 6, FD_INFO = 7, FD_MAX = 8 };
+/* Where the child finds what; bubblewrap passes 3, 4 and 8 on to the helper. */
+enum { FD_STREAM = 3, FD_LISTENER = 4, FD_ARGS = 5, FD_FILTER = 6, FD_INFO = 7, FD_GATE = 8, FD_MAX = 9 };
 
 #define HELPER_INSIDE "/run/slot/guest"
 
@@ -27,12 +27,6 @@ static void add(struct buf *b, const char *first, ...)
         va_end(ap);
 }
 
-static void add_tmpfs(struct buf *b, const char *path, const char *mode, uint64_t bytes)
-{
-        cleanup_free char *size = xasprintf("%" PRIu64, bytes);
-        add(b, "--perms", mode, "--size", size, "--tmpfs", path, NULL);
-}
-
 /* bubblewrap limits user namespaces by a file below /proc/sys. In a container or a service that may
  * be read-only: then the filter alone refuses them (it does so in any case). */
 static bool may_limit_namespaces(void)
@@ -41,7 +35,20 @@ static bool may_limit_namespaces(void)
         return statvfs("/proc/sys/user", &v) == 0 && !(v.f_flag & ST_RDONLY);
 }
 
-static void add_arguments(struct buf *b, const struct sandbox_config *c)
+/* What programs look at to find a proxy: curl, git, apt, pip and Python the first two, Chromium too,
+ * Node.js when it is told to. */
+static void add_proxy(struct buf *b)
+{
+        static const char *const names[] = { "http_proxy", "https_proxy", "HTTP_PROXY",
+                                             "HTTPS_PROXY" };
+        cleanup_free char *url = xasprintf("http://127.0.0.1:%d", EGRESS_PORT);
+        for (size_t i = 0; i < ARRAY_LEN(names); i++)
+                add(b, "--setenv", names[i], url, NULL);
+        add(b, "--setenv", "no_proxy", "localhost,127.0.0.1,::1", "--setenv", "NODE_USE_ENV_PROXY",
+            "1", NULL);
+}
+
+static void add_arguments(struct buf *b, const struct sandbox_config *c, const struct stage *st)
 {
         add(b, "--unshare-all", "--unshare-user", "--die-with-parent", "--new-session",
             "--as-pid-1", "--hostname", "slot", "--uid", "1000", "--gid", "1000", "--cap-drop",
@@ -49,24 +56,24 @@ static void add_arguments(struct buf *b, const struct sandbox_config *c)
         if (c->profile == SANDBOX_TOOL && may_limit_namespaces())
                 add(b, "--disable-userns", NULL);
         add(b, "--ro-bind", c->image_dir, "/", "--proc", "/proc", "--dev", "/dev", NULL);
-        add_tmpfs(b, "/dev/shm", "1777", c->limits.tmp_bytes / 2);
-        add(b, "--remount-ro", "/dev", NULL);
-        add_tmpfs(b, "/tmp", "1777", c->limits.tmp_bytes);
-        add_tmpfs(b, "/var/tmp", "1777", c->limits.tmp_bytes / 8);
-        add_tmpfs(b, "/run", "0755", c->limits.tmp_bytes / 8);
-        add(b, "--ro-bind", c->helper, HELPER_INSIDE, "--bind", c->home_dir, "/home/agent",
-            "--chdir", "/home/agent", "--clearenv", "--setenv", "PATH",
+        add(b, "--bind", st->paths[STAGE_SHM], "/dev/shm", "--remount-ro", "/dev", NULL);
+        add(b, "--bind", st->paths[STAGE_TMP], "/tmp", "--bind", st->paths[STAGE_VAR_TMP],
+            "/var/tmp", "--bind", st->paths[STAGE_RUN], "/run", NULL);
+        add(b, "--ro-bind", c->helper, HELPER_INSIDE, "--bind", st->paths[STAGE_HOME],
+            "/home/agent", "--chdir", "/home/agent", "--clearenv", "--setenv", "PATH",
             "/usr/local/bin:/usr/bin:/bin", "--setenv", "HOME", "/home/agent", "--setenv", "LANG",
             "C.UTF-8", NULL);
         if (c->display)
                 add(b, "--setenv", "DISPLAY", c->display, NULL);
+        if (c->gate >= 0)
+                add_proxy(b);
         add(b, "--seccomp", "6", "--info-fd", "7", NULL);
 }
 
-static int make_arguments(const struct sandbox_config *c, int *ret_fd)
+static int make_arguments(const struct sandbox_config *c, const struct stage *st, int *ret_fd)
 {
         cleanup_buf struct buf b = BUF_INIT;
-        add_arguments(&b, c);
+        add_arguments(&b, c, st);
         cleanup_close int fd = memfd_create("arguments", MFD_CLOEXEC);
         if (fd < 0)
                 return -errno;
@@ -76,12 +83,28 @@ static int make_arguments(const struct sandbox_config *c, int *ret_fd)
         return 0;
 }
 
-/* Only async-signal-safe calls: the worker has threads of ZeroMQ. */
+static __attribute__((noreturn)) void die(const char *a, const char *b, const char *c)
+{
+        const char *const parts[] = { a, b, *c ? ": " : "", c, "\n" };
+        for (size_t i = 0; i < ARRAY_LEN(parts); i++)
+                (void) !write(2, parts[i], strlen(parts[i]));
+        _exit(126);
+}
+
+/* Only async-signal-safe calls: the worker has threads of ZeroMQ. (strerror of a known errno only
+ * reads a table.) */
 static void child(const char *bwrap, const int fds[static FD_MAX], char *const *argv,
-                  const struct slot_limits *limits)
+                  const struct slot_limits *limits, const struct stage *stage)
 {
         int moved[FD_MAX];
         sigset_t none;
+        /* The helper is the last to go when memory is short; what it starts goes first (start.c).
+         */
+        int score = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+        if (score >= 0)
+                (void) !write(score, "0", 1);
+        const char *failed = stage_enter(stage);
+        int error = errno;
         sigemptyset(&none);
         (void) sigprocmask(SIG_SETMASK, &none, NULL);
         (void) signal(SIGPIPE, SIG_DFL);
@@ -98,25 +121,25 @@ static void child(const char *bwrap, const int fds[static FD_MAX], char *const *
         }
         if (close_range(FD_MAX, ~0U, 0) < 0 || setpgid(0, 0) < 0)
                 _exit(126);
+        if (failed)
+                die("cannot ", failed, strerror(error));
         (void) setrlimit(RLIMIT_NOFILE, &(struct rlimit){ limits->open_files, limits->open_files });
         (void) setrlimit(RLIMIT_FSIZE, &(struct rlimit){ limits->file_bytes, limits->file_bytes });
         (void) setrlimit(RLIMIT_CORE, &(struct rlimit){ 0, 0 });
-        /* When memory is short, what runs in a slot goes before any daemon. */
-        int score = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
-        if (score >= 0 && write(score, "500", 3) > 0)
-                (void) close(score);
         char *env[] = { NULL };
         execve(bwrap, argv, env);
-        static const char failed[] = "bwrap: cannot be run\n";
-        (void) !write(2, failed, sizeof(failed) - 1);
-        _exit(126);
+        die("bubblewrap cannot be run: ", strerror(errno), "");
 }
 
 int sandbox_start(const struct sandbox_config *c, struct sandbox *ret)
 {
         int info[2], errors[2];
         cleanup_close int args = -1, filter = -1, null = -1;
-        int r = make_arguments(c, &args);
+        struct stage stage;
+        const char *const used[] = { c->bwrap, c->image_dir, c->helper, NULL };
+        int r = stage_plan(c->identity, c->cgroup, &c->limits, used, &stage);
+        if (r == 0)
+                r = make_arguments(c, &stage, &args);
         if (r == 0)
                 r = sandbox_filter(c->profile, &filter);
         if (r < 0)
@@ -137,16 +160,20 @@ int sandbox_start(const struct sandbox_config *c, struct sandbox *ret)
                          (char *) "--",
                          (char *) HELPER_INSIDE,
                          (char *) "3",
-                         (char *) (c->listener >= 0 ? "4" : "-"),
+                         (char *) (c->canary          ? "canary"
+                                   : c->listener >= 0 ? "4"
+                                                      : "-"),
                          processes,
+                         (char *) (c->gate >= 0 ? "8" : "-"),
                          NULL };
         const int fds[FD_MAX] = { null,        errors_write, errors_write, c->stream,
-                                  c->listener, args,         filter,       info_write };
+                                  c->listener, args,         filter,       info_write,
+                                  c->gate };
         pid_t pid = fork();
         if (pid < 0)
                 return -errno;
         if (pid == 0)
-                child(c->bwrap, fds, argv, &c->limits);
+                child(c->bwrap, fds, argv, &c->limits, &stage);
         *ret = (struct sandbox){ .pid = pid,
                                  .info = TAKE_FD(info_read),
                                  .errors = TAKE_FD(errors_read),

@@ -4,7 +4,7 @@
 
 #include <sys/types.h>
 
-#include "slot.h"
+#include "slot-stage.h"
 
 enum sandbox_profile {
         SANDBOX_TOOL,    /* commands only: no new namespaces */
@@ -12,12 +12,17 @@ enum sandbox_profile {
 };
 
 struct sandbox_config {
-        const char *bwrap, *image_dir, *home_dir, *helper;
+        const char *bwrap, *image_dir, *helper;
         enum sandbox_profile profile;
         const char *display; /* DISPLAY in the slot, NULL = none */
         int stream;          /* the helper's end of the stream; stays the caller's */
         int listener;        /* listening socket for the display, -1 = none; stays the caller's */
-        struct slot_limits limits; /* all set */
+        int gate;            /* where the helper hands over its listener for the network, -1 = none;
+                                stays the caller's */
+        struct slot_limits limits;   /* all set */
+        struct identity *identity;   /* whose ids it runs under; NULL = the worker's own */
+        const struct cgroup *cgroup; /* NULL = none */
+        bool canary; /* process 1 tries the limits and tells over the stream, instead of serving */
 };
 
 struct sandbox {

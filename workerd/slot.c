@@ -15,7 +15,7 @@
 #include "common/base/states.h"
 #include "slot-tree.h"
 
-#define SWEEP_STEP 500 /* directory entries removed per turn of the loop */
+#define WATCH_USEC (250 * USEC_PER_MSEC)
 
 static const char *phase_name(int phase)
 {
@@ -74,7 +74,9 @@ static void begin_end(struct slot *s, const char *why)
         s->epoch = 0;
         s->guest = guest_free(s->guest);
         s->ops->end(s);
+        slot_network_end(s);
         s->listener = fd_close(s->listener);
+        loop_timer_disarm(&s->watch);
         sandbox_kill(&s->sandbox, false);
         loop_timer_arm(&s->deadline, s->config.stop_usec);
         loop_task_queue(&s->settle);
@@ -94,28 +96,6 @@ void slot_fail(struct slot *s, const char *fmt, ...)
                 s->config.on_failed(s->config.userdata, why);
 }
 
-static int on_sweep(sd_event_source *source, void *userdata)
-{
-        struct slot *s = userdata;
-        int r = tree_remove_some(s->trash, SWEEP_STEP);
-        if (r > 0)
-                return 0; /* stays on: again in the next turn */
-        s->sweep = sd_event_source_disable_unref(s->sweep);
-        if (r < 0)
-                log_errno(LOG_WARNING, r, "slot %s: cannot remove an old home", s->config.id);
-        if (s->want == SLOT_WANT_DESTROY && s->phase == SLOT_PHASE_DOWN)
-                finish_destroy(s, 0);
-        return 0;
-}
-
-static void sweep_later(struct slot *s)
-{
-        if (s->sweep || sd_event_add_defer(s->config.event, &s->sweep, on_sweep, s) < 0)
-                return;
-        (void) sd_event_source_set_priority(s->sweep, SD_EVENT_PRIORITY_IDLE);
-        (void) sd_event_source_set_enabled(s->sweep, SD_EVENT_ON);
-}
-
 static void all_gone(struct slot *s)
 {
         drop_sources(s);
@@ -123,15 +103,16 @@ static void all_gone(struct slot *s)
         loop_timer_disarm(&s->deadline);
         (void) unlinkat(s->folder, "processes", 0);
         (void) unlinkat(s->folder, "display/rfb", 0);
-        int r = tree_lift(s->folder, "home", s->trash);
-        if (r < 0 && r != -ENOENT)
-                log_errno(LOG_WARNING, r, "slot %s: cannot set the old home aside", s->config.id);
+        unsigned left = cgroup_kill(&s->cgroup);
+        if (left > 0)
+                log_warning("slot %s: %u processes were still in its group", s->config.id, left);
         set_phase(s, SLOT_PHASE_DOWN, "all gone");
-        sweep_later(s);
+        if (s->want == SLOT_WANT_DESTROY)
+                finish_destroy(s, 0);
         if (s->want != SLOT_WANT_START)
                 return;
         s->want = SLOT_WANT_NOTHING;
-        r = start(s);
+        int r = start(s);
         if (r < 0)
                 s->config.on_failed(s->config.userdata, "the slot cannot be started again");
 }
@@ -204,11 +185,47 @@ static void on_deadline(void *userdata)
                 return;
         log_error("slot %s: processes outlive the deadline", s->config.id);
         sandbox_kill(&s->sandbox, true);
+        (void) cgroup_kill(&s->cgroup);
         if (s->want == SLOT_WANT_DESTROY) {
                 finish_destroy(s, -ETIME);
                 return;
         }
         loop_timer_arm(&s->deadline, s->config.stop_usec);
+}
+
+/* Where no control group limits the memory, we look ourselves. */
+static void on_watch(void *userdata)
+{
+        struct slot *s = userdata;
+        if (slot_watch_memory(s->sandbox.inner, s->config.limits.memory_bytes)) {
+                s->watch_kills++;
+                log_notice("slot %s: a program was ended: out of memory", s->config.id);
+        }
+        loop_timer_arm(&s->watch, WATCH_USEC);
+}
+
+void slot_hits(const struct slot *s, struct slot_hits *ret)
+{
+        struct cgroup_use use;
+        cgroup_read(&s->cgroup, &use);
+        *ret = (struct slot_hits){ use.memory_kills + s->watch_kills, use.fork_refusals };
+}
+
+char *slot_hits_text(const struct slot *s, const struct slot_hits *before)
+{
+        const struct slot_limits *l = &s->config.limits;
+        struct slot_hits now;
+        slot_hits(s, &now);
+        if (now.memory_kills > before->memory_kills)
+                return xasprintf("A program was killed: everything in the slot together used more "
+                                 "than %" PRIu64 " MiB of memory (files in the home folder and "
+                                 "/tmp count).",
+                                 l->memory_bytes / MIB);
+        if (now.fork_refusals > before->fork_refusals)
+                return xasprintf("A program could not be started: there were already %" PRIu64
+                                 " processes and threads in the slot.",
+                                 l->processes);
+        return NULL;
 }
 
 /* --- start ------------------------------------------------------------------------------------ */
@@ -231,6 +248,7 @@ static int on_info(sd_event_source *source, int fd, uint32_t revents, void *user
 static void on_guest_up(void *userdata)
 {
         struct slot *s = userdata;
+        slot_network_up(s);
         s->ops->guest_up(s);
 }
 
@@ -254,18 +272,20 @@ void slot_set_ready(struct slot *s)
         s->config.on_ready(s->config.userdata);
 }
 
-static int start_sandbox(struct slot *s, int stream, const char *home)
+static int start_sandbox(struct slot *s, int stream, int gate)
 {
         struct sandbox_config c = {
                 .bwrap = s->config.bwrap,
                 .image_dir = s->config.image_dir,
-                .home_dir = home,
                 .helper = s->config.helper,
                 .profile = s->ops->profile,
                 .display = s->ops->display,
                 .stream = stream,
                 .listener = s->listener,
+                .gate = gate,
                 .limits = s->config.limits,
+                .identity = s->config.host ? &s->config.host->identity : NULL,
+                .cgroup = &s->cgroup,
         };
         int r = sandbox_start(&c, &s->sandbox);
         if (r < 0)
@@ -287,25 +307,27 @@ static int start(struct slot *s)
         set_phase(s, SLOT_PHASE_STARTING, "start");
         s->said[0] = '\0';
         loop_timer_arm(&s->deadline, s->config.start_usec);
-        if (mkdirat(s->folder, "home", 0700) < 0 ||
-            socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) {
+        if (s->cgroup.enter[CGROUP_MEMORY] < 0)
+                loop_timer_arm(&s->watch, WATCH_USEC);
+        if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) {
                 int r = -errno;
-                begin_end(s, "no home or no stream");
+                begin_end(s, "no stream");
                 return r;
         }
-        cleanup_close int theirs = pair[1];
+        cleanup_close int theirs = pair[1], gate = -1;
         struct guest_config c = { .event = s->config.event,
                                   .fd = pair[0],
                                   .epoch = &s->epoch,
                                   .on_up = on_guest_up,
                                   .on_end = on_guest_end,
                                   .userdata = s };
-        cleanup_free char *home = xasprintf("%s/%s/home", s->config.state_dir, s->config.id);
         int r = guest_new(&c, &s->guest);
         if (r == 0)
                 r = s->ops->prepare(s);
         if (r == 0)
-                r = start_sandbox(s, theirs, home);
+                r = slot_network_prepare(s, &gate);
+        if (r == 0)
+                r = start_sandbox(s, theirs, gate);
         crash_point("slot.create");
         if (r < 0)
                 begin_end(s, "a part cannot be started");
@@ -325,13 +347,12 @@ static void slot_release(void *p)
 {
         struct slot *s = p;
         drop_sources(s);
-        sd_event_source_disable_unref(s->sweep);
         loop_timer_done(&s->deadline);
+        loop_timer_done(&s->watch);
         loop_task_done(&s->settle);
         sandbox_done(&s->sandbox);
         fd_close(s->listener);
         fd_close(s->folder);
-        fd_close(s->trash);
         fd_close(s->lock);
         buf_done(&s->desktop.log);
         free((char *) s->config.id);
@@ -342,9 +363,30 @@ static void slot_release(void *p)
         free(s);
 }
 
+void slot_limits_default(struct slot_limits *l)
+{
+        const struct slot_limits d = { .processes = 512,
+                                       .open_files = 4096,
+                                       .file_bytes = 2 * GIB,
+                                       .tmp_bytes = 512 * MIB,
+                                       .tmp_files = 40000,
+                                       .home_bytes = 2 * GIB,
+                                       .home_files = 200000,
+                                       .memory_bytes = 4 * GIB,
+                                       .cpu_percent = 200 };
+        l->processes = l->processes ? l->processes : d.processes;
+        l->open_files = l->open_files ? l->open_files : d.open_files;
+        l->file_bytes = l->file_bytes ? l->file_bytes : d.file_bytes;
+        l->tmp_bytes = l->tmp_bytes ? l->tmp_bytes : d.tmp_bytes;
+        l->tmp_files = l->tmp_files ? l->tmp_files : d.tmp_files;
+        l->home_bytes = l->home_bytes ? l->home_bytes : d.home_bytes;
+        l->home_files = l->home_files ? l->home_files : d.home_files;
+        l->memory_bytes = l->memory_bytes ? l->memory_bytes : d.memory_bytes;
+        l->cpu_percent = l->cpu_percent ? l->cpu_percent : d.cpu_percent;
+}
+
 static void copy_config(struct slot *s, const struct slot_config *c)
 {
-        struct slot_limits *l = &s->config.limits;
         s->config = *c;
         s->config.id = xstrdup(c->id);
         s->config.image_dir = xstrdup(c->image_dir);
@@ -355,10 +397,7 @@ static void copy_config(struct slot *s, const struct slot_config *c)
         s->config.height = c->height ? c->height : 800;
         s->config.start_usec = c->start_usec ? c->start_usec : 20 * USEC_PER_SEC;
         s->config.stop_usec = c->stop_usec ? c->stop_usec : 5 * USEC_PER_SEC;
-        l->processes = l->processes ? l->processes : 512;
-        l->open_files = l->open_files ? l->open_files : 4096;
-        l->file_bytes = l->file_bytes ? l->file_bytes : 2 * GIB;
-        l->tmp_bytes = l->tmp_bytes ? l->tmp_bytes : 512 * MIB;
+        slot_limits_default(&s->config.limits);
 }
 
 static int open_folder(struct slot *s)
@@ -366,16 +405,12 @@ static int open_folder(struct slot *s)
         int r = slot_folder_open(s->config.state_dir, s->config.id, &s->folder, &s->lock);
         if (r < 0)
                 return r;
-        const char *const parts[] = { "display", "trash" };
-        for (size_t i = 0; i < ARRAY_LEN(parts); i++)
-                if (mkdirat(s->folder, parts[i], 0700) < 0 && errno != EEXIST)
-                        return -errno;
-        s->trash = openat(s->folder, "trash", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (s->trash < 0)
+        if (mkdirat(s->folder, "display", 0700) < 0 && errno != EEXIST)
                 return -errno;
         (void) unlinkat(s->folder, "display/rfb", 0);
-        r = tree_lift(s->folder, "home", s->trash);
-        return r == -ENOENT ? 0 : r;
+        if (s->config.host) /* kills what an earlier run of the worker may have left in it */
+                cgroup_make(&s->config.host->cgroups, s->config.id, &s->config.limits, &s->cgroup);
+        return 0;
 }
 
 int slot_new(const struct slot_config *c, struct slot **ret)
@@ -389,8 +424,9 @@ int slot_new(const struct slot_config *c, struct slot **ret)
                          "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")])
                 return -EINVAL;
         struct slot *s = xnew(struct slot);
-        s->folder = s->trash = s->lock = s->listener = -1;
+        s->folder = s->lock = s->listener = s->network.gate = -1;
         s->sandbox = SANDBOX_NONE;
+        s->cgroup = CGROUP_NONE;
         s->phase = SLOT_PHASE_DOWN;
         s->ops = ops_of(c->kind);
         copy_config(s, c);
@@ -400,6 +436,8 @@ int slot_new(const struct slot_config *c, struct slot **ret)
                 r = access(needed[i], X_OK) < 0 ? -errno : 0;
         if (r == 0)
                 r = loop_timer_init(&s->deadline, c->event, on_deadline, s);
+        if (r == 0)
+                r = loop_timer_init(&s->watch, c->event, on_watch, s);
         if (r == 0)
                 r = loop_task_init(&s->settle, c->event, settle, s);
         if (r == 0)
@@ -444,13 +482,12 @@ static void finish_destroy(struct slot *s, int r)
                 return;
         s->freed = true;
         drop_sources(s);
-        s->sweep = sd_event_source_disable_unref(s->sweep);
         loop_timer_disarm(&s->deadline);
         if (r == 0) {
                 cleanup_close int state =
                         open(s->config.state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-                r = state < 0 ? -errno
-                              : tree_remove(state, id); /* a few entries: the sweep is over */
+                r = state < 0 ? -errno : tree_remove(state, id); /* a few entries of ours */
+                cgroup_remove(&s->cgroup);
         }
         loop_defer_free(s->config.event, s, slot_release);
         if (done)
@@ -464,7 +501,7 @@ void slot_destroy(struct slot *s, void (*done)(void *userdata, int r), void *use
         s->done = done;
         s->done_userdata = userdata;
         if (s->phase == SLOT_PHASE_DOWN)
-                sweep_later(s);
+                finish_destroy(s, 0);
         else
                 begin_end(s, "destroy");
 }
@@ -512,6 +549,8 @@ struct slot *slot_free(struct slot *s)
                 gone = wait_gone(s->sandbox.inner_fd, until) && gone;
                 (void) waitpid(s->sandbox.inner, NULL, WNOHANG);
         }
+        (void) cgroup_kill(&s->cgroup);
+        cgroup_remove(&s->cgroup);
         cleanup_close int state = open(s->config.state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (gone && state >= 0 && s->lock >= 0 && tree_remove(state, s->config.id) < 0)
                 log_warning("slot %s: its folder stays until the next start", s->config.id);

@@ -8,14 +8,16 @@
  * slot_destroy is the next step. The slot is untrusted: whatever it does ends at most itself, by
  * on_failed.
  *
- * Everything is kept in STATE_DIR/ID/: home/ (bound into the slot), display/ (the host-side path of
- * the RFB socket, which the slot cannot see), trash/ (old homes on their way out), processes (what
- * slot_reconcile kills after a crash). */
+ * All that a slot writes is in file systems of its own, in memory, limited in bytes and files; they
+ * are gone with its last process. STATE_DIR/ID/ holds display/ (the host-side path of the RFB
+ * socket, which the slot cannot see) and processes (what slot_reconcile kills after a crash). */
 #pragma once
 
 #include <systemd/sd-event.h>
 
+#include "common/base/buf.h"
 #include "guest.h"
+#include "egress-link.h"
 #include "screen.h"
 #include "proto/wire.h"
 
@@ -26,7 +28,22 @@ struct slot_limits {
         uint64_t file_bytes; /* size of one file [2 GiB] */
         uint64_t tmp_bytes;  /* /tmp [512 MiB]; /var/tmp, /run and /dev/shm get an eighth to a half
                                 of it */
+        uint64_t tmp_files;  /* files and folders in /tmp [40000]; an eighth of it in the others */
+        uint64_t home_bytes; /* the home folder [2 GiB] */
+        uint64_t home_files; /* files and folders in it [200000] */
+        uint64_t memory_bytes; /* of all programs, and of the files above [4 GiB] */
+        uint64_t cpu_percent;  /* of one processor [200] */
 };
+
+/* What a host lends to slots: ids of their own and control groups. One per worker. */
+struct slot_host;
+struct slot_host_config {
+        const char *userns; /* where a user namespace is pinned for this worker; NULL = nowhere */
+        bool cgroups;       /* use control groups where they can be had */
+};
+int slot_host_new(const struct slot_host_config *c, struct slot_host **ret) mustuse;
+struct slot_host *slot_host_free(struct slot_host *h); /* after its slots */
+DEFINE_CLEANUP(struct slot_host, slot_host_free)
 
 struct slot_config {
         sd_event *event;
@@ -38,6 +55,10 @@ struct slot_config {
         const char *bwrap;      /* NULL = /usr/bin/bwrap */
         unsigned width, height; /* 0 = 1280x800; of a desktop */
         struct slot_limits limits;
+        struct slot_host
+                *host;       /* NULL: the worker's own uid, no control groups; outlives the slot */
+        struct egress_config egress; /* program, credentials, ...; no program: no network ever.
+                                         Its strings outlive the slot */
         uint64_t start_usec; /* deadline from start to ready, 0 = 20 s */
         uint64_t stop_usec;  /* deadline from kill to gone, 0 = 5 s */
         void (*on_ready)(void *userdata);
@@ -79,20 +100,63 @@ struct screen *slot_screen(struct slot *s); /* NULL unless ready and a desktop *
  * blocking mode; the caller's. -ENOTCONN unless ready and a desktop. Never blocks. */
 int slot_display_connect(struct slot *s, int *ret_fd) mustuse;
 
+/* What the slot may reach from now on through its egress proxy: the network policy of a session as
+ * JSON (empty = nothing), and whose credentials may be added. Until it is set, and again after a
+ * reset, nothing. */
+void slot_set_network(struct slot *s, struct span network, const char *tenant,
+                      const char *agent_name);
+typedef void (*slot_verdict_fn)(void *userdata, const struct egress_verdict *v);
+void slot_on_verdict(struct slot *s, slot_verdict_fn fn, void *userdata); /* NULL = nobody */
+
 struct slot_load {
-        uint64_t processes;    /* in the slot now */
-        uint64_t memory_bytes; /* resident, shared pages counted in each process */
-        uint64_t cpu_usec;     /* used by its living processes */
+        uint64_t processes;     /* in the slot now */
+        uint64_t memory_bytes;  /* of its group; without one: resident, shared pages in each process
+                                 */
+        uint64_t cpu_usec;      /* used by its living processes */
+        uint64_t memory_kills;  /* programs killed because the slot had used all its memory */
+        uint64_t fork_refusals; /* programs not started because there were too many */
 };
 /* Looks at the host's /proc; -ENOTCONN when nothing runs. */
 int slot_load(const struct slot *s, struct slot_load *ret) mustuse;
+
+/* What limits have stopped so far: to be compared before and after a step. */
+struct slot_hits {
+        uint64_t memory_kills, fork_refusals;
+};
+void slot_hits(const struct slot *s, struct slot_hits *ret);
+/* One sentence on the limits that stopped something since `before`, NULL = none did. Caller frees.
+ */
+char *slot_hits_text(const struct slot *s, const struct slot_hits *before);
 
 /* Makes the process a child subreaper, kills what an earlier run of a worker left in STATE_DIR and
  * removes its folders. Call once before slot_new. Blocks for at most 5 s. *ret_killed counts
  * processes; may be NULL. */
 int slot_reconcile(const char *state_dir, unsigned *ret_killed) mustuse;
 
-/* Proves on this host that a slot can be made with these parts (bwrap, user namespaces, seccomp): 0
- * or a negative errno with *ret_why (caller frees) saying what to do. Blocks for at most 5 s; for
+enum slot_limit {
+        SLOT_LIMIT_MEMORY,
+        SLOT_LIMIT_CPU,
+        SLOT_LIMIT_PROCESSES,
+        SLOT_LIMIT_DISK,
+        SLOT_LIMIT_FILES, /* how many exist */
+        SLOT_LIMIT_OPEN_FILES,
+        SLOT_LIMIT_NETWORK, /* no way out */
+        SLOT_LIMIT_MAX
+};
+/* What was found out at the start of a worker by letting a small slot try it. */
+struct slot_proof {
+        struct {
+                const char *by; /* cgroup, rlimit, watchdog, filesystem, namespace or none */
+                bool proven;
+        } limits[SLOT_LIMIT_MAX];
+        const char *identity;   /* idmap, subuid or own uid */
+        char identity_why[160]; /* "" or why it is the worker's own */
+};
+/* Makes a small slot with these parts (bwrap, user namespaces, seccomp, host) that tries to exceed
+ * each limit. 0, also when a limit does not hold (that is in *ret); a negative errno with *ret_why
+ * (caller frees) saying what to do when a slot cannot be made at all. Blocks for at most 8 s; for
  * start-up. */
-int slot_probe(const struct slot_config *c, char **ret_why) mustuse;
+int slot_prove(const struct slot_config *c, struct slot_proof *ret, char **ret_why) mustuse;
+/* As a JSON object: {"memory":{"by":"cgroup","proven":true,"max":N},...}. */
+void slot_proof_json(const struct slot_proof *p, const struct slot_limits *l, struct buf *to);
+void slot_limits_default(struct slot_limits *l); /* fills what is 0 */

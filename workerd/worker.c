@@ -22,6 +22,7 @@ struct worker {
         enum slot_kind kind; /* kept warm */
         uint32_t kinds;
         enum slot_state state;
+        struct slot_host *host;
         struct slot *slot;
         enum slot_kind slot_kind; /* of the slot that is or is being made */
         uint32_t width, height;
@@ -38,7 +39,7 @@ struct worker {
         struct documents *documents;
         struct display *display;
         char *image; /* name of the image folder */
-        struct buf slot_json, load_json;
+        struct buf slot_json, load_json, limits_json;
 };
 
 /* ---- the slot's state ---- */
@@ -323,8 +324,9 @@ static void status(void *userdata, struct link_status *ret)
         buf_clear(&w->load_json);
         buf_putf(&w->load_json,
                  "{\"processes\":%" PRIu64 ",\"memory_bytes\":%" PRIu64 ",\"cpu_usec\":%" PRIu64
-                 "}",
-                 load.processes, load.memory_bytes, load.cpu_usec);
+                 ",\"memory_kills\":%" PRIu64 ",\"fork_refusals\":%" PRIu64 "}",
+                 load.processes, load.memory_bytes, load.cpu_usec, load.memory_kills,
+                 load.fork_refusals);
         *ret = (struct link_status){
                 .kind = w->slot_kind,
                 .state = w->state,
@@ -361,12 +363,43 @@ static int open_slot(struct worker *w)
                 .limits = { .processes = s->slot_processes,
                             .open_files = s->slot_open_files,
                             .file_bytes = s->slot_file_bytes,
-                            .tmp_bytes = s->slot_tmp_bytes },
+                            .tmp_bytes = s->slot_tmp_bytes,
+                            .tmp_files = s->slot_tmp_files,
+                            .home_bytes = s->slot_home_bytes,
+                            .home_files = s->slot_home_files,
+                            .memory_bytes = s->slot_memory,
+                            .cpu_percent = s->slot_cpu_percent },
+                .egress = { .program = s->egress_helper,
+                            .credentials = s->egress_credentials,
+                            .dns = s->egress_dns,
+                            .private_ranges = s->egress_private,
+                            .hosts = s->egress_hosts,
+                            .ca_file = s->egress_ca },
                 .on_ready = on_slot_ready,
                 .on_failed = on_slot_failed,
+static void tell_proof(struct worker *w, const struct slot_config *c, const struct slot_proof *p)
+{
+        struct slot_limits limits = c->limits;
+
+        slot_limits_default(&limits);
+        buf_clear(&w->limits_json);
+        slot_proof_json(p, &limits, &w->limits_json);
+        buf_put(&w->limits_json, "", 1);
+        log_info("limits: %s", w->limits_json.data);
+        for (int l = 0; l < SLOT_LIMIT_MAX; l++)
+                if (!p->limits[l].proven)
+                        log_warning("a limit of slots is not proven on this host, see GET /workers "
+                                    "(number %d, by %s)",
+                                    l, p->limits[l].by);
+        if (p->identity_why[0])
+                log_warning("slots run under the worker's own user id: %s", p->identity_why);
+}
+
                 .userdata = w,
         };
         cleanup_free char *why = NULL;
+        const struct slot_host_config host = { .userns = s->slot_userns,
+                                               .cgroups = s->slot_cgroups };
         unsigned killed = 0;
         int r = slot_reconcile(s->state_dir, &killed);
 
@@ -375,7 +408,11 @@ static int open_slot(struct worker *w)
                                  s->state_dir);
         if (killed > 0)
                 log_notice("killed %u processes that an earlier run left", killed);
-        r = slot_probe(&config, &why);
+        r = slot_host_new(&host, &w->host);
+        if (r < 0)
+                return r;
+        config.host = w->host;
+        r = slot_prove(&config, &proof, &why);
         if (r < 0) {
                 log_error("slots cannot be made here: %s", why ? why : strerror(-r));
                 return r;
@@ -384,6 +421,7 @@ static int open_slot(struct worker *w)
         if (r < 0)
                 return log_errno(LOG_ERR, r, "the slot cannot be made");
         w->slot_kind = w->kind;
+        struct slot_proof proof = { 0 };
         w->width = (uint32_t) s->width;
         w->height = (uint32_t) s->height;
         worker_set_state(w, SLOT_STATE_CREATING, "start");
@@ -398,6 +436,7 @@ static int open_model(struct worker *w)
 
         if (r < 0)
                 return log_errno(LOG_ERR, r, "the HTTP client cannot be made");
+        tell_proof(w, &config, &proof);
         r = anthropic_new(&(struct anthropic_config){ .http = w->http,
                                                       .url = s->anthropic_url,
                                                       .key = s->anthropic_key,
@@ -555,3 +594,5 @@ struct worker *worker_free(struct worker *w)
         free(w);
         return NULL;
 }
+        slot_host_free(w->host);
+        buf_done(&w->limits_json);

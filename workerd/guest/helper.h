@@ -14,6 +14,7 @@
 #include "proto/wire.h"
 
 #define HELPER_VERSION 1
+#define EGRESS_PORT 3128 /* as in egress-link.h */
 #define COMMANDS_MAX 64
 #define UPLOADS_MAX 16
 #define CHUNK (64 * 1024)              /* bytes of one output, input or file message */
@@ -52,6 +53,12 @@ struct helper {
         struct command commands[COMMANDS_MAX];
         struct upload uploads[UPLOADS_MAX];
 };
+
+/* main.c: our own score, which children inherit. */
+void helper_oom_score(const char *score);
+
+/* canary.c: tries the limits, tells over the stream what held, ends the process. */
+__attribute__((noreturn)) void canary(int stream);
 
 /* link.c: the stream. Each ends the process when the stream is gone. */
 void helper_send(struct helper *h, const struct wire_msg *type, const void *msg);

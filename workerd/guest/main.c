@@ -1,13 +1,25 @@
 /* Process 1 of a slot: sets itself up, greets the worker, and serves the poll loop for ever. */
 #include "helper.h"
 
+#include <fcntl.h>
+#include <arpa/inet.h>
 #include <linux/close_range.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+static int oom_file = -1; /* opened while /proc/self is still ours */
+
+void helper_oom_score(const char *score)
+{
+        if (oom_file >= 0)
+                (void) !pwrite(oom_file, score, strlen(score), 0);
+}
 
 static int number(const char *text)
 {
@@ -19,16 +31,54 @@ static int number(const char *text)
         return (int) v;
 }
 
+/* Here and not in the worker: inside the user namespace the count is this slot's own. */
+static void limit_processes(const char *text)
+{
+        rlim_t processes = (rlim_t) number(text);
+        if (setrlimit(RLIMIT_NPROC, &(struct rlimit){ processes, processes }) < 0)
+                helper_die("cannot limit processes");
+}
+
+/* The door to the network: a socket that listens in the slot's namespace, handed over to those who
+ * serve it outside. Nothing of it stays here. */
+static void open_gate(int gate)
+{
+        union {
+                char bytes[CMSG_SPACE(sizeof(int))];
+                struct cmsghdr align;
+        } room = { 0 };
+        struct sockaddr_in at = { .sin_family = AF_INET,
+                                  .sin_port = htons(EGRESS_PORT),
+                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+        struct iovec iov = { (char *) "", 1 };
+        struct msghdr m = { .msg_iov = &iov,
+                            .msg_iovlen = 1,
+                            .msg_control = room.bytes,
+                            .msg_controllen = sizeof(room.bytes) };
+        if (gate < 0)
+                return;
+        cleanup_close int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        if (fd < 0 || bind(fd, (struct sockaddr *) &at, sizeof(at)) < 0 || listen(fd, 128) < 0)
+                helper_die("no socket for the network");
+        struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+        c->cmsg_level = SOL_SOCKET;
+        c->cmsg_type = SCM_RIGHTS;
+        c->cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(c), &fd, sizeof(int));
+        if (sendmsg(gate, &m, MSG_NOSIGNAL) != 1)
+                helper_die("cannot hand over the socket for the network");
+        (void) close(gate);
+}
+
 static void set_up(struct helper *h, char **argv)
 {
         h->stream = number(argv[1]);
         h->listener = number(argv[2]);
-        rlim_t processes = (rlim_t) number(argv[3]);
-        /* Here and not in the worker: inside the user namespace the count is this slot's own. */
-        if (setrlimit(RLIMIT_NPROC, &(struct rlimit){ processes, processes }) < 0)
-                helper_die("cannot limit processes");
+        limit_processes(argv[3]);
+        open_gate(number(argv[4]));
         if (close_range(3, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
                 helper_die("cannot mark descriptors");
+        oom_file = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
         /* Not to be traced or looked into by the commands, which have the same uid. */
         (void) prctl(PR_SET_DUMPABLE, 0);
         umask(0);
@@ -72,8 +122,12 @@ static void serve(struct helper *h)
 
 int main(int argc, char **argv)
 {
-        if (argc != 4)
-                helper_die("usage: berth-guest STREAM LISTENER PROCESSES");
+        if (argc != 5)
+                helper_die("usage: berth-guest STREAM LISTENER PROCESSES GATE");
+        if (streq(argv[2], "canary")) {
+                limit_processes(argv[3]);
+                canary(number(argv[1]));
+        }
         struct helper *h = xnew(struct helper);
         for (size_t i = 0; i < COMMANDS_MAX; i++)
                 h->commands[i].in = h->commands[i].out = h->commands[i].err = -1;

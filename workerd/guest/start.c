@@ -71,9 +71,14 @@ pid_t command_start(const struct guest_spawn *m, const int fds[static 3], const 
         for (size_t i = 0; i < m->n_argv; i++)
                 argv[i] = (char *) m->argv[i];
         cleanup_free char **env = merged_environment(m);
+        /* When memory is short, what a step started goes before the helper that starts the next. */
+        helper_oom_score(m->listener ? "300" : "700");
         pid_t pid = fork();
+        int error = errno;
+        if (pid != 0)
+                helper_oom_score("0");
         if (pid < 0)
-                return -errno;
+                return -error;
         if (pid == 0)
                 child(m, fds, argv, env, report_write);
         fd_close(TAKE_FD(report_write));

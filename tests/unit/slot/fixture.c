@@ -71,7 +71,8 @@ void fixture_begin(bool needs_image)
                                  .state_dir = state_dir,
                                  .helper = environment("BERTH_GUEST") };
         char *why = NULL;
-        if (slot_probe(&c, &why) < 0) {
+        struct slot_proof proof;
+        if (slot_prove(&c, &proof, &why) < 0) {
                 why[strcspn(why, "\n")] = '\0';
                 leave_out(why, "");
         }
