@@ -3,6 +3,8 @@
 
 #include <ctype.h>
 
+#include "common/base/netpolicy.h"
+
 #define CONTENT_BLOCKS_MAX 100u
 
 static void problem_set(struct json_problem *p, const char *field, const char *fmt, ...)
