@@ -211,6 +211,7 @@ static int delete_apply(struct request *q, struct session *s, struct hub_batch *
 
         if (r < 0)
                 return r;
+        session_control_clear(s);
         take_lease(q, s, b);
         log_info("session %s: deleted", s->id);
         hub_session_delete(b, s);

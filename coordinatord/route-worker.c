@@ -4,6 +4,7 @@
 #include "common/base/fault.h"
 #include "common/base/json.h"
 #include "common/io/log.h"
+#include "control.h"
 #include "lease.h"
 #include "request.h"
 
@@ -172,12 +173,12 @@ int route_worker_heartbeat(void *userdata, struct rpc_peer *peer, struct rpc_req
                 reply.has_last_message_seq = true;
                 reply.session_state = s->state;
                 reply.has_session_state = true;
-        }
                 reply.budget = span_of(s->budget);
                 reply.hold = budgets_hold(c, s->tenant, s->agent_name);
                 reply.control = control_mode(s);
                 reply.has_control = true;
                 reply.control_person = s->control.person;
+        }
         rpc_reply(req, &reply);
         lease_dispatch(c);
         return 0;
@@ -257,9 +258,11 @@ const struct rpc_route worker_routes[] = {
         { &wire_worker_hello, route_worker_hello },
         { &wire_worker_heartbeat, route_worker_heartbeat },
         { &wire_worker_released, route_worker_released },
+        { &wire_child_start, route_child_start },
+        { &wire_child_look, route_child_look },
         { &wire_event_append, route_event_append },
-        { &wire_event_live, route_event_live },
         { &wire_approval_request, route_approval_request },
+        { &wire_event_live, route_event_live },
         { &wire_history_get, route_history_get },
         { &wire_attachment_get, route_attachment_get },
 };

@@ -117,7 +117,7 @@ void session_clear(struct session *s)
         char **texts[] = { &s->tenant,   &s->name,   &s->agent_name, &s->model,     &s->project_dir,
                            &s->metadata, &s->budget, &s->files,      &s->network,   &s->image,
                            &s->parent,   &s->slot,   &s->error,      &s->worker_id, &s->blueprint,
-                           &s->question };
+                           &s->question, &s->asked, &s->report };
 
         for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
                 free(*texts[i]);
@@ -213,6 +213,8 @@ static void enter_state(struct session *s, struct hub_batch *b, enum session_sta
         s->waiting_for = WAITING_FOR_MODEL;
         free(s->question);
         s->question = NULL;
+        free(s->asked);
+        s->asked = NULL;
         if (to != SESSION_STATE_FAILED) {
                 free(s->error);
                 s->error = NULL;
@@ -273,12 +275,70 @@ void session_set_holder(struct session *s, struct hub_batch *b, const char *work
 {
         char *holder = xstrdup(worker_id);
 
+        session_control_end(s, b, "ended"); /* it is of the slot */
         free(s->worker_id);
         s->worker_id = holder;
         s->epoch++;
         free(s->slot);
         s->slot = NULL;
         session_place(s);
+        hub_session_write(b, s, true);
+}
+
+/* ---- who drives the desktop ---- */
+
+void session_control_clear(struct session *s)
+{
+        free(s->control.person);
+        free(s->control.viewer);
+        free(s->control.token_hash);
+        s->control = (struct session_driver){ 0 };
+}
+
+static void emit_control(struct session *s, struct hub_batch *b, const char *action,
+                         const char *person, const char *from)
+{
+        cleanup_buf struct buf body = BUF_INIT;
+
+        buf_putf(&body, "{\"action\":\"%s\",\"person\":", action);
+        buf_put_json_string(&body, person, strlen(person));
+        if (from) {
+                buf_puts(&body, ",\"from\":");
+                buf_put_json_string(&body, from, strlen(from));
+        }
+        if (s->control.since_us && hub_now(b) > s->control.since_us)
+                buf_putf(&body, ",\"held_ms\":%" PRIu64,
+                         (hub_now(b) - s->control.since_us) / USEC_PER_MSEC);
+        buf_puts(&body, "}");
+        (void) hub_event(b, s, EVENT_TYPE_CONTROL, (struct span){ body.data, body.len });
+        log_info("session %s: control %s", s->id, action);
+}
+
+void session_control_take(struct session *s, struct hub_batch *b, const struct session_driver *by)
+{
+        cleanup_free char *from = s->control.person ? xstrdup(s->control.person) : NULL;
+
+        session_control_clear(s);
+        s->control = *by;
+        emit_control(s, b, "taken", s->control.person, from ? from : "agent");
+        hub_session_write(b, s, true);
+}
+
+void session_control_secret(struct session *s, struct hub_batch *b, bool on)
+{
+        if (s->control.secret == on)
+                return;
+        s->control.secret = on;
+        emit_control(s, b, on ? "secret_on" : "secret_off", s->control.person, NULL);
+        hub_session_write(b, s, true);
+}
+
+void session_control_end(struct session *s, struct hub_batch *b, const char *how)
+{
+        if (!s->control.person)
+                return;
+        emit_control(s, b, how, s->control.person, NULL);
+        session_control_clear(s);
         hub_session_write(b, s, true);
 }
 

@@ -59,16 +59,19 @@ struct session {
         char *worker_id; /* holder of the lease of this epoch, or NULL */
         char *slot;      /* JSON text of the holder's slot, or NULL */
         char *error;     /* JSON text, or NULL */
+        char *asked;     /* JSON text: what the agent asks a person while it waits, or NULL */
+        char *report;    /* JSON text of the agent's report, or NULL */
         enum waiting_for waiting_for; /* of a waiting session, with what it asks for: */
         char *question;               /* NULL unless it is waiting */
         unsigned losses;
+        struct session_driver control;
         struct usage usage;
         struct session_append recent[SESSION_RECENT];
         size_t recent_next;
-
         struct session_approval *approvals; /* approval.h */
         size_t n_approvals;
         uint64_t last_decided_seq; /* of the newest approval_decided event */
+
         /* only in memory */
         struct sessions *table;
         unsigned refs;
@@ -137,11 +140,11 @@ void session_clear(struct session *s);
  */
 int session_set_state(struct session *s, struct hub_batch *b, enum session_state to,
                       const char *why) mustuse;
-/* An end whose session_stop event the caller emits itself, after this. */
 /* Why it is waiting; follows session_set_state(WAITING) in the same apply. question: one sentence
  * for a person. */
 void session_set_waiting(struct session *s, struct hub_batch *b, enum waiting_for what,
                          const char *question);
+/* An end whose session_stop event the caller emits itself, after this. */
 int session_set_end(struct session *s, struct hub_batch *b, enum session_state to,
                     const char *why) mustuse;
 /* A new session's first state: no transition, no status event. */
@@ -150,6 +153,13 @@ void session_set_first_state(struct session *s, struct hub_batch *b, enum sessio
 /* Grants the session to a worker or (NULL) takes it away: the only writers of epoch and worker_id.
  */
 void session_set_holder(struct session *s, struct hub_batch *b, const char *worker_id);
+
+/* The only writers of s->control. take: takes over the texts; whoever held it before has lost it.
+ * Each change emits a control event. clear: forgets it without a word. */
+void session_control_take(struct session *s, struct hub_batch *b, const struct session_driver *by);
+void session_control_secret(struct session *s, struct hub_batch *b, bool on);
+void session_control_end(struct session *s, struct hub_batch *b, const char *how);
+void session_control_clear(struct session *s);
 
 void session_set_error(struct session *s, const char *code, const char *message);
 

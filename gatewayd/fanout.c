@@ -3,6 +3,7 @@
 
 #include "common/base/json.h"
 #include "common/io/log.h"
+#include "gatewayd/relay.h"
 #include "gatewayd/sse.h"
 #include "gatewayd/ws.h"
 
@@ -356,6 +357,7 @@ static void on_session_updated(struct fanout *f, const struct bus_session_update
 
         to_all(f, u->tenant, u->session_id, frame, false);
         frame_unref(frame);
+        relay_changed(f->gateway->relay, u->session_id);
 }
 
 void fanout_deleted(struct fanout *f, const char *tenant, const char *session_id)

@@ -1,14 +1,11 @@
 /* The display relay: GET /sessions/{id}/vnc and /screenshot. Several viewers, bounded both ways. */
-#include "gatewayd/relay.h"
+#include "gatewayd/relay-private.h"
 
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
-#include "common/base/list.h"
-#include "common/base/map.h"
 #include "common/io/log.h"
-#include "gatewayd/gateway.h"
-#include "gatewayd/rfb-filter.h"
+#include "gatewayd/content.h"
 
 #define TO_SLOT_MAX (256u << 10)
 #define READ_SIZE 65536u
@@ -22,26 +19,6 @@ struct worker_link {
         char *endpoint;
         struct fdlink_client *client;
         unsigned calls;
-};
-
-struct viewer {
-        struct relay *relay;
-        char session_id[65], token_hash[SHA256_HEX];
-        struct sink *sink;
-        int fd; /* the slot's display */
-        sd_event_source *io;
-        uint32_t events;
-        bool full; /* the client's queue has no room: the slot is not read */
-        struct rfb_filter filter;
-        struct buf to_slot;
-        struct list all;
-};
-
-struct relay {
-        struct gateway *gateway;
-        struct map *workers; /* endpoint -> struct worker_link */
-        struct list viewers;
-        size_t n;
 };
 
 /* ---- asking a worker ---- */
@@ -91,6 +68,15 @@ static int link_get(struct relay *r, const char *endpoint, struct worker_link **
         return 0;
 }
 
+int relay_worker_call(struct relay *r, const char *endpoint, const struct wire_msg *type,
+                      const void *msg, uint64_t timeout_usec, fdlink_reply_fn fn, void *userdata)
+{
+        struct worker_link *l;
+        int e = link_get(r, endpoint, &l);
+
+        return e < 0 ? e : fdlink_call(l->client, type, msg, timeout_usec, fn, userdata);
+}
+
 struct ask {
         struct http_request *req;
         struct worker_link *link;
@@ -108,7 +94,8 @@ static void ask_done(struct ask *a)
 
 static void viewer_events(struct viewer *v)
 {
-        uint32_t events = (v->full ? 0 : EPOLLIN) | (buf_pending(&v->to_slot) > 0 ? EPOLLOUT : 0);
+        uint32_t events =
+                (v->full || v->blind ? 0 : EPOLLIN) | (buf_pending(&v->to_slot) > 0 ? EPOLLOUT : 0);
 
         if (events == v->events || !v->io)
                 return;
@@ -145,7 +132,7 @@ static void slot_read(struct viewer *v)
 {
         static char scratch[READ_SIZE];
 
-        for (int i = 0; i < READS_PER_TURN && !v->full; i++) {
+        for (int i = 0; i < READS_PER_TURN && !v->full && !v->blind; i++) {
                 ssize_t n = recv(v->fd, scratch, sizeof(scratch), MSG_DONTWAIT);
                 if (n < 0 && (errno == EAGAIN || errno == EINTR))
                         return;
@@ -172,7 +159,7 @@ static int on_slot(sd_event_source *source, int fd, uint32_t revents, void *user
         if (revents & EPOLLOUT)
                 slot_write(v);
         if (v->fd >= 0 && (revents & (EPOLLIN | EPOLLHUP | EPOLLERR))) {
-                if (v->full && !(revents & EPOLLIN))
+                if ((v->full || v->blind) && !(revents & EPOLLIN))
                         slot_gone(v, "display ended");
                 else
                         slot_read(v);
@@ -196,7 +183,22 @@ static void on_message(struct sink *s, struct span data, bool binary)
                 sink_close(s, SINK_CLOSE_POLICY, why);
                 return;
         }
+        watch_count(v->watch, &v->filter.counts);
         slot_write(v);
+}
+
+void viewer_control(struct viewer *v, bool control, bool blind)
+{
+        bool lost = v->filter.control && !control;
+
+        v->filter.control = control;
+        v->blind = blind;
+        if (v->fd < 0)
+                return;
+        if (lost && rfb_filter_release(&v->filter, &v->to_slot) == 0)
+                slot_write(v);
+        else
+                viewer_events(v);
 }
 
 static void on_room(struct sink *s)
@@ -211,7 +213,7 @@ static void on_gone(struct sink *s)
 {
         struct viewer *v = sink_userdata(s);
 
-        list_remove(&v->all);
+        watch_leave(v);
         v->relay->n--;
         v->io = sd_event_source_disable_unref(v->io);
         (void) fd_close(v->fd);
@@ -230,24 +232,30 @@ static void viewer_new(struct relay *r, struct http_request *req, int display)
         struct viewer *v = xnew(struct viewer);
         const struct ws_options options = { .subprotocol = "binary",
                                             .message_max = VIEWER_MESSAGE_MAX };
+        const char *id = http_query(req, "viewer");
         cleanup_close int fd = display;
 
         v->relay = r;
         v->fd = TAKE_FD(fd);
         v->to_slot.limit = TO_SLOT_MAX + VIEWER_MESSAGE_MAX;
         (void) snprintf(v->session_id, sizeof(v->session_id), "%s", req->params[0]);
+        (void) snprintf(v->id, sizeof(v->id), "%s", id ? id : "");
         memcpy(v->token_hash, req->principal.token_hash, SHA256_HEX);
+        v->may_drive = req->principal.role >= ROLE_USER;
         rfb_filter_init(&v->filter);
+        list_init(&v->all);
+        v->watch = watch_get(r, v->session_id);
         if (ws_accept(req, &options, &viewer_ops, v, &v->sink) < 0) {
                 (void) fd_close(v->fd);
+                watch_leave(v);
                 free(v);
                 return;
         }
         r->n++;
-        list_push_back(&r->viewers, &v->all);
+        watch_join(v->watch, v);
         if (v->fd < 0) /* what the client sent along was wrong: it is being closed */
                 return;
-        v->events = EPOLLIN | (buf_pending(&v->to_slot) > 0 ? EPOLLOUT : 0);
+        v->events = (v->blind ? 0 : EPOLLIN) | (buf_pending(&v->to_slot) > 0 ? EPOLLOUT : 0);
         if (sd_event_add_io(r->gateway->event, &v->io, v->fd, v->events, on_slot, v) < 0)
                 slot_gone(v, "no memory");
 }
@@ -340,8 +348,8 @@ static void find_worker(struct http_request *req, uint64_t width,
         struct ask *a = xnew(struct ask);
 
         *a = (struct ask){ .req = req, .width = width, .stored = stored };
-        int r = pg_query(
-                req->gateway->pg, worker_found, a,
+        int r = pg_query_as(
+                req->gateway->pg, req->principal.tenant, worker_found, a,
                 "SELECT w.endpoint FROM core.session s LEFT JOIN core.worker w "
                 "ON w.worker_id = s.worker_id AND w.online AND w.session_id = s.session_id "
                 "WHERE s.session_id = $1 AND s.tenant = $2",
@@ -354,7 +362,8 @@ static void find_worker(struct http_request *req, uint64_t width,
 
 static void vnc(struct http_request *req)
 {
-        static const char *const known[] = { NULL };
+        static const char *const known[] = { "viewer", NULL };
+        const char *id = http_query(req, "viewer");
 
         if (!ws_requested(req)) {
                 http_reply_header(req, "Upgrade", "websocket");
@@ -363,8 +372,14 @@ static void vnc(struct http_request *req)
                                    "VNC client in a page.");
                 return;
         }
-        if (http_query_only(req, known) == 0)
-                find_worker(req, 0, NULL);
+        if (http_query_only(req, known) < 0)
+                return;
+        if (id && !session_id_ok(id)) {
+                http_reply_error(req, ERROR_CODE_BAD_REQUEST, "viewer",
+                                 "viewer may hold letters, digits, - and _, at most 64");
+                return;
+        }
+        find_worker(req, 0, NULL);
 }
 
 static void stored_read(void *userdata, int r, PGresult **results, size_t n,
@@ -386,8 +401,8 @@ static void stored_read(void *userdata, int r, PGresult **results, size_t n,
 /* The session holds no slot: its newest stored picture. */
 static void stored_screenshot(struct http_request *req)
 {
-        int r = pg_query(
-                req->gateway->pg, stored_read, req,
+        int r = pg_query_as(
+                req->gateway->pg, req->principal.tenant, stored_read, req,
                 "SELECT a.media_type, a.data FROM core.event e JOIN core.attachment a "
                 "ON a.session_id = e.session_id AND a.digest = right(e.json::json->>'url', 64) "
                 "WHERE e.session_id = $1 AND e.tenant = $2 AND e.event_type = 'screenshot' "
@@ -421,22 +436,17 @@ size_t relay_viewers(const struct relay *r)
         return r->n;
 }
 
-void relay_set_controller(struct relay *r, const char *session_id, const char *token_hash)
-{
-        struct viewer *v;
-
-        list_foreach (v, &r->viewers, all)
-                if (streq(v->session_id, session_id))
-                        v->filter.control = token_hash && streq(v->token_hash, token_hash);
-}
-
 int relay_new(struct gateway *g, struct relay **ret)
 {
         struct relay *r = xnew(struct relay);
 
         r->gateway = g;
         r->workers = map_new();
-        list_init(&r->viewers);
+        int e = relay_watch_init(r);
+        if (e < 0) {
+                (void) relay_free(r);
+                return e;
+        }
         *ret = r;
         return 0;
 }
@@ -455,6 +465,7 @@ struct relay *relay_free(struct relay *r)
                 (void) link_free(l);
         }
         (void) map_free(r->workers);
+        relay_watch_done(r);
         free(r);
         return NULL;
 }

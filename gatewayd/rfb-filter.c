@@ -141,13 +141,80 @@ static int set_encodings(struct rfb_filter *f, struct buf *out)
         return buf_append(out, f->held, 4 + 4 * (size_t) kept);
 }
 
-/* The fixed part of a message whose rest is streamed. */
-static int begin_long(struct rfb_filter *f, struct buf *out, uint64_t rest, bool pass)
+/* A message whose rest is dropped as it comes. */
+static int drop_long(struct rfb_filter *f, uint64_t rest)
 {
         f->skip = rest;
-        f->pass = pass;
         f->state = rest > 0 ? LONG : MESSAGE;
-        return pass ? buf_append(out, f->held, f->n_held) : 0;
+        return 0;
+}
+
+/* ---- what a holder of control does ---- */
+
+static int pointer(struct rfb_filter *f, struct buf *out)
+{
+        uint8_t now = f->held[1], down = (uint8_t) (now & ~f->buttons);
+
+        for (unsigned b = 0; b < 8; b++) {
+                if (!(down & (1u << b)))
+                        continue;
+                if (b >= 3 && b <= 6)
+                        f->counts.scrolls++;
+                else
+                        f->counts.clicks++;
+        }
+        f->buttons = now;
+        memcpy(f->pointer, f->held, sizeof(f->pointer));
+        return buf_append(out, f->held, f->n_held);
+}
+
+static int key(struct rfb_filter *f, bool down, uint32_t keysym, uint32_t keycode, struct buf *out)
+{
+        size_t i = 0;
+
+        while (i < f->n_pressed &&
+               (f->pressed[i].keysym != keysym || f->pressed[i].keycode != keycode))
+                i++;
+        if (down) {
+                if (i == f->n_pressed && f->n_pressed == RFB_PRESSED_MAX)
+                        return 0; /* nobody has so many fingers */
+                if (i == f->n_pressed)
+                        f->n_pressed++;
+                f->pressed[i].keysym = keysym;
+                f->pressed[i].keycode = keycode;
+                f->counts.keys++;
+        } else if (i < f->n_pressed) {
+                f->pressed[i] = f->pressed[--f->n_pressed];
+        }
+        return buf_append(out, f->held, f->n_held);
+}
+
+static void put32(uint8_t *at, uint32_t v)
+{
+        for (unsigned i = 0; i < 4; i++)
+                at[i] = (uint8_t) (v >> (24 - 8 * i));
+}
+
+int rfb_filter_release(struct rfb_filter *f, struct buf *out)
+{
+        int r = 0;
+
+        for (; f->n_pressed > 0 && r == 0; f->n_pressed--) {
+                uint8_t plain[8] = { KEY }, extended[12] = { QEMU };
+                uint32_t keysym = f->pressed[f->n_pressed - 1].keysym,
+                         code = f->pressed[f->n_pressed - 1].keycode;
+                put32(plain + 4, keysym);
+                put32(extended + 4, keysym);
+                put32(extended + 8, code);
+                r = code ? buf_append(out, extended, sizeof(extended))
+                         : buf_append(out, plain, sizeof(plain));
+        }
+        if (f->buttons && r == 0) {
+                f->pointer[1] = 0;
+                r = buf_append(out, f->pointer, sizeof(f->pointer));
+        }
+        f->buttons = 0;
+        return r;
 }
 
 static int message(struct rfb_filter *f, struct buf *out, const char **ret_why)
@@ -174,18 +241,19 @@ static int message(struct rfb_filter *f, struct buf *out, const char **ret_why)
                         *ret_why = "clipboard text is too long";
                         return -EPROTO;
                 }
-                return begin_long(f, out, be32(h + 4), f->control);
+                return drop_long(f, be32(h + 4));
         case DESKTOP_SIZE:
-                return begin_long(f, out, 16 * (uint64_t) h[6], false);
+                return drop_long(f, 16 * (uint64_t) h[6]);
         case QEMU:
                 if (h[1] != 0) {
                         *ret_why = "unknown message";
                         return -EPROTO;
                 }
-                return f->control ? buf_append(out, h, f->n_held) : 0;
+                return f->control ? key(f, h[2] || h[3], be32(h + 4), be32(h + 8), out) : 0;
         case KEY:
+                return f->control ? key(f, h[1] != 0, be32(h + 4), 0, out) : 0;
         case POINTER:
-                return f->control ? buf_append(out, h, f->n_held) : 0;
+                return f->control ? pointer(f, out) : 0;
         case XVP:
                 return 0;
         default:
@@ -201,9 +269,6 @@ int rfb_filter_feed(struct rfb_filter *f, const char *data, size_t n, struct buf
         while (i < n) {
                 if (f->state == LONG) {
                         size_t take = (size_t) MIN((uint64_t) (n - i), f->skip);
-                        int r = f->pass ? buf_append(out, data + i, take) : 0;
-                        if (r < 0)
-                                return r;
                         i += take;
                         f->skip -= take;
                         if (f->skip == 0)

@@ -7,7 +7,7 @@ extern const struct route_table approval_routes, usage_routes;
 extern const struct route_table agent_routes, relation_routes, document_more_routes, control_routes,
         document_bytes_routes, document_routes, document_upload_routes, log_routes, upload_routes,
         event_routes, external_routes, message_routes, openapi_routes, session_routes,
-        status_routes;
+        status_routes, takeover_routes;
 
 extern const struct route_table document_search_routes;
 
@@ -23,6 +23,6 @@ const struct route_table *const route_tables[] = {
         &document_more_routes, &relation_routes, &document_bytes_routes, &document_upload_routes,
         &document_search_routes,
         &log_routes,           &upload_routes,   &status_routes,         &openapi_routes,
-        &static_routes,        &ticket_routes,
+        &static_routes,        &ticket_routes,   &takeover_routes,
 };
 const size_t n_route_tables = ARRAY_LEN(route_tables);

@@ -59,12 +59,15 @@ struct agent {
         bool paused;      /* hold at the next step boundary */
         bool interrupted; /* rest until a message newer than quiet_seq */
         uint64_t quiet_seq;
-        struct loop_timer grace; /* how long a paused session's tool may still run */
-        struct loop_task wake;
-};
+        bool driven;  /* a person drives the desktop: no tool begins */
+        bool touched; /* one did since the agent last looked at it */
+        char *driver; /* who */
         struct loop_timer ask_limit; /* of the question that is open */
         uint64_t asked_seq;          /* intent of the question that the session shows */
         struct usage below;          /* used by sessions under this one */
+        struct loop_timer grace; /* how long a paused session's tool may still run */
+        struct loop_task wake;
+};
 
 void agent_set_state(struct agent *a, enum agent_state to);
 void agent_run(struct agent *a); /* decides what is next, from the conversation alone */
@@ -106,6 +109,10 @@ json_t *usage_json(const struct usage *u);
 int agent_hold_init(struct agent *a) mustuse;
 bool agent_held(struct agent *a); /* a person holds it: it has been dealt with, do nothing more */
 bool agent_stops_here(const struct agent *a); /* no further call of the turn is to begin */
+
+/* agent-drive.c */
+bool agent_gate(struct agent *a,
+                const struct history_call *call); /* not now: it has been dealt with */
 
 /* agent-ask.c */
 int agent_ask_init(struct agent *a) mustuse;

@@ -93,11 +93,10 @@ void agent_message(struct agent *a,
  * a newer message; anything else = go on when paused. Told again and again: only a change counts.
  */
 void agent_told(struct agent *a, enum session_state state, uint64_t seq);
+/* A person drives the desktop, or does no more: meanwhile no tool begins. Told again and again. */
+void agent_drive(struct agent *a, bool driven, const char *person);
 /* The limits have changed: a session that waits for that goes on. */
 void agent_set_budget(struct agent *a, const struct agent_budget *budget);
-/* Why no model may be called now; NULL or "" = nothing stands against it: a session that waits for
- * that goes on. */
-void agent_set_hold(struct agent *a, const char *hold);
 /* Why no model may be called now; NULL or "" = nothing stands against it: a session that waits for
  * that goes on. */
 void agent_set_hold(struct agent *a, const char *hold);

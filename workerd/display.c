@@ -5,15 +5,39 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "clipboard.h"
 #include "common/base/list.h"
 
 #define PICTURES_MAX 32 /* waiting for their turn */
+#define CLIPBOARDS_MAX 8
+#define RESIZES_MAX 4
+#define RESIZE_LOOK (20 * USEC_PER_MSEC)
+#define RESIZE_MAX USEC_PER_SEC
 
 struct display {
         struct display_config config;
         struct fdlink_server *server;
-        struct list pictures;
-        unsigned n_pictures;
+        struct list pictures, clipboards, resizes;
+        unsigned n_pictures, n_clipboards, n_resizes;
+};
+
+/* A request that waits for the slot's clipboard. */
+struct paste {
+        struct list link;
+        struct display *display; /* NULL once that is gone */
+        struct fdlink_request *request;
+        bool reading;
+};
+
+/* A request that waits for the screen's new size. */
+struct resize {
+        struct list link;
+        struct display *display;
+        struct fdlink_request *request;
+        char *session_id;
+        uint32_t width, height;
+        uint64_t until;
+        struct loop_timer look;
 };
 
 /* A request that waits for its capture. */
@@ -66,6 +90,15 @@ static int sealed(const void *data, size_t n, int *ret_fd)
         return 0;
 }
 
+static int no_picture(struct fdlink_request *req, int r)
+{
+        if (r == -EACCES)
+                return fdlink_reply_error(req, ERROR_CODE_CONFLICT,
+                                          "A person is typing a secret: no picture is taken now.");
+        return fdlink_reply_error(req, ERROR_CODE_UNAVAILABLE,
+                                  "There is no picture of the screen: %s.", strerror(-r));
+}
+
 static void on_picture(void *userdata, int r, const void *png, size_t n, unsigned width,
                        unsigned height)
 {
@@ -77,9 +110,7 @@ static void on_picture(void *userdata, int r, const void *png, size_t n, unsigne
                 list_remove(&p->link);
                 p->display->n_pictures--;
                 if (r < 0)
-                        (void) fdlink_reply_error(p->request, ERROR_CODE_UNAVAILABLE,
-                                                  "There is no picture of the screen: %s.",
-                                                  strerror(-r));
+                        (void) no_picture(p->request, r);
                 else {
                         struct screenshot_reply reply = { .width = width,
                                                           .height = height,
@@ -112,11 +143,153 @@ static int on_screenshot_get(void *userdata, struct fdlink_request *req, const v
                                on_picture, p);
         if (r < 0) {
                 free(p);
-                return fdlink_reply_error(req, ERROR_CODE_UNAVAILABLE,
-                                          "There is no picture of the screen: %s.", strerror(-r));
+                return no_picture(req, r);
         }
         list_push_back(&d->pictures, &p->link);
         d->n_pictures++;
+        return 0;
+}
+
+/* ---- clipboard ---- */
+
+static void on_clipboard(void *userdata, int r, struct span text)
+{
+        struct paste *p = userdata;
+
+        if (p->display) {
+                list_remove(&p->link);
+                p->display->n_clipboards--;
+                if (r < 0)
+                        (void) fdlink_reply_error(p->request, ERROR_CODE_UNAVAILABLE,
+                                                  "The desktop's clipboard does not answer.");
+                else if (p->reading)
+                        (void) fdlink_reply(p->request, &(struct clipboard_text){ .text = text },
+                                            -1);
+                else
+                        (void) fdlink_reply(p->request, &(struct ok_reply){ 0 }, -1);
+        }
+        free(p);
+}
+
+static int clipboard(struct display *d, struct fdlink_request *req, const char *session_id,
+                     const struct span *text)
+{
+        struct slot *s = find(d, req, session_id);
+        struct paste *p;
+        int r;
+
+        if (!s)
+                return 0;
+        if (d->n_clipboards >= CLIPBOARDS_MAX)
+                return fdlink_reply_error(req, ERROR_CODE_RATE_LIMITED,
+                                          "Too many ask for the clipboard at once.");
+        p = xnew(struct paste);
+        *p = (struct paste){ .display = d, .request = req, .reading = !text };
+        r = text ? clipboard_put(s, *text, on_clipboard, p) : clipboard_get(s, on_clipboard, p);
+        if (r < 0) {
+                free(p);
+                if (r == -EINVAL)
+                        return fdlink_reply_error(req, ERROR_CODE_BAD_REQUEST,
+                                                  "The text must be UTF-8.");
+                return fdlink_reply_error(req, ERROR_CODE_CONFLICT,
+                                          "The session has no desktop that could take it (%s).",
+                                          strerror(-r));
+        }
+        list_push_back(&d->clipboards, &p->link);
+        d->n_clipboards++;
+        return 0;
+}
+
+static int on_clipboard_put(void *userdata, struct fdlink_request *req, const void *msg)
+{
+        const struct clipboard_put *m = msg;
+
+        return clipboard(userdata, req, m->session_id, &m->text);
+}
+
+static int on_clipboard_get(void *userdata, struct fdlink_request *req, const void *msg)
+{
+        const struct clipboard_get *m = msg;
+
+        return clipboard(userdata, req, m->session_id, NULL);
+}
+
+/* ---- size ---- */
+
+static void resize_free(struct resize *z)
+{
+        list_remove(&z->link);
+        z->display->n_resizes--;
+        loop_timer_done(&z->look);
+        free(z->session_id);
+        free(z);
+}
+
+/* The server draws the new size when it likes: looked for until then. */
+static void on_resize_look(void *userdata)
+{
+        struct resize *z = userdata;
+        struct display *d = z->display;
+        struct slot *s = d->config.find(d->config.userdata, z->session_id);
+        struct screen *screen = s ? slot_screen(s) : NULL;
+        struct display_resized reply = { 0 };
+
+        if (screen)
+                screen_size(screen, &reply.width, &reply.height);
+        if (screen && (reply.width != z->width || reply.height != z->height) &&
+            now_monotonic() < z->until) {
+                loop_timer_arm(&z->look, RESIZE_LOOK);
+                return;
+        }
+        if (!screen)
+                (void) fdlink_reply_error(z->request, ERROR_CODE_CONFLICT,
+                                          "The session has no display any more.");
+        else if (reply.width != z->width || reply.height != z->height)
+                (void) fdlink_reply_error(z->request, ERROR_CODE_UNPROCESSABLE,
+                                          "The desktop stays at %ux%u.", reply.width, reply.height);
+        else
+                (void) fdlink_reply(z->request, &reply, -1);
+        resize_free(z);
+        if (d->config.on_resized)
+                d->config.on_resized(d->config.userdata);
+}
+
+static int on_display_resize(void *userdata, struct fdlink_request *req, const void *msg)
+{
+        struct display *d = userdata;
+        const struct display_resize *m = msg;
+        struct slot *s = find(d, req, m->session_id);
+        struct resize *z;
+        int r;
+
+        if (!s)
+                return 0;
+        if (!slot_screen(s))
+                return fdlink_reply_error(req, ERROR_CODE_CONFLICT,
+                                          "The session has no display now.");
+        if (d->n_resizes >= RESIZES_MAX)
+                return fdlink_reply_error(req, ERROR_CODE_RATE_LIMITED,
+                                          "The size is being changed already.");
+        r = screen_resize(slot_screen(s), m->width, m->height);
+        if (r < 0)
+                return fdlink_reply_error(
+                        req, r == -EOPNOTSUPP ? ERROR_CODE_CONFLICT : ERROR_CODE_UNPROCESSABLE,
+                        "The size of this desktop cannot be changed (%s).", strerror(-r));
+        z = xnew(struct resize);
+        *z = (struct resize){ .display = d,
+                              .request = req,
+                              .session_id = xstrdup(m->session_id),
+                              .width = m->width,
+                              .height = m->height,
+                              .until = now_monotonic() + RESIZE_MAX };
+        list_push_back(&d->resizes, &z->link);
+        d->n_resizes++;
+        r = loop_timer_init(&z->look, d->config.event, on_resize_look, z);
+        if (r < 0) {
+                resize_free(z);
+                return r;
+        }
+        loop_timer_arm(&z->look, RESIZE_LOOK);
         return 0;
 }
 
@@ -125,10 +298,15 @@ int display_new(const struct display_config *c, struct display **ret)
         static const struct fdlink_route routes[] = {
                 { &wire_display_open, on_display_open },
                 { &wire_screenshot_get, on_screenshot_get },
+                { &wire_clipboard_put, on_clipboard_put },
+                { &wire_clipboard_get, on_clipboard_get },
+                { &wire_display_resize, on_display_resize },
         };
         struct display *d = xnew(struct display);
         d->config = *c;
         list_init(&d->pictures);
+        list_init(&d->clipboards);
+        list_init(&d->resizes);
         struct fdlink_server_config sc = { .event = c->event,
                                            .path = c->path,
                                            .mode = c->mode,
@@ -157,6 +335,14 @@ struct display *display_free(struct display *d)
                 p->display =
                         NULL; /* freed by its capture, which ends with the screen at the latest */
         }
+        struct paste *t, *t_next;
+        list_foreach_safe (t, t_next, &d->clipboards, link) {
+                list_remove(&t->link);
+                t->display = NULL; /* as above: it ends with the slot */
+        }
+        struct resize *z, *z_next;
+        list_foreach_safe (z, z_next, &d->resizes, link)
+                resize_free(z);
         fdlink_server_free(d->server);
         free(d);
         return NULL;

@@ -1,7 +1,9 @@
-/* The worker's descriptor socket (proto/display.toml): the gateway gets a socket that is connected
- * to the slot's RFB server, or a picture of the screen, for the session that the worker holds. */
+/* The worker's descriptor socket (proto/display.toml, control.toml): the gateway gets a socket that
+ * is connected to the slot's RFB server, or a picture of the screen, for the session that the
+ * worker holds; and may set the screen's size and clipboard for whoever drives it. */
 #pragma once
 
+#include "common/io/daemon.h"
 #include "common/io/fdlink.h"
 #include "slot.h"
 
@@ -16,6 +18,8 @@ struct display_config {
         /* The slot of that session, or NULL when this worker does not hold it (answered not_found).
          */
         struct slot *(*find)(void *userdata, const char *session_id);
+        /* The screen of that slot has another size now; may be NULL. */
+        void (*on_resized)(void *userdata);
         void *userdata;
 };
 int display_new(const struct display_config *c, struct display **ret) mustuse;

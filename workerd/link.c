@@ -112,6 +112,9 @@ static void on_beaten(void *userdata, int r, const void *reply)
                 crash_point("worker.lease_renewal");
                 l->c.on_lease(l->c.userdata, id, l->told_epoch, answer->keep,
                               l->sent_at + answer->lease_ms * USEC_PER_MSEC);
+                if (answer->keep && answer->has_control)
+                        l->c.on_control(l->c.userdata, id, l->told_epoch, answer->control,
+                                        answer->control_person);
                 if (answer->keep && answer->has_last_message_seq)
                         l->c.on_message(l->c.userdata, id, l->told_epoch, answer->last_message_seq,
                                         answer->has_session_state ? &answer->session_state : NULL,
@@ -197,6 +200,17 @@ static int on_cancel(void *userdata, struct rpc_peer *peer, struct rpc_request *
         return rpc_reply(req, &ok);
 }
 
+static int on_control(void *userdata, struct rpc_peer *peer, struct rpc_request *req,
+                      const void *msg)
+{
+        struct link *l = userdata;
+        const struct control_mode_set *m = msg;
+        struct ok_reply ok = { 0 };
+
+        l->c.on_control(l->c.userdata, m->session_id, m->epoch, m->mode, m->person);
+        return rpc_reply(req, &ok);
+}
+
 static int on_notify(void *userdata, struct rpc_peer *peer, struct rpc_request *req,
                      const void *msg)
 {
@@ -256,9 +270,8 @@ struct rpc_link *link_rpc(struct link *l)
 int link_new(const struct link_config *c, struct link **ret)
 {
         static const struct rpc_route routes[] = {
-                { &wire_session_assign, on_assign },
-                { &wire_session_cancel, on_cancel },
-                { &wire_message_notify, on_notify },
+                { &wire_session_assign, on_assign }, { &wire_session_cancel, on_cancel },
+                { &wire_message_notify, on_notify }, { &wire_control_mode_set, on_control },
                 { &wire_worker_drain, on_drain },
                 { &wire_approval_notify, on_approval },
         };

@@ -28,7 +28,7 @@ struct link_config {
         /* The lease of (session_id, epoch) holds until then (monotonic); or it is gone. */
         void (*on_lease)(void *userdata, const char *session_id, uint64_t epoch, bool keep,
                          uint64_t until_usec);
-        /* The newest user message of the held session (0 = none known) and, unless NULL, its
+        /* The newest user message or decision for the held session (0 = none known) and, unless NULL, its
          * state: what a person did. */
         void (*on_message)(void *userdata, const char *session_id, uint64_t epoch, uint64_t seq,
                            const enum session_state *state, struct span budget);
@@ -39,6 +39,9 @@ struct link_config {
         /* 0 = taken; else a negative errno and *why. */
         int (*on_assign)(void *userdata, const struct session_assign *m, const char **why);
         void (*on_cancel)(void *userdata, const struct session_cancel *m);
+        /* Who drives the desktop of the held session; in force when this returns. */
+        void (*on_control)(void *userdata, const char *session_id, uint64_t epoch,
+                           enum control_mode mode, const char *person);
         void (*on_drain)(void *userdata);
         void *userdata;
 };

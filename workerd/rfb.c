@@ -68,6 +68,22 @@ int rfb_pointer(struct rfb *r, unsigned buttons, unsigned x, unsigned y)
         return put(r, m, sizeof(m));
 }
 
+int rfb_set_size(struct rfb *r, unsigned width, unsigned height)
+{
+        uint8_t m[24] = { 251, 0, 0, 0, 0, 0, 1 };
+        if (r->state < RFB_MESSAGE || r->state == RFB_DEAD)
+                return -ENOTCONN;
+        if (!r->sizable)
+                return -EOPNOTSUPP;
+        set16(m + 2, width);
+        set16(m + 4, height);
+        memcpy(m + 8, r->screen, 4); /* its id */
+        set16(m + 16, width);
+        set16(m + 18, height);
+        memcpy(m + 20, r->screen + 12, 4); /* its flags */
+        return put(r, m, sizeof(m));
+}
+
 /* --- greeting --------------------------------------------------------------------------------- */
 
 static int on_version(struct rfb *r)
@@ -268,16 +284,21 @@ static int on_rect(struct rfb *r)
 
 static int on_screens(struct rfb *r)
 {
-        const uint8_t *d = rfb_take(r, 4);
+        if (buf_pending(&r->in) < 4)
+                return 0;
+        unsigned screens = (uint8_t) *buf_head(&r->in);
+        const uint8_t *d = rfb_take(r, screens > 0 ? 20 : 4);
         if (!d)
                 return 0;
-        unsigned screens = d[0];
+        r->sizable = screens > 0;
+        if (screens > 0)
+                memcpy(r->screen, d + 4, sizeof(r->screen));
         /* y is the status: a refused change of size carries the old one. */
         if (r->rect.y == 0 && rfb_resize(r, r->rect.width, r->rect.height) < 0)
                 return -EPROTO;
         if (rfb_rect_end(r) < 0)
                 return -EPROTO;
-        return skip(r, 16ULL * screens, RFB_RECT);
+        return skip(r, screens > 0 ? 16ULL * (screens - 1) : 0, RFB_RECT);
 }
 
 /* --- work ------------------------------------------------------------------------------------- */

@@ -45,6 +45,8 @@ struct rfb {
         uint64_t covered;    /* pixels sent since then */
         unsigned rects;      /* left in this update; 0xffff = until LastRect */
         bool endless, resized;
+        bool sizable;       /* the server has told its screens: it may be asked for a size */
+        uint8_t screen[16]; /* the first of them, as it told it */
         struct {
                 unsigned x, y, width, height;
                 size_t done; /* bytes of the rectangle already in */
@@ -66,4 +68,6 @@ int rfb_work(struct rfb *r) mustuse;
 
 /* Queue input events; -EAGAIN when RFB_OUT_MAX bytes wait, -ENOTCONN before the server's init. */
 int rfb_key(struct rfb *r, bool down, uint32_t keysym) mustuse;
+/* Asks for one screen of that size; -EOPNOTSUPP when the server never told of its screens. */
+int rfb_set_size(struct rfb *r, unsigned width, unsigned height) mustuse;
 int rfb_pointer(struct rfb *r, unsigned buttons, unsigned x, unsigned y) mustuse;

@@ -1,4 +1,5 @@
 /* Waiting until the screen is quiet, and pictures of it. */
+#include "common/io/log.h"
 #include "resample.h"
 #include "screen-private.h"
 
@@ -160,6 +161,8 @@ int screen_capture(struct screen *s, const struct screen_region *region, unsigne
 {
         if (!s->ready || s->ended || s->freed)
                 return -ENOTCONN;
+        if (s->blind)
+                return -EACCES;
         if (s->n_shots >= SCREEN_WAITERS_MAX)
                 return -EAGAIN;
         struct screen_region from =
@@ -180,6 +183,33 @@ int screen_capture(struct screen *s, const struct screen_region *region, unsigne
         list_push_back(&s->shots, &shot->link);
         loop_task_queue(&s->shoot);
         return 0;
+}
+
+void screen_set_blind(struct screen *s, bool blind)
+{
+        struct screen_shot *shot = NULL;
+
+        if (blind && !s->blind)
+                log_debug("the screen is not looked at for a while");
+        s->blind = blind;
+        buf_clear(&s->picture); /* kept for whoever asks next */
+        /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): the list lets go of what is freed */
+        while (blind && (shot = list_first(&s->shots, struct screen_shot, link)))
+                shot_end(s, shot, -EACCES);
+}
+
+bool screen_blind(const struct screen *s)
+{
+        return s->blind;
+}
+
+const uint32_t *screen_pixels(const struct screen *s, unsigned *ret_width, unsigned *ret_height)
+{
+        if (!s->ready || s->ended || s->freed || s->blind || !s->rfb.whole)
+                return NULL;
+        *ret_width = s->rfb.width;
+        *ret_height = s->rfb.height;
+        return s->rfb.pixels;
 }
 
 void screen_waits_end(struct screen *s, int r)

@@ -56,7 +56,7 @@ struct screen {
         struct rfb rfb;
         struct loop_task work; /* goes on where the budget of a turn ended */
         uint64_t seen_generation, changed_at;
-        bool ready, ended, freed;
+        bool ready, ended, freed, blind;
 
         struct list actions;
         unsigned n_actions;

@@ -205,6 +205,19 @@ void screen_cursor(const struct screen *s, unsigned *ret_x, unsigned *ret_y)
         *ret_y = s->y;
 }
 
+int screen_resize(struct screen *s, unsigned width, unsigned height)
+{
+        if (!s->ready || s->ended || s->freed)
+                return -ENOTCONN;
+        if (width < SCREEN_SIDE_MIN || height < SCREEN_SIDE_MIN || width > SCREEN_SIDE_MAX ||
+            height > SCREEN_SIDE_MAX || (uint64_t) width * height > RFB_PIXELS_MAX)
+                return -ERANGE;
+        int r = rfb_set_size(&s->rfb, width, height);
+        if (r == 0)
+                screen_flush(s);
+        return r;
+}
+
 uint64_t screen_generation(const struct screen *s)
 {
         return s->rfb.generation;

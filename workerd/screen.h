@@ -17,6 +17,7 @@
 #define SCREEN_WAITERS_MAX 16
 #define SCREEN_TEXT_MAX (256 * 1024) /* bytes of one screen_type */
 #define SCREEN_SIDE_MAX 8192         /* pixels */
+#define SCREEN_SIDE_MIN 200
 
 struct screen;
 typedef void (*screen_done_fn)(void *userdata, int r);
@@ -103,5 +104,14 @@ typedef void (*screen_picture_fn)(void *userdata, int r, const void *png, size_t
  * over SCREEN_SIDE_MAX. Needs no lease: looking is not acting. */
 int screen_capture(struct screen *s, const struct screen_region *region, unsigned width,
                    unsigned height, screen_picture_fn fn, void *userdata) mustuse;
+/* Blind: captures end with -EACCES, those under way too. A person types something secret. */
+void screen_set_blind(struct screen *s, bool blind);
+bool screen_blind(const struct screen *s);
+/* The frame as it is: width * height words 0x00RRGGBB, borrowed until the loop goes on. NULL before
+ * the first whole frame, after the end and while blind. */
+const uint32_t *screen_pixels(const struct screen *s, unsigned *ret_width, unsigned *ret_height);
+/* Asks the server for another size; screen_size shows when it has followed. -EOPNOTSUPP: it cannot.
+ * -ERANGE: a side is under SCREEN_SIDE_MIN or over SCREEN_SIDE_MAX. */
+int screen_resize(struct screen *s, unsigned width, unsigned height) mustuse;
 /* Waits and captures with this userdata end without a call. */
 void screen_forget(struct screen *s, void *userdata);

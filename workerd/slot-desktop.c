@@ -148,7 +148,9 @@ static int start_server(struct slot *s)
                 "-SecurityTypes",
                 "None",
                 "-AlwaysShared",
-                "-AcceptSetDesktopSize=0",
+                "-AcceptSetDesktopSize=1", /* ours only: viewers' are filtered by the gateway */
+                "-AcceptCutText=0",
+                "-SendCutText=0", /* the clipboard is not for every viewer: clipboard.h */
                 "-geometry",
                 geometry,
                 "-depth",

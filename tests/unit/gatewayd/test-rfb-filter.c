@@ -12,6 +12,7 @@
 #define UPDATE "\x03\x01\0\0\0\0\x04\0\x03\0"
 #define KEY "\x04\x01\0\0\0\0\0\x61"
 #define POINTER "\x05\x01\0\x10\0\x10"
+#define QEMU_KEY "\xff\0\0\x01\0\0\0\x61\0\0\0\x1e"
 #define CUT "\x06\0\0\0\0\0\0\x03xyz"
 #define FORMAT "\0\0\0\0\x20\x18\0\x01\0\xff\0\xff\0\xff\x10\x08\0\0\0\0"
 #define FENCE "\xf8\0\0\0\x80\0\0\x01\x02hi"
@@ -39,8 +40,9 @@ static const struct {
         CASE("requests pass", false, HELLO FORMAT UPDATE FENCE CONTINUOUS,
              HELLO FORMAT UPDATE FENCE CONTINUOUS),
         CASE("input is dropped", false, HELLO KEY POINTER CUT UPDATE, HELLO UPDATE),
-        CASE("input passes with control", true, HELLO KEY POINTER CUT UPDATE,
-             HELLO KEY POINTER CUT UPDATE),
+        CASE("input passes with control", true, HELLO KEY POINTER UPDATE, HELLO KEY POINTER UPDATE),
+        CASE("the clipboard never passes", true, HELLO CUT UPDATE, HELLO UPDATE),
+        CASE("qemu key passes with control", true, HELLO QEMU_KEY UPDATE, HELLO QEMU_KEY UPDATE),
         CASE("encodings are sifted", false,
              HELLO "\x02\0\0\x03\0\0\0\x07\xff\xff\xfe\xc4\0\0\0\x10" UPDATE,
              HELLO "\x02\0\0\x02\0\0\0\x07\0\0\0\x10" UPDATE),
