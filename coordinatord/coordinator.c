@@ -4,6 +4,7 @@
 
 #include "budget.h"
 #include "common/io/log.h"
+#include "common/io/sockpath.h"
 #include "lease.h"
 #include "request.h"
 
@@ -148,8 +149,14 @@ static int open_sockets(struct coordinator *c)
 {
         const struct coordinator_settings *s = c->settings;
         cleanup_free char *bus = xasprintf("ipc://%s", s->bus_socket);
-        int r;
+        int r = 0;
 
+        /* The one we took over from may stand still and listen for ever. */
+        if (c->waited && (r = sockpath_take(s->bus_socket)) >= 0 &&
+            (r = sockpath_take(s->worker_socket)) >= 0)
+                r = sockpath_take(s->gateway_socket);
+        if (r < 0)
+                return log_errno(LOG_ERR, r, "cannot take the sockets over");
         r = bus_publisher_new(c->daemon->event, c->daemon->zmq, bus, 0660, &c->bus);
         if (r < 0)
                 return log_errno(LOG_ERR, r, "cannot open %s", s->bus_socket);
@@ -210,6 +217,7 @@ void coordinator_activate(struct coordinator *c)
         coordinator_set_phase(c, PHASE_ACTIVE, "serving");
         daemon_ready(c->daemon, "active: term %" PRIu64 ", %zu sessions live", c->start.term,
                      sessions_live(&c->sessions));
+        takeover_active(c);
         on_sweep(c);
         on_tick(c);
         upkeep_purge(c);
@@ -281,6 +289,7 @@ struct coordinator *coordinator_free(struct coordinator *c)
         c->keys = map_free(c->keys);
         budgets_done(c);
         loop_timer_done(&c->takeover_timer);
+        loop_timer_done(&c->beat_timer);
         loop_timer_done(&c->sweep_timer);
         loop_timer_done(&c->tick_timer);
         loop_timer_done(&c->dispatch_timer);

@@ -39,6 +39,13 @@ struct coordinator_counters {
                 sessions_lost;
 };
 
+/* Who holds the lock that a standby waits for, as the database shows it. */
+struct lock_holder {
+        int64_t pid;
+        char beat[48]; /* time of its last sign of life, by the database's clock */
+        uint64_t looked_at, silent_usec; /* monotonic; how long the sign has not changed */
+};
+
 struct coordinator {
         struct daemon *daemon;
         const struct coordinator_settings *settings;
@@ -57,9 +64,14 @@ struct coordinator {
         size_t n_requests;
         struct map *keys; /* Idempotency-Keys that a request is working on */
 
-        struct loop_timer takeover_timer, sweep_timer, tick_timer, dispatch_timer;
+        bool waited; /* for another coordinator: what it listens on is ours now */
+        bool beating;
+        struct lock_holder holder;
+
+        struct loop_timer takeover_timer, beat_timer, sweep_timer, tick_timer, dispatch_timer;
         struct loop_task dispatch_task;
         size_t loading; /* sessions still to be read at start */
+        bool unread;    /* one of them could not be: all again */
         unsigned ticks;
         struct map *budgets; /* budget.c */
         bool budgets_loading, budgets_loaded;
@@ -77,6 +89,9 @@ DEFINE_CLEANUP(struct coordinator, coordinator_free)
 
 /* takeover.c: from "is this our database" to "everything is read", then coordinator_activate. */
 int takeover_start(struct coordinator *c) mustuse;
+void takeover_retry(struct coordinator *c, const char *why); /* all of it again, soon */
+/* From now on a standby sees that we live. */
+void takeover_active(struct coordinator *c);
 /* Opens the sockets and starts work. A failure ends the daemon. */
 void coordinator_activate(struct coordinator *c);
 void coordinator_set_phase(struct coordinator *c, enum coordinator_phase to, const char *why);

@@ -27,6 +27,8 @@ const struct setting coordinator_settings_table[] = {
             .help = "how long an idle session keeps its slot while others wait for one"),
         ROW(DURATION, request_timeout, .fallback = "1500ms", .min = "100ms", .max = "1min",
             .help = "when a gateway's request that the database does not answer is given up"),
+        ROW(DURATION, standby_after, .fallback = "3s", .min = "2s", .max = "1min",
+            .help = "a standby takes over from a coordinator that shows no life for this long"),
         ROW(INT, sessions_queued_max, .fallback = "1000", .min = "1", .max = "100000",
             .help = "queued sessions; beyond it new ones are refused"),
         ROW(INT, sessions_live_max, .fallback = "2000", .min = "1", .max = "100000",

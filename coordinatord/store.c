@@ -12,6 +12,19 @@
 const char store_try_lock[] =
         "SELECT pg_try_advisory_lock(hashtextextended('berth.coordinatord', 0))";
 
+const char store_beat[] = "SELECT 1 AS the_coordinator_lives";
+
+/* A big key is shown in two halves. Only one that is active shows beats. */
+#define HOLDER                                                                                     \
+        "pg_locks l JOIN pg_stat_activity a USING (pid) WHERE l.locktype = 'advisory' AND "        \
+        "l.granted AND l.objsubid = 1 AND a.datname = current_database() AND l.database = "        \
+        "a.datid AND ((l.classid::bigint << 32) | l.objid::bigint) = "                             \
+        "hashtextextended('berth.coordinatord', 0) AND l.pid <> pg_backend_pid() AND "             \
+        "a.query = 'SELECT 1 AS the_coordinator_lives'"
+const char store_holder[] = "SELECT l.pid, a.query_start::text FROM " HOLDER;
+const char store_end_holder[] = "SELECT pg_terminate_backend(l.pid) FROM " HOLDER
+                                " AND l.pid = $1::int AND a.query_start::text = $2";
+
 const char store_activate[] =
         "UPDATE core.hub SET term = term + 1 RETURNING term, batch, cursor, db_epoch";
 

@@ -12,6 +12,9 @@ struct hub_batch;
 /* ---- taking over ---- */
 
 extern const char store_try_lock[]; /* SELECT -> bool: this database's coordinator is us */
+extern const char store_beat[];     /* what an active one says on the lock's connection */
+extern const char store_holder[];   /* -> pid, time of the newest beat, of the one with the lock */
+extern const char store_end_holder[]; /* pid, that time -> bool: its connection is ended */
 extern const char
         store_activate[]; /* -> term, batch, cursor, db_epoch; fences every coordinator before */
 int store_migrate(const struct pg_config *c, char **ret_error) mustuse;

@@ -72,8 +72,7 @@ static void on_exists(void *userdata, int r, PGresult **results, size_t n,
         struct coordinator *c = userdata;
 
         if (r < 0) {
-                log_error("coordinator: the tokens could not be read");
-                daemon_quit(c->daemon, r);
+                takeover_retry(c, "the tokens could not be read");
         } else if (pg_bool(results[0], 0, 0) || strempty(c->settings->admin_token_file)) {
                 coordinator_activate(c);
         } else {
@@ -84,5 +83,5 @@ static void on_exists(void *userdata, int r, PGresult **results, size_t n,
 void token_first(struct coordinator *c)
 {
         if (pg_query(c->pool, on_exists, c, store_token_exists, "") < 0)
-                daemon_quit(c->daemon, -EAGAIN);
+                takeover_retry(c, "the database is overloaded");
 }

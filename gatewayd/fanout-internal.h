@@ -44,9 +44,10 @@ struct fanout {
         struct map *topics; /* session id -> struct topic */
         struct list all;    /* /ws subscribers */
         size_t n_subscribers;
-        uint64_t cursor;  /* newest global id heard of */
-        uint64_t tick_at; /* monotonic, last tick */
-        bool gap;         /* an id was skipped: session streams may have missed events */
+        uint64_t cursor;   /* newest global id heard of */
+        uint64_t tick_at;  /* monotonic, last tick */
+        uint64_t heard_at; /* the same, or when the present subscription was made */
+        bool gap;          /* an id was skipped: session streams may have missed events */
         bool polling;
         uint64_t polled_at;  /* monotonic */
         struct map *deleted; /* session ids whose deletion was told */

@@ -430,13 +430,27 @@ static void on_bus(void *userdata, const struct wire_msg *type, const void *msg,
                 on_live(f, msg);
                 break;
         case MSG_BUS_TICK:
-                f->tick_at = now_monotonic();
+                f->tick_at = f->heard_at = now_monotonic();
                 if (((const struct bus_tick *) msg)->cursor > f->cursor)
                         f->gap = true;
                 break;
         default:
                 break;
         }
+}
+
+static int listen_to_bus(struct fanout *f)
+{
+        static const struct wire_msg *const types[] = { &wire_bus_event, &wire_bus_session_updated,
+                                                        &wire_bus_session_deleted, &wire_bus_live,
+                                                        &wire_bus_tick };
+        struct gateway *g = f->gateway;
+        cleanup_free char *endpoint = xasprintf("ipc://%s", g->settings->bus_socket);
+
+        f->heard_at = now_monotonic();
+        f->bus = bus_free(f->bus);
+        return bus_subscriber_new(g->event, g->daemon->zmq, endpoint, types, ARRAY_LEN(types),
+                                  on_bus, f, &f->bus);
 }
 
 /* ---- once a second ---- */
@@ -447,6 +461,9 @@ static void on_timer(void *userdata)
         uint64_t now = now_monotonic();
 
         loop_timer_arm(&f->timer, USEC_PER_SEC);
+        /* A coordinator that stands still keeps its connections; another may have its place. */
+        if (now > f->heard_at + FANOUT_SILENCE_USEC && listen_to_bus(f) < 0)
+                log_debug("bus: not subscribed; the next second tries again");
         if (f->n_subscribers && (f->gap || now > f->tick_at + FANOUT_SILENCE_USEC ||
                                  now > f->polled_at + FANOUT_POLL_USEC))
                 fanout_poll(f);
@@ -454,10 +471,6 @@ static void on_timer(void *userdata)
 
 int fanout_new(struct gateway *g, struct fanout **ret)
 {
-        static const struct wire_msg *const types[] = { &wire_bus_event, &wire_bus_session_updated,
-                                                        &wire_bus_session_deleted, &wire_bus_live,
-                                                        &wire_bus_tick };
-        cleanup_free char *endpoint = xasprintf("ipc://%s", g->settings->bus_socket);
         CLEANUP(fanout_freep) struct fanout *f = xnew(struct fanout);
         int r;
 
@@ -469,10 +482,9 @@ int fanout_new(struct gateway *g, struct fanout **ret)
         if (r < 0)
                 return r;
         loop_timer_arm(&f->timer, USEC_PER_SEC);
-        r = bus_subscriber_new(g->event, g->daemon->zmq, endpoint, types, ARRAY_LEN(types), on_bus,
-                               f, &f->bus);
+        r = listen_to_bus(f);
         if (r < 0)
-                return log_errno(LOG_ERR, r, "cannot subscribe to the bus at %s", endpoint);
+                return log_errno(LOG_ERR, r, "cannot subscribe to the bus");
         *ret = TAKE_PTR(f);
         return 0;
 }

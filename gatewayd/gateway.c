@@ -107,11 +107,18 @@ static int connect_database(struct gateway *g)
         return r < 0 ? log_errno(LOG_ERR, r, "cannot use the database settings") : 0;
 }
 
+/* A standby coordinator serves within 4 s of the moment the first one stands still. */
+#define LINK_SILENCE_USEC (2500 * USEC_PER_MSEC)
+
 static int connect_daemon(struct gateway *g, const char *path, struct rpc_link **ret)
 {
         cleanup_free char *endpoint = xasprintf("ipc://%s", path);
         struct rpc_config config = {
-                .event = g->event, .zmq = g->daemon->zmq, .endpoint = endpoint, .userdata = g
+                .event = g->event,
+                .zmq = g->daemon->zmq,
+                .endpoint = endpoint,
+                .userdata = g,
+                .silence_usec = LINK_SILENCE_USEC,
         };
         int r = rpc_client_new(&config, ret);
 

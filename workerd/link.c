@@ -7,6 +7,7 @@
 #define CALL_USEC (2 * USEC_PER_SEC)
 #define GREET_AGAIN (500 * USEC_PER_MSEC)
 #define BEAT_DEFAULT (2500 * USEC_PER_MSEC)
+#define SILENCE_USEC (2500 * USEC_PER_MSEC) /* then another coordinator may have its place */
 
 struct link {
         struct link_config c;
@@ -290,6 +291,7 @@ int link_new(const struct link_config *c, struct link **ret)
                 r = loop_timer_init(&l->beat, c->event, on_beat, l);
         if (r == 0)
                 r = rpc_client_new(&(struct rpc_config){ .event = c->event,
+                                                         .silence_usec = SILENCE_USEC,
                                                          .zmq = c->zmq,
                                                          .endpoint = endpoint,
                                                          .routes = routes,

@@ -43,3 +43,13 @@ int sockpath_claim(const char *path, int type)
                 return -errno;
         return unlink(path) < 0 && errno != ENOENT ? -errno : 0;
 }
+
+int sockpath_take(const char *path)
+{
+        struct stat st;
+        if (lstat(path, &st) < 0)
+                return errno == ENOENT ? 0 : -errno;
+        if (!S_ISSOCK(st.st_mode))
+                return -EEXIST;
+        return unlink(path) < 0 && errno != ENOENT ? -errno : 0;
+}

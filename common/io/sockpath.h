@@ -7,6 +7,10 @@
  * on. -EADDRINUSE when somebody does, -EEXIST when it is no socket, -ENAMETOOLONG. */
 int sockpath_claim(const char *path, int type) mustuse;
 
+/* For one who has the right to `path` whoever listens there: removes a socket file. -EEXIST when it
+ * is no socket. */
+int sockpath_take(const char *path) mustuse;
+
 struct sockaddr_un;
 int sockpath_address(const char *path,
                      struct sockaddr_un *ret) mustuse; /* -ENAMETOOLONG, -EINVAL */

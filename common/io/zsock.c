@@ -11,6 +11,8 @@
 #include "log.h"
 #include "sockpath.h"
 
+#define BACKLOG 128
+
 int zsock_set(struct zsock *z, int option, int value)
 {
         return zmq_setsockopt(z->sock, option, &value, sizeof(value)) < 0 ? -errno : 0;
@@ -84,6 +86,27 @@ int zsock_watch(struct zsock *z, sd_event *e, void (*readable)(void *userdata), 
         return r < 0 ? r : 0;
 }
 
+static int listen_at(const char *path, int mode)
+{
+        struct sockaddr_un a;
+        int r = sockpath_address(path, &a);
+        if (r < 0)
+                return r;
+        cleanup_close int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        if (fd < 0)
+                return -errno;
+        mode_t old = umask(0177);
+        r = bind(fd, (struct sockaddr *) &a, sizeof(a)) < 0 ? -errno : 0;
+        umask(old);
+        if (r < 0)
+                return r;
+        if (listen(fd, BACKLOG) < 0 || chmod(path, (mode_t) mode) < 0)
+                return -errno;
+        return TAKE_FD(fd);
+}
+
+/* ZeroMQ gets a socket that listens: one of its own making it would unlink by path when it closes,
+ * whoever listens there by then. */
 int zsock_bind(struct zsock *z, const char *endpoint, int mode)
 {
         if (!str_starts(endpoint, "ipc://"))
@@ -92,17 +115,30 @@ int zsock_bind(struct zsock *z, const char *endpoint, int mode)
         int r = sockpath_claim(path, SOCK_STREAM);
         if (r < 0)
                 return r;
-        mode_t old = umask(0177);
-        r = zmq_bind(z->sock, endpoint) < 0 ? -errno : 0;
-        umask(old);
-        if (r == 0 && chmod(path, (mode_t) mode) < 0)
-                r = -errno;
-        return r;
+        cleanup_close int fd = listen_at(path, mode);
+        struct stat st;
+        if (fd < 0)
+                return fd;
+        if (stat(path, &st) < 0)
+                return -errno;
+        r = zsock_set(z, ZMQ_USE_FD, fd);
+        if (r < 0)
+                return r;
+        if (zmq_bind(z->sock, endpoint) < 0)
+                return -errno;
+        fd = -1; /* ZeroMQ's */
+        z->path = xstrdup(path);
+        z->dev = st.st_dev;
+        z->ino = st.st_ino;
+        return 0;
 }
 
 int zsock_connect(struct zsock *z, const char *endpoint)
 {
         int r = zsock_set(z, ZMQ_RECONNECT_IVL, 10);
+        /* One that stands still takes connections and never answers. Another may take its place. */
+        if (r == 0)
+                r = zsock_set(z, ZMQ_HANDSHAKE_IVL, 500);
         if (r == 0)
                 r = zsock_set(z, ZMQ_RECONNECT_IVL_MAX, 1000);
         if (r == 0 && zmq_connect(z->sock, endpoint) < 0)
@@ -225,6 +261,12 @@ void zsock_close(struct zsock *z)
 {
         z->io = sd_event_source_disable_unref(z->io);
         z->again = sd_event_source_disable_unref(z->again);
+        /* Our socket is open, so that no other file can have its number. */
+        struct stat st;
+        if (z->path && lstat(z->path, &st) == 0 && st.st_dev == z->dev && st.st_ino == z->ino)
+                (void) unlink(z->path);
+        free(z->path);
+        z->path = NULL;
         if (z->sock)
                 (void) zmq_close(z->sock);
         z->sock = NULL;

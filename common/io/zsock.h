@@ -5,6 +5,7 @@
  * after a send the events are looked at again before the loop sleeps (a prepare callback). */
 #pragma once
 
+#include <sys/stat.h>
 #include <systemd/sd-event.h>
 #include <zmq.h>
 
@@ -17,6 +18,9 @@ struct zsock {
         bool dirty;             /* the socket was used since its events were looked at */
         void (*readable)(void *userdata);
         void *userdata;
+        char *path; /* ipc:// that is bound: our socket file, while it is this one */
+        dev_t dev;
+        ino_t ino;
 };
 
 /* LINGER 0, queues of `hwm` messages each way, frames up to max_frame bytes (-1 = no limit). */
@@ -29,7 +33,8 @@ int zsock_watch(struct zsock *z, sd_event *e, void (*readable)(void *userdata),
                 void *userdata) mustuse;
 
 /* Binds; for ipc:// the file gets `mode`, is never visible with more, and replaces a stale socket
- * only: -EADDRINUSE when somebody listens, -EEXIST when it is no socket. */
+ * only: -EADDRINUSE when somebody listens, -EEXIST when it is no socket. Closing removes the file
+ * unless another has taken its place. */
 int zsock_bind(struct zsock *z, const char *endpoint, int mode) mustuse;
 int zsock_connect(struct zsock *z, const char *endpoint) mustuse;
 

@@ -25,9 +25,10 @@ def post_one(berth, session, i):
     return requests.post(berth.url("/events"), headers=berth.http.headers, json={"session_id": session, "event_type": "log", "message": str(i), "id": str(i)}, timeout=10)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["kill-9", "orderly"])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP], ids=["kill-9", "orderly", "frozen"])
 def test_standby_coordinator_takes_over(own_berth, number):
-    """Within 5 s of the first one's end; no event lost, no session restarted; the first one comes back as standby."""
+    """Within 5 s of the first one's end; no event lost, no session restarted; the first one comes back as standby. One that only
+    stands still keeps its lock and its sockets: they are taken from it, and when it wakes up it ends itself."""
     berth = own_berth(workers=2)
     first = berth.stack.services["coordinatord"]
     second = dataclasses.replace(first, name="coordinatord2", process=None)
@@ -59,12 +60,26 @@ def test_standby_coordinator_takes_over(own_berth, number):
     holder = berth.session(session)["worker_id"]
     berth.stack.services.pop("coordinatord")  # nobody starts it again
     first.process.send_signal(number)
-    first.process.wait()
+    if number != signal.SIGSTOP:
+        first.process.wait()
     count = len(accepted)
     killed = time.monotonic()
-    wait_until(lambda: len(accepted) > count + 5, 20, "the standby to serve")
+    try:
+        wait_until(lambda: len(accepted) > count + 5, 20, lambda: f"the standby to serve\n{log.read_text()}\n{berth.logs()}")
+    except AssertionError:
+        first.process.kill()
+        raise
     print(f"took over after {time.monotonic() - killed:.2f} s, longest gap of the writer {longest[0]:.2f} s")
-    assert longest[0] < 5
+    if longest[0] >= 5:
+        first.process.kill()
+    assert longest[0] < 5, f"{log.read_text()}\n{berth.logs()}"
+    if number == signal.SIGSTOP:
+        wait_until(lambda: len(stream.updates) > len(berth.events(session)) - 2, 20, "the streams go on")
+        count, sockets = len(accepted), [p for p in berth.stack.run_dir.iterdir() if p.suffix == ".sock"]
+        first.process.send_signal(signal.SIGCONT)
+        assert first.process.wait(20) != 0, "the one that woke up ends itself"
+        wait_until(lambda: len(accepted) > count + 5, 20, "the new one goes on")
+        assert all(p.exists() for p in sockets), "and leaves the sockets of the new one alone"
     berth.stack.start(first)  # back again: it waits
     berth.wait_status(session, "idle", seconds=60)
     stop.set()
