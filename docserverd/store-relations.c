@@ -38,7 +38,7 @@ static void on_added(void *userdata, int r, PGresult **results, size_t n,
 int store_relation_add(struct pg_pool *p, const struct store_relation *s, store_done_fn fn,
                        void *userdata)
 {
-        struct pg_batch *b = pg_batch_new();
+        struct pg_batch *b = store_batch(s->tenant);
         pg_batch_add(b, "SELECT pg_advisory_xact_lock(" STORE_RELATION_LOCK ")", "s", s->tenant);
         pg_batch_add(b,
                      "INSERT INTO docs.document_relation (from_id, to_id, kind) "
@@ -69,7 +69,7 @@ static void on_removed(void *userdata, int r, PGresult **results, size_t n,
 int store_relation_remove(struct pg_pool *p, const struct store_relation *s, store_done_fn fn,
                           void *userdata)
 {
-        struct pg_batch *b = pg_batch_new();
+        struct pg_batch *b = store_batch(s->tenant);
         pg_batch_add(b,
                      "DELETE FROM docs.document_relation r USING docs.document d "
                      "WHERE d.tenant = $1 AND d.id = r.from_id AND r.from_id = $2 AND r.to_id = $3 "

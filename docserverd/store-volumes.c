@@ -49,7 +49,7 @@ static void on_added(void *userdata, int r, PGresult **results, size_t n,
 int store_volume_add(struct pg_pool *p, const struct store_volume_file *f, store_done_fn fn,
                      void *userdata)
 {
-        struct pg_batch *b = pg_batch_new();
+        struct pg_batch *b = store_batch(f->tenant);
         pg_batch_add(b,
                      "INSERT INTO docs.volume (name, tenant, session_id) VALUES ($1, $2, $3) "
                      "ON CONFLICT (name) DO NOTHING",
@@ -85,7 +85,7 @@ static void on_committed(void *userdata, int r, PGresult **results, size_t n,
 int store_volume_commit(struct pg_pool *p, const char *tenant, const char *name,
                         uint64_t file_count, store_done_fn fn, void *userdata)
 {
-        struct pg_batch *b = pg_batch_new();
+        struct pg_batch *b = store_batch(tenant);
         pg_batch_add(b,
                      "UPDATE docs.volume SET ready = true, touched_at = now() "
                      "WHERE name = $1 AND tenant = $2 AND NOT ready AND file_count = $3 "
@@ -106,7 +106,7 @@ static void on_dropped(void *userdata, int r, PGresult **results, size_t n,
 int store_volume_drop(struct pg_pool *p, const char *tenant, const char *name, store_done_fn fn,
                       void *userdata)
 {
-        struct pg_batch *b = pg_batch_new();
+        struct pg_batch *b = store_batch(tenant);
         pg_batch_add(b, "DELETE FROM docs.volume WHERE name = $1 AND tenant = $2", "ss", name,
                      tenant);
         struct call *c = call_new("removing a volume", userdata);
@@ -164,7 +164,7 @@ static void on_entries(void *userdata, int r, PGresult **results, size_t n,
 int store_volume_entries(struct pg_pool *p, const char *tenant, const char *name,
                          unsigned results_max, store_entries_fn fn, void *userdata)
 {
-        struct pg_batch *b = pg_batch_new();
+        struct pg_batch *b = store_batch(tenant);
         pg_batch_add(b, "SELECT FROM docs.volume WHERE name = $1 AND tenant = $2 AND ready", "ss",
                      name, tenant);
         pg_batch_add(

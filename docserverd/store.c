@@ -16,6 +16,15 @@ struct call {
         const char *what; /* for the log */
 };
 
+#define TENANT_ROLE "berth_docs_tenant" /* database.sql; its rules: common/io/pg-rules.c */
+
+struct pg_batch *store_batch(const char *tenant)
+{
+        struct pg_batch *b = pg_batch_new();
+        pg_batch_tenant_role(b, tenant, TENANT_ROLE);
+        return b;
+}
+
 static bool is_passing(const char *state)
 {
         static const char *const classes[] = { "08", "40", "53", "55", "57" };
@@ -108,7 +117,7 @@ int store_create(struct pg_pool *p, const struct store_document *d, store_json_f
 {
         cleanup_buf struct buf tags = BUF_INIT;
         tags_array(&tags, d->tags);
-        struct pg_batch *b = pg_batch_new();
+        struct pg_batch *b = store_batch(d->tenant);
         pg_batch_add(
                 b,
                 "INSERT INTO docs.document (id, tenant, filename, content_type, size_bytes, "
@@ -140,7 +149,7 @@ int store_create(struct pg_pool *p, const struct store_document *d, store_json_f
 int store_json(struct pg_pool *p, const char *tenant, const char *id, store_json_fn fn,
                void *userdata)
 {
-        struct pg_batch *b = pg_batch_new();
+        struct pg_batch *b = store_batch(tenant);
         pg_batch_add(
                 b,
                 "SELECT docs.document_json(d) FROM docs.document d WHERE tenant = $1 AND id = $2",
@@ -156,7 +165,7 @@ int store_patch(struct pg_pool *p, const char *tenant, const char *id,
 {
         cleanup_buf struct buf list = BUF_INIT;
         tags_array(&list, tags);
-        struct pg_batch *b = pg_batch_new();
+        struct pg_batch *b = store_batch(tenant);
         pg_batch_add(
                 b,
                 "UPDATE docs.document SET tags = CASE WHEN $3::boolean THEN $4::text[] ELSE tags "
@@ -179,7 +188,7 @@ int store_tag(struct pg_pool *p, const char *tenant, const char *ids,
         cleanup_buf struct buf plus = BUF_INIT, minus = BUF_INIT;
         tags_array(&plus, add);
         tags_array(&minus, remove);
-        struct pg_batch *b = pg_batch_new();
+        struct pg_batch *b = store_batch(tenant);
         pg_batch_add(
                 b,
                 "WITH chosen AS MATERIALIZED (SELECT id FROM docs.document WHERE tenant = $1 "
@@ -213,7 +222,7 @@ static void on_replaced(void *userdata, int r, PGresult **results, size_t n,
 int store_replace(struct pg_pool *p, const struct store_replace *s, store_json_fn fn,
                   void *userdata)
 {
-        struct pg_batch *b = pg_batch_new();
+        struct pg_batch *b = store_batch(s->tenant);
         pg_batch_add(
                 b,
                 "WITH changed AS (UPDATE docs.document SET version = version + 1, checksum = $3, "
@@ -252,7 +261,7 @@ static void on_key(void *userdata, int r, PGresult **results, size_t n,
 int store_find_key(struct pg_pool *p, const char *tenant, const char *key, store_key_fn fn,
                    void *userdata)
 {
-        struct pg_batch *b = pg_batch_new();
+        struct pg_batch *b = store_batch(tenant);
         pg_batch_add(b,
                      "SELECT i.fingerprint, (SELECT docs.document_json(d) FROM docs.document d "
                      "WHERE d.id = i.document_id AND d.tenant = i.tenant) "
@@ -310,7 +319,7 @@ static void on_bytes(void *userdata, int r, PGresult **results, size_t n,
 int store_bytes(struct pg_pool *p, const char *tenant, const char *id, uint32_t version,
                 store_bytes_fn fn, void *userdata)
 {
-        struct pg_batch *b = pg_batch_new();
+        struct pg_batch *b = store_batch(tenant);
         if (version == 0)
                 pg_batch_add(b,
                              "SELECT filename, content_type, checksum, size_bytes, "
@@ -379,7 +388,7 @@ static void on_deleted(void *userdata, int r, PGresult **results, size_t n,
 int store_delete(struct pg_pool *p, const char *tenant, const char *id, store_names_fn fn,
                  void *userdata)
 {
-        struct pg_batch *b = pg_batch_new();
+        struct pg_batch *b = store_batch(tenant);
         pg_batch_add(b, "SELECT pg_advisory_xact_lock_shared(" STORE_RELATION_LOCK ")", "s",
                      tenant);
         pg_batch_add(b,

@@ -31,6 +31,9 @@ struct store_replace {
         const char *if_match;     /* NULL = any */
 };
 
+/* A batch for one tenant: the database shows and takes that tenant's rows only, whatever the
+ * statements forget. pg_batch_new() is for what serves all of them (sweeping). */
+struct pg_batch *store_batch(const char *tenant) mustuse;
 /* r of a callback for what the database said; logs what nobody expects. */
 int store_failure(const char *what, int r, const struct pg_error *error);
 

@@ -52,7 +52,7 @@ struct auth {
 
 static const char *const role_names[ROLE_MAX] = {
         [ROLE_VIEWER] = "viewer",
-        [ROLE_USER] = "user",
+        [ROLE_OPERATOR] = "operator",
         [ROLE_ADMIN] = "admin",
 };
 
@@ -63,6 +63,8 @@ const char *role_name(enum role r)
 
 int role_parse(const char *s, enum role *ret)
 {
+        if (streq(s, "user"))
+                s = role_names[ROLE_OPERATOR];
         for (int i = 0; i < ROLE_MAX; i++)
                 if (streq(s, role_names[i])) {
                         *ret = (enum role) i;
@@ -159,10 +161,10 @@ static int grant_ask(struct auth_grant *g)
 {
         if (g->asking)
                 return 0;
-        int r = pg_query(g->auth->gateway->pg, looked_up, g,
-                         "SELECT tenant, name, role FROM core.auth_token WHERE token_hash = $1 "
-                         "AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())",
-                         "s", g->hash);
+        int r = pg_query_as(g->auth->gateway->pg, PG_ALL_TENANTS, looked_up, g,
+                            "SELECT tenant, name, role FROM core.auth_token WHERE token_hash = $1 "
+                            "AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())",
+                            "s", g->hash);
         if (r < 0)
                 return r;
         g->asking = true;

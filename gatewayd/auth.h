@@ -10,9 +10,16 @@ struct http_request;
 struct auth;
 struct auth_grant;
 
-enum role { ROLE_VIEWER, ROLE_USER, ROLE_ADMIN, ROLE_MAX }; /* each may do what those before may */
+/* Each may do what those before may: read and watch; act; manage people, tokens and limits. */
+enum role {
+        ROLE_VIEWER,
+        ROLE_OPERATOR,
+        ROLE_USER = ROLE_OPERATOR, /* its old name */
+        ROLE_ADMIN,
+        ROLE_MAX
+};
 const char *role_name(enum role r);
-int role_parse(const char *s, enum role *ret) mustuse;
+int role_parse(const char *s, enum role *ret) mustuse; /* knows `user`, too */
 
 struct principal {
         char tenant[65];

@@ -110,6 +110,7 @@ void subscriber_catch_up(struct subscriber *s)
         }
         s->asked = (unsigned) MIN(space, FANOUT_PAGE);
         b = pg_batch_new();
+        pg_batch_tenant(b, s->tenant);
         if (s->topic)
                 pg_batch_add(b, last_sql, "s", s->topic->session_id);
         else
@@ -212,6 +213,7 @@ void fanout_poll(struct fanout *f)
                 return;
         ids = watched(f);
         b = pg_batch_new();
+        pg_batch_tenant(b, PG_ALL_TENANTS); /* told apart by to_all() and the topics */
         pg_batch_add(b, "SELECT cursor FROM core.hub", "");
         pg_batch_add(b, seqs_sql, "s", ids);
         pg_batch_add(b, deleted_sql, "");

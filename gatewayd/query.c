@@ -21,6 +21,14 @@ void coordinator_call(struct http_request *req, const struct wire_msg *type, con
                 http_reply_busy(req, "coordinator");
 }
 
+struct pg_batch *tenant_batch(const struct http_request *req)
+{
+        struct pg_batch *b = pg_batch_new();
+
+        pg_batch_tenant(b, req->principal.tenant);
+        return b;
+}
+
 void database_asked(struct http_request *req, int r)
 {
         if (r < 0)

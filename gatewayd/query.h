@@ -8,10 +8,14 @@
  * answered 503. */
 void coordinator_call(struct http_request *req, const struct wire_msg *type, const void *msg,
                       rpc_reply_fn fn);
-/* One statement by the read-only role; types and values as in pg_batch_add. fn gets the request as
- * userdata. */
+/* One statement by the read-only role, which sees the rows of the asker's tenant only; types and
+ * values as in pg_batch_add. fn gets the request as userdata. */
 #define database_query(req, fn, sql, ...)                                                          \
-        database_asked((req), pg_query((req)->gateway->pg, (fn), (req), (sql), ##__VA_ARGS__))
+        database_asked((req), pg_query_as((req)->gateway->pg, (req)->principal.tenant, (fn),       \
+                                          (req), (sql), ##__VA_ARGS__))
+/* A batch of the same kind. Whatever is not asked for by one of these two, or by pg_batch_tenant,
+ * sees no row of any tenant (common/io/pg-rules.c). */
+struct pg_batch *tenant_batch(const struct http_request *req);
 void database_asked(struct http_request *req, int r); /* answers 503 when the query was not taken */
 void database_failed(struct http_request *req, int r, const struct pg_error *error);
 

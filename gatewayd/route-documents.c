@@ -122,17 +122,19 @@ static int read_tags(struct http_request *req, struct buf *array)
 #define TAGS_ALL " AND d.tags @> $3::text[]"
 #define TEXT_ANY " AND $4::text IS NULL"
 #define TEXT_HAS " AND d.search @@ websearch_to_tsquery('simple', $4::text)"
-#define WHERE(name, tags, text) " FROM docs.document d WHERE d.tenant = $1" name tags text
+/* The view, not the table: see docserverd/sql/0004_tenant_rules.sql. */
+#define OWN " FROM (SELECT doc, (doc).* FROM docs.document_own) AS d WHERE d.tenant = $1 "
+#define WHERE(name, tags, text) OWN name tags text
 #define COUNT(...) "SELECT count(*)" WHERE(__VA_ARGS__)
 #define PAGE(...)                                                                                  \
         "SELECT json, id, found FROM (SELECT json, id, count(*) OVER () AS found, "                \
         "sum(octet_length(json)) OVER (ORDER BY id DESC) - octet_length(json) AS before "          \
         "FROM (SELECT (page.doc).id, docs.document_json(page.doc) AS json "                        \
-        "FROM (SELECT d AS doc" WHERE(__VA_ARGS__) " AND ($5::text IS NULL OR d.id < $5::text) "   \
-                                                   "ORDER BY d.id DESC LIMIT $6 OFFSET $7) AS "    \
-                                                   "page) AS rendered) AS sized "                  \
-                                                   "WHERE before < " LIST_BYTES_MAX                \
-                                                   " ORDER BY id DESC"
+        "FROM (SELECT d.doc AS doc" WHERE(                                                         \
+                __VA_ARGS__) " AND ($5::text IS NULL OR d.id < $5::text) "                         \
+                             "ORDER BY d.id DESC LIMIT $6 OFFSET $7) AS "                          \
+                             "page) AS rendered) AS sized "                                        \
+                             "WHERE before < " LIST_BYTES_MAX " ORDER BY id DESC"
 #define BOTH(...)                                                                                  \
         {                                                                                          \
                 COUNT(__VA_ARGS__), PAGE(__VA_ARGS__)                                              \
@@ -143,9 +145,8 @@ static int read_tags(struct http_request *req, struct buf *array)
         "SELECT json, id, found FROM (SELECT json, id, place, count(*) OVER () AS found, "         \
         "sum(octet_length(json)) OVER (ORDER BY place) - octet_length(json) AS before "            \
         "FROM (SELECT (page.doc).id, page.place, docs.document_json(page.doc) AS json "            \
-        "FROM (SELECT d AS doc, row_number() OVER (ORDER BY " key " " order ", d.id DESC) AS "     \
-        "place FROM docs.document d WHERE d.tenant = $1 "                                          \
-        "AND ($2::text IS NULL OR strpos(lower(d.filename), lower($2::text)) > 0) "                \
+        "FROM (SELECT d.doc AS doc, row_number() OVER (ORDER BY " key " " order ", d.id DESC) AS " \
+        "place" OWN "AND ($2::text IS NULL OR strpos(lower(d.filename), lower($2::text)) > 0) "    \
         "AND d.tags @> $3::text[] "                                                                \
         "AND ($4::text IS NULL OR d.search @@ websearch_to_tsquery('simple', $4::text)) "          \
         "AND $5::text IS NULL ORDER BY " key " " order ", d.id DESC LIMIT $6 OFFSET $7) AS page) " \
@@ -178,7 +179,7 @@ static struct pg_batch *list_batch(const struct http_request *req, const char *t
         const char *tenant = req->principal.tenant;
         const char *filename = http_query(req, "filename"), *q = http_query(req, "q");
         size_t which = (filename ? 1 : 0) + (streq(tags, "{}") ? 0 : 2) + (q ? 4 : 0);
-        struct pg_batch *b = pg_batch_new();
+        struct pg_batch *b = tenant_batch(req);
         pg_batch_add(b, statements[which].count, "ssss", tenant, filename, tags, q);
         pg_batch_add(b, page->sorted ? page->sorted : statements[which].page, "sssssuu", tenant,
                      filename, tags, q, cursor, page->limit + 1, page->offset);

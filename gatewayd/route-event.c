@@ -121,7 +121,7 @@ static void session_events(struct http_request *req)
         p->limit = limit;
         p->after = MAX(after, cursor);
         p->given = http_query(req, "after_seq") || http_query(req, "cursor");
-        b = pg_batch_new();
+        b = tenant_batch(req);
         pg_batch_add(b, "SELECT last_seq FROM core.session WHERE session_id = $1 AND tenant = $2",
                      "ss", req->params[0], req->principal.tenant);
         pg_batch_add(b,
@@ -152,7 +152,7 @@ static void all_events(struct http_request *req)
         p->limit = limit;
         p->after = MAX(after, cursor);
         p->given = http_query(req, "after") || http_query(req, "cursor");
-        b = pg_batch_new();
+        b = tenant_batch(req);
         pg_batch_add(b, "SELECT cursor FROM core.hub", "");
         pg_batch_add(b,
                      BOUNDED_PAGE("id", "SELECT json, id FROM core.event WHERE tenant = $1 AND "
@@ -253,7 +253,7 @@ static void session_stream(struct http_request *req)
         p->after = after;
         p->given = r == 0 || http_query(req, "after_seq");
         p->deltas = want;
-        b = pg_batch_new();
+        b = tenant_batch(req);
         pg_batch_add(b, SESSION_RANGE, "ss", req->params[0], req->principal.tenant);
         submit(p, b, on_stream_session);
 }
@@ -299,7 +299,7 @@ static void all_sessions(struct http_request *req)
         p = page_new(req);
         p->after = after;
         p->given = after != UINT64_MAX;
-        b = pg_batch_new();
+        b = tenant_batch(req);
         /* The cursor first: what happens between the two is sent as events, too. */
         pg_batch_add(b, ALL_RANGE, "");
         pg_batch_add(

@@ -137,10 +137,11 @@ static void stream(struct http_request *req)
         f->req = req;
         f->after = r == 0 ? last : after;
         f->given = r == 0 || http_query(req, "after_seq");
-        r = pg_query(req->gateway->pg, on_session, f,
-                     "SELECT last_seq, COALESCE((SELECT min(seq) FROM core.event WHERE session_id "
-                     "= $1), last_seq + 1) FROM core.session WHERE session_id = $1 AND tenant = $2",
-                     "ss", id, req->principal.tenant);
+        r = pg_query_as(
+                req->gateway->pg, req->principal.tenant, on_session, f,
+                "SELECT last_seq, COALESCE((SELECT min(seq) FROM core.event WHERE session_id "
+                "= $1), last_seq + 1) FROM core.session WHERE session_id = $1 AND tenant = $2",
+                "ss", id, req->principal.tenant);
         if (r < 0)
                 free(f);
         database_asked(req, r);

@@ -127,7 +127,7 @@ static void list(struct http_request *req)
         if (!session_id_ok(req->params[0]))
                 return no_session(req);
         req->userdata = (void *) (uintptr_t) limit;
-        b = pg_batch_new();
+        b = tenant_batch(req);
         pg_batch_add(b, "SELECT 1 FROM core.session WHERE session_id = $1 AND tenant = $2", "ss",
                      req->params[0], req->principal.tenant);
         pg_batch_add(b,

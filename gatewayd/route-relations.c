@@ -57,7 +57,7 @@ static void list(struct http_request *req)
             http_query_u64(req, "limit", 1, 1000, 100, &limit) < 0 ||
             http_query_u64(req, "offset", 0, INT64_MAX, 0, &offset) < 0)
                 return;
-        struct pg_batch *b = pg_batch_new();
+        struct pg_batch *b = tenant_batch(req);
         pg_batch_add(b,
                      "SELECT (SELECT count(*) FROM docs.document_relation r WHERE " MINE
                      ") FROM docs.document WHERE id = $1 AND tenant = $2",

@@ -111,7 +111,7 @@ static void on_status(void *userdata, int r, PGresult **results, size_t n,
 
 static void status(struct http_request *req)
 {
-        struct pg_batch *b = pg_batch_new();
+        struct pg_batch *b = tenant_batch(req);
         int r;
 
         pg_batch_add(b,

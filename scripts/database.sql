@@ -11,6 +11,10 @@ ALTER ROLE berth_gatewayd SET default_transaction_read_only = on;
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;
 CREATE SCHEMA IF NOT EXISTS core AUTHORIZATION berth_coordinatord;
 CREATE SCHEMA IF NOT EXISTS docs AUTHORIZATION berth_docserverd;
+-- What docserverd becomes for each request: it sees and writes the rows of one tenant only.
+SELECT 'CREATE ROLE berth_docs_tenant NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOBYPASSRLS'
+ WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'berth_docs_tenant') \gexec
+GRANT berth_docs_tenant TO berth_docserverd;
 GRANT USAGE ON SCHEMA core, docs TO berth_gatewayd;
 ALTER DEFAULT PRIVILEGES FOR ROLE berth_coordinatord IN SCHEMA core GRANT SELECT ON TABLES TO berth_gatewayd;
 ALTER DEFAULT PRIVILEGES FOR ROLE berth_docserverd IN SCHEMA docs GRANT SELECT ON TABLES TO berth_gatewayd;

@@ -1,6 +1,8 @@
 /* Builds batches of statements, ends them, and reads their results. */
 #include "pg-private.h"
 
+#include <assert.h>
+
 struct pg_batch *pg_batch_new(void)
 {
         return xnew(struct pg_batch);
@@ -122,9 +124,24 @@ void pg_batch_add(struct pg_batch *b, const char *sql, const char *types, ...)
         va_end(ap);
 }
 
+void pg_batch_tenant(struct pg_batch *b, const char *tenant)
+{
+        assert(b->n_statements == 0);
+        pg_batch_add(b, "SELECT set_config('berth.tenant', $1, true)", "s", tenant);
+        b->hidden = 1;
+}
+
+void pg_batch_tenant_role(struct pg_batch *b, const char *tenant, const char *role)
+{
+        assert(b->n_statements == 0);
+        pg_batch_add(b, "SELECT set_config('role', $2, true), set_config('berth.tenant', $1, true)",
+                     "ss", tenant, role);
+        b->hidden = 1;
+}
+
 size_t pg_batch_count(const struct pg_batch *b)
 {
-        return b->n_statements;
+        return b->n_statements - b->hidden;
 }
 
 size_t pg_batch_bytes(const struct pg_batch *b)
@@ -142,7 +159,8 @@ void pg_batch_finish(struct pg_batch *b, int r)
                                 : r == -ETIMEDOUT ? "the database did not take the request in time"
                                                   : "the database client is stopping");
         if (b->fn)
-                b->fn(b->userdata, r, b->results, b->n_results, &b->error);
+                b->fn(b->userdata, r, b->results ? b->results + b->hidden : NULL,
+                      b->n_results > b->hidden ? b->n_results - b->hidden : 0, &b->error);
         pg_batch_free(b);
 }
 

@@ -150,5 +150,9 @@ int pg_migrate(const struct pg_config *c, const char *schema, const struct pg_mi
                 if (m[i].number > current)
                         r = apply(&mig, &m[i]);
         }
+        if (r == 0) {
+                cleanup_free char *rules = pg_rules_sql(schema);
+                r = run(&mig, "rules of row-level security", rules, NULL);
+        }
         return r;
 }

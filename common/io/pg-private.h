@@ -36,7 +36,8 @@ struct pg_batch {
         size_t n_params, cap_params;
         struct pg_statement *statements;
         size_t n_statements, cap_statements;
-        int invalid; /* why pg_submit must refuse it */
+        size_t hidden; /* statements at the front whose results are nobody's: pg_batch_tenant */
+        int invalid;   /* why pg_submit must refuse it */
 
         pg_done_fn fn;
         void *userdata;
@@ -118,6 +119,9 @@ void pg_pool_connection_lost(struct pg_pool *p, bool was_ready, const char *why)
 int pg_params_make(const struct pg_config *c, uint64_t statement_timeout, uint64_t lock_timeout,
                    char ***ret_keywords, char ***ret_values) mustuse;
 void pg_params_free(char **list);
+
+/* pg-rules.c: a command that gives every table of the schema its rules; the caller frees. */
+char *pg_rules_sql(const char *schema) mustuse;
 
 /* pg-fault.c */
 enum pg_fault { PG_FAULT_NONE, PG_FAULT_ERROR, PG_FAULT_TIMEOUT, PG_FAULT_LOST };

@@ -231,6 +231,18 @@ int pg_submit(struct pg_pool *p, struct pg_batch *b, pg_done_fn fn, void *userda
         return 0;
 }
 
+int pg_query_as(struct pg_pool *p, const char *tenant, pg_done_fn fn, void *userdata,
+                const char *sql, const char *types, ...)
+{
+        struct pg_batch *b = pg_batch_new();
+        va_list ap;
+        pg_batch_tenant(b, tenant);
+        va_start(ap, types);
+        pg_batch_addv(b, sql, types, ap);
+        va_end(ap);
+        return pg_submit(p, b, fn, userdata);
+}
+
 int pg_query(struct pg_pool *p, pg_done_fn fn, void *userdata, const char *sql, const char *types,
              ...)
 {

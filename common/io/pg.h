@@ -69,6 +69,15 @@ DEFINE_CLEANUP(struct pg_batch, pg_batch_free)
  * A NUL inside a text, or more than 64 MiB in one batch, make pg_submit fail with -EINVAL or
  * -EMSGSIZE. */
 void pg_batch_add(struct pg_batch *b, const char *sql, const char *types, ...);
+/* Row-level security (pg-rules.c): the batch sees and, where rules say so, writes the rows of this
+ * tenant only. Without it a reader's role sees no tenant's row at all; PG_ALL_TENANTS sees all, for
+ * what serves all of them (look-ups by secret, the fan-out). Called before the first pg_batch_add;
+ * its own result is not among those of the callback. The setting ends with the batch, so
+ * connections may be shared, also behind a pooler. */
+#define PG_ALL_TENANTS "*"
+void pg_batch_tenant(struct pg_batch *b, const char *tenant);
+/* The same in another role, which the connection's must be a member of. */
+void pg_batch_tenant_role(struct pg_batch *b, const char *tenant, const char *role);
 size_t pg_batch_count(const struct pg_batch *b);
 size_t pg_batch_bytes(const struct pg_batch *b);
 
@@ -78,6 +87,8 @@ int pg_submit(struct pg_pool *p, struct pg_batch *b, pg_done_fn fn, void *userda
 /* One statement: pg_batch_new + add + submit. */
 int pg_query(struct pg_pool *p, pg_done_fn fn, void *userdata, const char *sql, const char *types,
              ...) mustuse;
+int pg_query_as(struct pg_pool *p, const char *tenant, pg_done_fn fn, void *userdata,
+                const char *sql, const char *types, ...) mustuse; /* with pg_batch_tenant */
 void pg_forget(struct pg_pool *p,
                void *userdata); /* callbacks with this userdata never run; the statements do */
 
@@ -91,7 +102,8 @@ int pg_bytea(const PGresult *r, int row, int col, void **ret, size_t *ret_len) m
 /* Numbered migrations, run blocking at start before the loop (the only blocking use of libpq):
  * files NNNN_name.sql embedded in the daemon, applied in order in one transaction each under an
  * advisory lock, recorded in SCHEMA.migration. A database that is newer than the daemon is refused
- * with -EPROTO. */
+ * with -EPROTO. Then every table of the schema that has no rules of row-level security gets them.
+ */
 struct pg_migration {
         int number;
         const char *name;

@@ -45,7 +45,7 @@ class Edge(stack.Stack):
             if service.name in ("coordinatord", "gatewayd"):
                 self.start(service)
         wait_until(lambda: (self.state / "secrets" / "admin-token").exists() and self.answers(), 60, lambda: self.logs())
-        self.viewer, self.user = self.make_token("viewer"), self.make_token("user")
+        self.viewer, self.user = self.make_token("viewer"), self.make_token("operator")
         return self
 
     def answers(self):
