@@ -51,6 +51,20 @@ static int sse_field(struct sse *p, struct span name, struct span value)
                         memcpy(p->event, value.data, n);
                 p->event[n] = '\0';
         }
+        if (span_eq(name, "id") && !memchr(value.data, '\0', value.len)) {
+                size_t n = value.len < sizeof(p->id) ? value.len : 0;
+
+                if (n > 0)
+                        memcpy(p->id, value.data, n);
+                p->id[n] = '\0';
+        }
+        if (span_eq(name, "retry")) {
+                cleanup_free char *text = value.len < 10 ? span_dup(value) : NULL;
+                uint64_t ms;
+
+                if (text && parse_u64(text, &ms) == 0)
+                        p->retry_usec = ms * USEC_PER_MSEC;
+        }
         return 0;
 }
 

@@ -13,6 +13,7 @@ static const struct tool *const tools[] = {
         &tool_execute_code,  &tool_document_list, &tool_document_search,
         &tool_document_get,  &tool_document_put,  &tool_ask_human,
         &tool_session_start, &tool_session_wait,  &tool_done,
+        &tool_mcp,
 };
 
 const struct tool *tool_find(const char *name, const char *toolset)

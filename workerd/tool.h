@@ -120,4 +120,4 @@ char *tool_done_schema(const json_t *output_schema) mustuse;
 
 extern const struct tool tool_computer, tool_bash, tool_edit, tool_execute_code, tool_document_list,
         tool_document_search, tool_document_get, tool_document_put, tool_ask_human, tool_done,
-        tool_session_start, tool_session_wait;
+        tool_session_start, tool_session_wait, tool_mcp;

@@ -178,6 +178,17 @@ static CURLcode set_method(struct httpc_request *r, const struct httpc_config *c
         return code;
 }
 
+static curl_socket_t open_socket(void *userdata, curlsocktype purpose, struct curl_sockaddr *a)
+{
+        struct httpc_request *r = userdata;
+
+        if (r->config.may_connect && !r->config.may_connect(r->config.userdata, &a->addr)) {
+                r->abort = -EACCES;
+                return CURL_SOCKET_BAD;
+        }
+        return socket(a->family, a->socktype | SOCK_CLOEXEC, a->protocol);
+}
+
 static CURLcode set_options(struct httpc_request *r, const struct httpc_config *c)
 {
         CURLcode code = CURLE_OK;
@@ -193,6 +204,10 @@ static CURLcode set_options(struct httpc_request *r, const struct httpc_config *
         SET(CURLOPT_TCP_KEEPIDLE, 15L);
         SET(CURLOPT_TCP_KEEPINTVL, 5L);
         SET(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
+        SET(CURLOPT_OPENSOCKETFUNCTION, open_socket);
+        SET(CURLOPT_OPENSOCKETDATA, r);
+        if (c->proxy)
+                SET(CURLOPT_PROXY, c->proxy);
         if (!strempty(c->ca_file))
                 SET(CURLOPT_CAINFO, c->ca_file);
         SET(CURLOPT_CONNECTTIMEOUT_MS, (long) (connect / USEC_PER_MSEC));

@@ -5,6 +5,8 @@
  * time), 256 KiB of headers per answer. All functions may be called inside the callbacks. */
 #pragma once
 
+#include <sys/socket.h>
+
 #include <systemd/sd-event.h>
 
 #include "common/base/util.h"
@@ -22,6 +24,12 @@ struct httpc_config {
         uint64_t total_usec;           /* 0 = none */
         size_t body_max;               /* of the answer; beyond it -EMSGSIZE; 0 = 64 MiB */
         const char *ca_file;           /* PEM of the authorities to trust; NULL = the system's */
+        const char
+                *proxy; /* URL; NULL = the environment's, "" = none whatever the environment says */
+        /* Judges each address before a connection to it is made; false ends the request with
+         * -EACCES. With a proxy that is the proxy's address. A connection that is reused was judged
+         * when it was made: requests that are judged need an httpc of their own. May be NULL. */
+        bool (*may_connect)(void *userdata, const struct sockaddr *address);
         /* All may be NULL. on_head comes first, with the HTTP status (>= 200), then one on_header
          * for each header, then on_data with bytes as they arrive. */
         void (*on_head)(void *userdata, long status);
@@ -29,7 +37,7 @@ struct httpc_config {
                           struct span value); /* name in lower case */
         void (*on_data)(void *userdata, struct span data);
         /* r: 0 = the whole answer arrived (any status); -ETIMEDOUT, -ECONNREFUSED, -ECONNRESET,
-         * -EMSGSIZE, -EPROTO (also TLS), -EHOSTUNREACH; text says more. Not called after
+         * -EMSGSIZE, -EPROTO (also TLS), -EHOSTUNREACH, -EACCES; text says more. Not called after
          * httpc_cancel. The request is gone when it returns. */
         void (*on_done)(void *userdata, int r, long status, const char *text);
         void *userdata;
