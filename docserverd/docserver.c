@@ -7,10 +7,15 @@
 
 #include "common/io/log.h"
 #include "fetches.h"
+#include "hooks.h"
 #include "proto/messages.h"
+#include "reading.h"
+#include "report.h"
+#include "runners.h"
 #include "s3.h"
 #include "sweep.h"
 #include "uploads.h"
+#include "vectors.h"
 
 #define JOBS_MAX 4096u
 #define SOCKET_MODE 0660 /* the folder decides who gets that far */
@@ -45,6 +50,32 @@ const struct setting docserver_settings_table[] = {
                         "this."),
         SETTING(sweep_interval, SETTING_DURATION, .fallback = "10min", .min = "50ms", .max = "7d",
                 .help = "Time between two searches for such bytes."),
+        SETTING(search_language, SETTING_STRING, .fallback = "english",
+                .help = "Text search configuration of PostgreSQL that words are stemmed by; exact "
+                        "words are found in any language. A change indexes all anew."),
+        SETTING(similarity_min, SETTING_INT, .fallback = "30", .min = "0", .max = "100",
+                .help = "Cosine similarity in percent from which on a vector counts as alike."),
+        SETTING(read_max, SETTING_SIZE, .fallback = "128M", .min = "1K", .max = "2G",
+                .help = "Largest document whose text is read."),
+        SETTING(text_max, SETTING_SIZE, .fallback = "2M", .min = "1K", .max = "8M",
+                .help = "Text of one document that can be searched; the rest is left out."),
+        SETTING(read_time, SETTING_DURATION, .fallback = "60s", .min = "1s", .max = "10min",
+                .help = "Time to read one document in a slot."),
+        SETTING(read_memory, SETTING_SIZE, .fallback = "1G", .min = "128M", .max = "64G",
+                .help = "Memory of each process that reads a document or is a hook."),
+        SETTING(read_attempts, SETTING_INT, .fallback = "3", .min = "1", .max = "20",
+                .help = "How often a document is read when workers are lost meanwhile."),
+        SETTING(pre_ingest_hook, SETTING_PATH, .fallback = "",
+                .help = "File with code that sees each document's text before it is stored; empty: "
+                        "none. metadata.preIngestHook of a document names another."),
+        SETTING(post_answer_hook, SETTING_PATH, .fallback = "",
+                .help = "File with code that sees each answer of POST /documents/ask; empty: none."),
+        SETTING(hook_time, SETTING_DURATION, .fallback = "10s", .min = "100ms", .max = "2min",
+                .help = "Time of one run of a hook."),
+        SETTING(ask_time, SETTING_DURATION, .fallback = "60s", .min = "1s", .max = "3min",
+                .help = "Time of the model for one answer."),
+        SETTING(asks_max, SETTING_INT, .fallback = "32", .min = "1", .max = "1000",
+                .help = "Questions that are answered at once."),
         SETTING(volume_max, SETTING_SIZE, .fallback = "20G", .min = "1K", .max = "1024T",
                 .help = "Largest volume: all files of one upload together."),
         SETTING(volume_files_max, SETTING_INT, .fallback = "1000", .min = "1", .max = "1000",
@@ -87,6 +118,11 @@ static const struct rpc_route routes[] = {
         { &wire_document_patch, route_document_patch },
         { &wire_document_delete, route_document_delete },
         { &wire_documents_tag, route_documents_tag },
+        { &wire_document_search, route_document_search },
+        { &wire_document_ask, route_document_ask },
+        { &wire_document_read_again, route_document_read_again },
+        { &wire_document_text, route_document_text },
+        { &wire_job_hello, route_job_hello },
         { &wire_relation_add, route_relation_add },
         { &wire_relation_remove, route_relation_remove },
         { &wire_volume_add, route_volume_add },
@@ -191,6 +227,7 @@ static int open_links(struct docserver *d)
                 .mode = SOCKET_MODE,
                 .routes = routes,
                 .n_routes = ARRAY_LEN(routes),
+                .on_peer = runners_on_peer,
                 .userdata = d,
         };
         int r = rpc_server_new(&rpc, &d->link);
@@ -287,12 +324,28 @@ static int open_store(struct docserver *d)
         return 0;
 }
 
+static int open_search(struct docserver *d)
+{
+        int r = hook_load("pre_ingest_hook", d->settings->pre_ingest_hook, &d->pre_ingest_hook);
+        if (r == 0)
+                r = hook_load("post_answer_hook", d->settings->post_answer_hook,
+                              &d->post_answer_hook);
+        if (r < 0)
+                return r;
+        d->runners = runners_new(d);
+        d->vectors = vectors_new(d);
+        d->reading = reading_new(d);
+        d->report = report_new(d);
+        return d->runners && d->vectors && d->reading && d->report ? 0 : -ENOMEM;
+}
+
 int docserver_new(struct daemon *daemon, const struct docserver_settings *s, struct docserver **ret)
 {
         cleanup_docserver struct docserver *d = xnew(struct docserver);
         d->daemon = daemon;
         d->event = daemon->event;
         d->settings = s;
+        list_init(&d->hooks);
         raise_descriptors();
         (void) signal(SIGIO, SIG_IGN); /* somebody broke the lease of a sealed upload */
 
@@ -302,6 +355,9 @@ int docserver_new(struct daemon *daemon, const struct docserver_settings *s, str
         d->claims = claims_new();
         d->uploads = uploads_new(s->uploads_open_max, on_drop, d);
         r = sweep_new(d, &d->sweep);
+        if (r < 0)
+                return r;
+        r = open_search(d);
         if (r < 0)
                 return r;
         r = open_links(d);
@@ -322,8 +378,16 @@ struct docserver *docserver_free(struct docserver *d)
         for (size_t i = 0; i < d->n_remote; i++)
                 jobs_free(d->remote[i]);
         pg_pool_free(TAKE_PTR(d->pg));
+        runners_end(d->runners);
+        hooks_end(d);
         fdlink_server_free(d->descriptors);
         rpc_link_free(d->link);
+        reading_free(d->reading);
+        vectors_free(d->vectors);
+        report_free(d->report);
+        runners_free(d->runners);
+        free(d->pre_ingest_hook);
+        free(d->post_answer_hook);
         sweep_free(d->sweep);
         uploads_free(d->uploads);
         fetches_free(d->fetches);

@@ -21,6 +21,11 @@ struct docserver_settings {
         uint64_t upload_lifetime; /* us */
         uint64_t orphan_age;      /* us */
         uint64_t sweep_interval;  /* us */
+        char *search_language;
+        uint64_t similarity_min; /* percent */
+        uint64_t read_max, text_max, read_memory, read_attempts, asks_max;
+        uint64_t read_time, hook_time, ask_time; /* us */
+        char *pre_ingest_hook, *post_answer_hook;
         uint64_t volume_max;
         uint64_t volume_files_max;
         uint64_t volumes_keep; /* us */
@@ -37,6 +42,10 @@ extern const size_t n_docserver_settings;
 
 struct uploads;
 struct sweep;
+struct runners;
+struct reading;
+struct vectors;
+struct report;
 struct fetches;
 
 struct docserver {
@@ -56,6 +65,13 @@ struct docserver {
         struct fdlink_server *descriptors;
         size_t puts; /* uploads that are being turned into documents */
         size_t zips; /* volumes that are being packed */
+        struct runners *runners;
+        struct reading *reading;
+        struct vectors *vectors;
+        struct report *report;
+        struct list hooks;                        /* hooks.c: those under way */
+        char *pre_ingest_hook, *post_answer_hook; /* the settings' code, or NULL */
+        size_t asks;                              /* questions that are being answered */
 };
 
 int docserver_new(struct daemon *d, const struct docserver_settings *s,
@@ -76,6 +92,14 @@ void docserver_drop_file(struct docserver *d, struct blob_file *f);
 int route_upload_begin(void *userdata, struct fdlink_request *req, const void *msg);
 int route_upload_drop(void *userdata, struct fdlink_request *req, const void *msg);
 int route_document_open(void *userdata, struct fdlink_request *req, const void *msg);
+int route_document_search(void *userdata, struct rpc_peer *peer, struct rpc_request *req,
+                          const void *msg);
+int route_document_ask(void *userdata, struct rpc_peer *peer, struct rpc_request *req,
+                       const void *msg);
+int route_document_read_again(void *userdata, struct rpc_peer *peer, struct rpc_request *req,
+                              const void *msg);
+int route_document_text(void *userdata, struct rpc_peer *peer, struct rpc_request *req,
+                        const void *msg);
 int route_relation_add(void *userdata, struct rpc_peer *peer, struct rpc_request *req,
                        const void *msg);
 int route_relation_remove(void *userdata, struct rpc_peer *peer, struct rpc_request *req,

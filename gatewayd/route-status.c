@@ -94,7 +94,8 @@ static void on_status(void *userdata, int r, PGresult **results, size_t n,
         else
                 put_daemon(&b, "coordinatord", coordinator, NULL, NULL);
         buf_puts(&b, ",");
-        put_daemon(&b, "docserverd", documents, documents ? BERTH_VERSION : NULL, NULL);
+        put_daemon(&b, "docserverd", documents, documents ? BERTH_VERSION : NULL,
+                   r == 0 && PQntuples(results[3]) > 0 ? pg_str(results[3], 0, 0) : NULL);
         for (int i = 0; r == 0 && i < PQntuples(results[1]); i++) {
                 cleanup_free char *name = xasprintf("workerd@%s", pg_str(results[1], i, 0));
                 buf_puts(&b, ",");
@@ -130,6 +131,9 @@ static void status(struct http_request *req)
                      "SELECT status, count(*) FROM core.session WHERE tenant = $1 GROUP BY status "
                      "ORDER BY status",
                      "s", req->principal.tenant);
+        pg_batch_add(b,
+                     "SELECT json FROM docs.status WHERE updated_at > now() - interval '15 seconds'",
+                     "");
         r = pg_submit(req->gateway->pg, b, on_status, req);
         if (r < 0)
                 on_status(req, r, NULL, 0, NULL);

@@ -62,11 +62,18 @@ def pg_bin():
     return found[-1].parent
 
 
-def ensure_accounts(workers):
+JOBS_FIRST = 65  # workers that serve jobs have numbers of their own, above those of the pool
+
+
+def numbers(workers, jobs=0):
+    return [*range(1, workers + 1), *range(JOBS_FIRST, JOBS_FIRST + jobs)]
+
+
+def ensure_accounts(workers, jobs=0):
     """As root, daemons run under accounts of their own; nothing of Berth runs as root."""
     if os.geteuid() != 0:
         return
-    for name in ["berth"] + [f"berth-worker{i + 1}" for i in range(workers)]:
+    for name in ["berth"] + [f"berth-worker{i}" for i in numbers(workers, jobs)]:
         try:
             pwd.getpwnam(name)
         except KeyError:
@@ -75,14 +82,14 @@ def ensure_accounts(workers):
                             "--shell", "/usr/sbin/nologin", *group, name], check=True)
 
 
-def ensure_subids(workers):
+def ensure_subids(workers, jobs=0):
     """Slots run under ids of their own: each worker's account gets a range in /etc/subuid and /etc/subgid."""
     if os.geteuid() != 0:
         return
     for path in (pathlib.Path("/etc/subuid"), pathlib.Path("/etc/subgid")):
         have = path.read_text().splitlines() if path.exists() else []
         names = {line.split(":")[0] for line in have}
-        more = [f"berth-worker{i + 1}:{SUBIDS_FIRST + (i + 1) * SUBIDS}:{SUBIDS}" for i in range(workers) if f"berth-worker{i + 1}" not in names]
+        more = [f"berth-worker{i}:{SUBIDS_FIRST + i * SUBIDS}:{SUBIDS}" for i in numbers(workers, jobs) if f"berth-worker{i}" not in names]
         if more:
             with open(path, "a") as f:
                 f.write("".join(line + "\n" for line in more))
@@ -90,12 +97,14 @@ def ensure_subids(workers):
 
 class Stack:
     def __init__(self, state, bin_dir, *, port=8765, docs_port=8766, workers=2, web_dir="", demo_dir="", image_dir="",
-                 kind="desktop", model_url="", api_key="", model="", demo=False, model_command=None, prices="", settings=None, env=None):
+                 kind="desktop", model_url="", api_key="", model="", demo=False, model_command=None, prices="", settings=None, env=None,
+                 job_workers=0):
         self.state = pathlib.Path(state).resolve()
         self.bin = pathlib.Path(bin_dir).resolve()
         self.port, self.docs_port, self.workers = port, docs_port, workers
         self.web_dir, self.demo_dir, self.image_dir, self.kind = web_dir, demo_dir, image_dir, kind
         self.model_url, self.api_key, self.model, self.demo = model_url, api_key, model, demo
+        self.job_workers = job_workers          # workers that read documents, run hooks and ask models for them
         self.prices = prices                    # price table of models, a JSON file
         self.model_command = model_command      # argv of a model server to run beside the daemons
         self.extra = settings or {}             # {"workerd": {"idle_release": "2s"}, ...}
@@ -139,8 +148,8 @@ class Stack:
     def prepare(self):
         if len(str(self.run_dir / "worker99" / "fd.sock")) > SOCKET_PATH_MAX or len(str(self.run_dir / ".s.PGSQL.5432")) > SOCKET_PATH_MAX:
             raise Problem(f"the state folder's path is too long for Unix sockets: {self.state}; give a shorter --state")
-        ensure_accounts(self.workers)
-        ensure_subids(self.workers)
+        ensure_accounts(self.workers, self.job_workers)
+        ensure_subids(self.workers, self.job_workers)
         self.state.mkdir(parents=True, exist_ok=True)
         os.chmod(self.state, 0o755)
         self.folder("run", mode=0o750)
@@ -153,6 +162,8 @@ class Stack:
             self.folder(f"worker{i + 1}", user=f"berth-worker{i + 1}")
             self.folder(f"run/{i + 1}", user=f"berth-worker{i + 1}", mode=0o750)
             self.folder(f"run/worker{i + 1}", user=f"berth-worker{i + 1}", mode=0o750)  # only it makes its socket there
+        for i in range(self.job_workers):
+            self.folder(f"jobs{i + 1}", user=f"berth-worker{JOBS_FIRST + i}")
 
     # --- PostgreSQL ---------------------------------------------------------------------------------
 
@@ -242,12 +253,14 @@ class Stack:
                 **({"web_dir": self.web_dir} if self.web_dir else {}), **({"demo_dir": self.demo_dir} if self.demo_dir else {}),
                 "demo": "yes" if self.demo else "no"}),
         ]
-        for i in range(self.workers):
-            name = f"worker{i + 1}"
-            account = f"berth-worker{i + 1}"
-            values = {"worker_id": str(i + 1), "coordinator_socket": run / "worker.sock", **documents,
+        for i in numbers(self.workers, self.job_workers):
+            jobs = i >= JOBS_FIRST
+            name = f"jobs{i - JOBS_FIRST + 1}" if jobs else f"worker{i}"
+            account = f"berth-worker{i}"
+            values = {"worker_id": name if jobs else str(i), "coordinator_socket": run / "worker.sock", **documents,
                       "descriptor_socket": run / name / "fd.sock", "state_dir": self.state / name, "image_dir": self.image_dir,
-                      "guest_helper": self.bin / "berth-guest", "egress_helper": self.bin / "berth-egress", "kind": self.kind}
+                      "guest_helper": self.bin / "berth-guest", "egress_helper": self.bin / "berth-egress",
+                      **({"kind": "headless", "serves": "jobs"} if jobs else {"kind": self.kind})}
             if self.prices:
                 values["prices"] = self.prices
             if self.model_url:
@@ -255,7 +268,7 @@ class Stack:
             if self.model:
                 values["model"] = self.model
             if self.api_key:
-                values["anthropic_key_file"] = self.secret(f"anthropic-key-{i + 1}", self.api_key, account)
+                values["anthropic_key_file"] = self.secret(f"anthropic-key-{i}", self.api_key, account)
             services.append(self.daemon(name, "workerd", values, account))
         return services
 
@@ -397,7 +410,7 @@ def run(args):
     stack = Stack(state, args.bin, port=args.port, docs_port=args.docs_port, workers=args.workers, web_dir=args.web, demo_dir=args.demo_dir,
                   image_dir=args.image, prices=args.prices, model_url=os.environ.get("ANTHROPIC_BASE_URL", "") if key else f"http://127.0.0.1:{args.model_port}",
                   api_key=key, model=os.environ.get("BERTH_MODEL", "") if key else "demo", demo=not key,
-                  model_command=None if key else shlex.split(args.model_command))
+                  model_command=None if key else shlex.split(args.model_command), job_workers=1)
     stop = []
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda n, frame: stop.append(n))

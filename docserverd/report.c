@@ -1,0 +1,84 @@
+/* Writes the state of reading, workers and vectors to docs.status. */
+#include "report.h"
+
+#include "common/base/buf.h"
+#include "reading.h"
+#include "runners.h"
+#include "vectors.h"
+
+#define INTERVAL (5 * USEC_PER_SEC)
+#define FIRST USEC_PER_SEC
+
+struct report {
+        struct docserver *server;
+        struct loop_timer timer;
+};
+
+static void put(struct buf *b, const struct docserver *d)
+{
+        struct runners_load load;
+        struct reading_counts reading;
+        const char *problem = vectors_problem(d->vectors);
+
+        runners_load(d->runners, &load);
+        reading_counts(d->reading, &reading);
+        buf_putf(b,
+                 "{\"jobs\":{\"workers\":%u,\"slots\":%u,\"slots_busy\":%u,\"calls\":%u,"
+                 "\"calls_busy\":%u},\"reading\":{\"now\":%" PRIu64 ",\"ready\":%" PRIu64
+                 ",\"none\":%" PRIu64 ",\"failed\":%" PRIu64 ",\"again\":%" PRIu64
+                 "},\"questions\":%zu,\"search\":{\"language\":",
+                 load.workers, load.slots, load.slots_busy, load.calls, load.calls_busy,
+                 reading.now, reading.ready, reading.none, reading.failed, reading.again, d->asks);
+        buf_put_json_string(b, d->settings->search_language, strlen(d->settings->search_language));
+        buf_putf(b, ",\"mode\":\"%s\",\"vectors\":%s", problem[0] ? "text" : "hybrid",
+                 problem[0] ? "false" : "true");
+        if (problem[0]) {
+                buf_puts(b, ",\"why_no_vectors\":");
+                buf_put_json_string(b, problem, strlen(problem));
+        } else {
+                buf_puts(b, ",\"model\":");
+                buf_put_json_string(b, vectors_model(d->vectors),
+                                    strlen(vectors_model(d->vectors)));
+        }
+        buf_puts(b, "}}");
+}
+
+static void write_report(void *userdata)
+{
+        struct report *r = userdata;
+        cleanup_buf struct buf b = BUF_INIT;
+
+        loop_timer_arm(&r->timer, INTERVAL);
+        if (!r->server->pg || !pg_pool_up(r->server->pg))
+                return;
+        put(&b, r->server);
+        if (!utf8_valid(b.data, b.len))
+                return; /* a message of the database that was cut */
+        if (pg_query(r->server->pg, NULL, NULL,
+                     "INSERT INTO docs.status (json) VALUES ($1) ON CONFLICT (one) DO UPDATE SET "
+                     "json = EXCLUDED.json, updated_at = now()",
+                     "s", b.data) < 0)
+                return; /* the next one will do */
+}
+
+struct report *report_new(struct docserver *d)
+{
+        struct report *r = xnew(struct report);
+
+        r->server = d;
+        if (loop_timer_init(&r->timer, d->event, write_report, r) < 0) {
+                free(r);
+                return NULL;
+        }
+        loop_timer_arm(&r->timer, FIRST);
+        return r;
+}
+
+struct report *report_free(struct report *r)
+{
+        if (!r)
+                return NULL;
+        loop_timer_done(&r->timer);
+        free(r);
+        return NULL;
+}
