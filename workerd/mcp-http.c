@@ -216,7 +216,7 @@ static void on_done(void *userdata, int r, long status, const char *text)
                 exchange_lost(x, "It sent more than is taken.");
         else if (r == -EACCES)
                 exchange_lost(x, "Its address is not public; an operator can allow it with the "
-                                 "setting mcp_private.");
+                                 "setting egress_private.");
         else if ((r == 0 || x->stream) && status < 300 && resume(x))
                 return;
         else if (r < 0 && !x->answered)

@@ -14,9 +14,6 @@ static const char common_text[] =
         "- Your home is /home/agent; you are an ordinary user without sudo. The system outside "
         "your home and /tmp is "
         "read-only, and nothing can be installed.\n"
-        "- There is no network unless you find a proxy in the environment (http_proxy). Do not "
-        "retry what the network "
-        "refuses.\n"
         "- bash is one persistent shell: its folder and variables stay between calls. A command "
         "has 120 seconds; run "
         "longer work in the background with its output in a file. Send large output to a file and "
@@ -64,6 +61,8 @@ char *prompt_make(const struct prompt_config *c)
         (void) gmtime_r(&seconds, &tm);
         (void) strftime(day, sizeof(day), "%A, %d %B %Y", &tm);
         buf_puts(&b, common_text);
+        if (c->network)
+                buf_puts(&b, c->network);
         if (c->desktop) {
                 buf_puts(&b, desktop_text);
                 buf_putf(&b,
@@ -77,6 +76,7 @@ char *prompt_make(const struct prompt_config *c)
                 buf_puts(&b, "\nThe person gave you these files in /home/agent:\n");
         for (size_t i = 0; i < c->n_files; i++)
                 buf_putf(&b, "- %s\n", c->files[i]);
+        buf_puts(&b, c->more ? c->more : "");
         if (c->extra.len > 0) {
                 buf_puts(&b, "\n");
                 buf_put(&b, c->extra.data, c->extra.len);

@@ -9,6 +9,8 @@ struct prompt_config {
         uint64_t now_us; /* realtime: only the day is told, so that prompts stay the same for caches
                           */
         const char *session_name; /* may be NULL */
+        const char *network;      /* a line of the list on the machine, with its newline */
+        const char *more;         /* lines on skills and what is missing, or NULL */
         struct span extra;        /* the blueprint's own prompt, behind ours */
         const char *const *files; /* paths of documents placed in the home */
         size_t n_files;

@@ -2,6 +2,8 @@
 #include "session.h"
 
 #include "common/io/log.h"
+#include "extras.h"
+#include "network.h"
 #include "prompt.h"
 #include "scale.h"
 
@@ -29,9 +31,12 @@ struct session {
         bool has_usage;
         struct usage usage; /* before this worker took over */
         bool over;
+        enum control_mode control;
+        char *driver; /* name of the person, or NULL */
         struct loop_timer lease, idle;
         struct approvals *approvals;
         struct network *network;
+        struct extras *extras; /* NULL = the blueprint gives none */
         char *hold; /* before there is an agent */
         struct outbox *outbox;
         struct loader *loader;
@@ -72,7 +77,12 @@ static void on_lease_end(void *userdata)
 
 static void on_idle(void *userdata)
 {
-        over(userdata, SESSION_OVER_IDLE);
+        struct session *s = userdata;
+
+        if (s->control != CONTROL_MODE_AGENT) /* a person is at work in the slot */
+                loop_timer_arm(&s->idle, s->c.settings->idle_release);
+        else
+                over(s, SESSION_OVER_IDLE);
 }
 
 static bool may_act(void *userdata)
@@ -141,6 +151,7 @@ static char *make_prompt(const struct session *s)
         struct screen *screen = slot_screen(s->host.slot);
         struct scale scale = { 0 };
         const char **files = xnewn(const char *, s->n_files + 1);
+        cleanup_free char *network = network_words(s->network), *more = extras_words(s->extras);
         unsigned width, height;
         char *text;
 
@@ -156,6 +167,8 @@ static char *make_prompt(const struct session *s)
                 .height = scale.height,
                 .now_us = now_realtime(),
                 .session_name = s->name,
+                .network = network,
+                .more = more,
                 .extra = span_of(s->system_extra),
                 .files = files,
                 .n_files = s->n_files,
@@ -200,6 +213,10 @@ static int start_agent(struct session *s)
                 .max_tokens = s->c.settings->max_tokens,
                 .images_kept = s->c.settings->images_kept,
                 .turns_max = s->c.settings->turns_max,
+                .context_default = s->c.settings->context_tokens,
+                .compact_percent = s->c.settings->compact_percent,
+                .compact_kept = s->c.settings->compact_kept,
+                .loop_repeats = s->c.settings->loop_repeats,
                 .retries = (unsigned) s->c.settings->retries,
                 .busy_usec = s->c.settings->busy_wait,
                 .budget = budget_of(s),
@@ -272,6 +289,63 @@ static void not_opened(struct session *s, const char *why)
         fail(s, "file_not_placed", text);
 }
 
+static void begin_work(void *userdata)
+{
+        struct session *s = userdata;
+        int r;
+
+        if (s->agent || s->over)
+                return; /* it has failed meanwhile */
+        s->host.mcp = extras_mcp(s->extras);
+        r = start_agent(s);
+        if (r < 0)
+                fail(s, "internal", "The worker could not start the agent.");
+}
+
+static void on_log_stored(void *userdata, int r, const struct event_appended *done, const char *why)
+{
+        struct session *s = userdata;
+
+        if (r == 0)
+                loader_stored(s->loader, done->first_seq, done->last_seq);
+}
+
+/* A skill or a server that is not there: people see it, the agent is told in its prompt. */
+static void on_problem(void *userdata, const char *sentence)
+{
+        struct session *s = userdata;
+        struct append *append = append_new();
+
+        append_event(append, EVENT_TYPE_LOG,
+                     json_pack("{s:s,s:s}", "level", "warning", "message", sentence));
+        outbox_send(s->outbox, append, on_log_stored, s);
+}
+
+static void prepare(struct session *s)
+{
+        int r;
+
+        if (json_array_size(json_object_get(s->blueprint, "skills")) == 0 &&
+            json_array_size(json_object_get(s->blueprint, "mcp_servers")) == 0) {
+                begin_work(s);
+                return;
+        }
+        r = extras_new(&(struct extras_config){ .event = s->c.event,
+                                                .documents = s->c.documents,
+                                                .slot = s->host.slot,
+                                                .epoch = s->epoch,
+                                                .tenant = s->tenant,
+                                                .blueprint = s->blueprint,
+                                                .proxy = s->c.settings->mcp_proxy,
+                                                .private = s->c.settings->egress_private,
+                                                .on_problem = on_problem,
+                                                .on_ready = begin_work,
+                                                .userdata = s },
+                       &s->extras);
+        if (r < 0)
+                fail(s, "internal", "The worker could not prepare the agent.");
+}
+
 static void place_next(struct session *s);
 
 static void on_placed(void *userdata, int r)
@@ -310,9 +384,7 @@ static void place_next(struct session *s)
         int r;
 
         if (s->placed == s->n_files) {
-                r = start_agent(s);
-                if (r < 0)
-                        fail(s, "internal", "The worker could not start the agent.");
+                prepare(s);
                 return;
         }
         r = s->c.documents ? documents_open(s->c.documents, s->tenant,
@@ -322,11 +394,34 @@ static void place_next(struct session *s)
                 not_opened(s, "the document store cannot be reached");
 }
 
+/* No picture of the screen is made while a person types a secret. */
+static void blind(struct session *s)
+{
+        struct screen *screen = s->host.slot ? slot_screen(s->host.slot) : NULL;
+
+        if (screen)
+                screen_set_blind(screen, s->control == CONTROL_MODE_SECRET);
+}
+
+void session_control(struct session *s, enum control_mode mode, const char *person)
+{
+        if (person && !streq(person, s->driver)) {
+                free(s->driver);
+                s->driver = xstrdup(person);
+        }
+        s->control = mode;
+        blind(s);
+        if (s->agent)
+                agent_drive(s->agent, mode != CONTROL_MODE_AGENT, s->driver);
+}
+
 void session_slot_ready(struct session *s, struct slot *slot)
 {
         if (s->over || s->host.slot)
                 return;
         s->host.slot = slot;
+        network_attach(s->network, slot);
+        blind(s);
         place_next(s);
 }
 
@@ -479,7 +574,7 @@ static int copy_assignment(struct session *s, const struct session_assign *m)
         return 0;
 }
 
-static int make_parts(struct session *s)
+static int make_parts(struct session *s, const struct session_assign *m)
 {
         int r = loop_timer_init(&s->lease, s->c.event, on_lease_end, s);
 
@@ -499,7 +594,6 @@ static int make_parts(struct session *s)
                                &s->outbox);
         if (r < 0)
                 return r;
-        s->child = m->parent_session_id;
         r = approvals_new(s->c.event, s->c.link, s->id, s->epoch, &s->approvals);
         if (r < 0)
                 return r;
@@ -547,7 +641,7 @@ int session_new(const struct session_config *c, const struct session_assign *m,
         s->c = *c;
         r = copy_assignment(s, m);
         if (r == 0)
-                r = make_parts(s);
+                r = make_parts(s, m);
         if (r < 0)
                 return r;
         session_renew(s, now_monotonic() + m->lease_ms * USEC_PER_MSEC);
@@ -564,6 +658,7 @@ struct session *session_free(struct session *s)
         approvals_free(s->approvals);
         free(s->hold);
         tool_host_close(&s->host);
+        extras_free(s->extras);
         free(s->host.done_schema);
         if (s->c.documents)
                 documents_cancel(s->c.documents, s);
@@ -587,6 +682,7 @@ struct session *session_free(struct session *s)
         free(s->model);
         free(s->system_extra);
         free(s->name);
+        free(s->driver);
         free(s);
         return NULL;
 }

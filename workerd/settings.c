@@ -72,6 +72,16 @@ const struct setting worker_settings_table[] = {
         ROW("slot_userns", SETTING_STRING, slot_userns, "",
             "File at which berth-idmap pinned a user namespace for this worker; empty: newuidmap "
             "with the worker's ranges in /etc/subuid, else the worker's own user id."),
+        ROW("serves", SETTING_STRING, serves, "sessions",
+            "sessions: those the coordinator gives; jobs: what docserverd has to be run or asked."),
+        ROW("job_calls", SETTING_INT, job_calls, "16",
+            "Calls of jobs to models at once, where jobs are served.", .min = "0", .max = "256"),
+        ROW("embedding_url", SETTING_STRING, embedding_url, "",
+            "Where OpenAI-compatible embeddings are, without /v1/embeddings; empty: no vectors."),
+        ROW("embedding_key_file", SETTING_SECRET, embedding_key, "",
+            "File with its API key; none for a local model."),
+        ROW("embedding_model", SETTING_STRING, embedding_model, "text-embedding-3-small",
+            "The model that makes the vectors of documents; another one makes all of them anew."),
         ROW("anthropic_url", SETTING_STRING, anthropic_url, "https://api.anthropic.com",
             "Where the Messages API is, without /v1/messages."),
         ROW("anthropic_key_file", SETTING_SECRET, anthropic_key, "",
@@ -100,10 +110,25 @@ const struct setting worker_settings_table[] = {
         ROW("turns_max", SETTING_INT, turns_max, "100",
             "Model calls for one message before the session waits and asks.", .min = "1",
             .max = "100000"),
+        ROW("context_tokens", SETTING_INT, context_tokens, "200000",
+            "Tokens that a model reads at most, where the file of prices does not say.",
+            .min = "1000", .max = "1000000000"),
+        ROW("compact_percent", SETTING_INT, compact_percent, "80",
+            "How full of that a conversation may be before a summary takes its place; 0: never.",
+            .min = "0", .max = "95"),
+        ROW("compact_kept", SETTING_INT, compact_kept, "4",
+            "Newest turns that stay as they are when a summary takes the place of the rest.",
+            .min = "1", .max = "100"),
+        ROW("loop_repeats", SETTING_INT, loop_repeats, "6",
+            "The same calls with the same results so many times: the agent asks for help; 0: never.",
+            .min = "0", .max = "64"),
         ROW("retries", SETTING_INT, retries, "8", "How often a failed model call is tried again.",
             .max = "100"),
         ROW("history_max", SETTING_SIZE, history_max, "64M", "Memory for one conversation's text.",
             .min = "1M"),
+        ROW("mcp_proxy", SETTING_STRING, mcp_proxy, "",
+            "Proxy (URL) for requests to MCP servers; none: they go out directly, to public addresses "
+            "and those of egress_private."),
         ROW("idle_release", SETTING_DURATION, idle_release, "60s",
             "How long an idle session keeps its slot."),
         ROW("model_stall", SETTING_DURATION, model_stall, "60s",
@@ -139,6 +164,10 @@ int worker_settings_check(const struct worker_settings *s, enum slot_kind *ret_k
 
         if (!plain_name(s->worker_id)) {
                 *ret_error = xstrdup("worker_id must be 1 to 60 letters, digits, - and _");
+                return -EBADMSG;
+        }
+        if (!streq(s->serves, "sessions") && !streq(s->serves, "jobs")) {
+                *ret_error = xstrdup("serves must be sessions or jobs");
                 return -EBADMSG;
         }
         if (parse_kind(s->kind, &kind) < 0) {

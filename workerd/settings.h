@@ -19,7 +19,12 @@ struct worker_settings {
         char *anthropic_url, *anthropic_key, *openai_url, *openai_key, *provider, *model,
                 *fallback_models, *computer_tool, *thinking, *prices;
         uint64_t max_tokens, images_kept, turns_max, retries, history_max;
+        uint64_t context_tokens, compact_percent, compact_kept, loop_repeats;
+        char *mcp_proxy;
         uint64_t idle_release, model_stall, busy_wait;
+        char *serves;
+        uint64_t job_calls;
+        char *embedding_url, *embedding_key, *embedding_model;
 };
 extern const struct setting worker_settings_table[];
 extern const size_t worker_settings_count;
