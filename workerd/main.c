@@ -1,6 +1,18 @@
 /* workerd: one slot, and the agent loop of the session in it. */
 #include "common/io/log.h"
+#include "jobworker.h"
 #include "worker.h"
+
+static int serve_jobs(struct daemon *d, const struct worker_settings *settings)
+{
+        CLEANUP(jobworker_freep) struct jobworker *w = NULL;
+        int r = jobworker_new(d, settings, &w);
+
+        if (r < 0)
+                return r;
+        daemon_ready(d, "worker %s for jobs", settings->worker_id);
+        return daemon_run(d);
+}
 
 static int run(struct daemon *d, const struct worker_settings *settings)
 {
@@ -22,5 +34,6 @@ int main(int argc, char **argv)
 
         if (r <= 0)
                 return daemon_exit_code(r);
-        return daemon_exit_code(run(&d, &settings));
+        return daemon_exit_code(streq(settings.serves, "jobs") ? serve_jobs(&d, &settings)
+                                                               : run(&d, &settings));
 }

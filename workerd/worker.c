@@ -4,12 +4,10 @@
 #include <libgen.h>
 
 #include "common/base/states.h"
-#include "common/io/httpc.h"
 #include "common/io/log.h"
 #include "display.h"
 #include "link.h"
-#include "provider-anthropic.h"
-#include "provider-openai.h"
+#include "parts.h"
 #include "session.h"
 
 #define FAILURES_MAX 5
@@ -305,22 +303,33 @@ static void on_drain(void *userdata)
         w->draining = true;
 }
 
+/* What the screen is now, else what it will be. */
+static void slot_size(const struct worker *w, uint32_t *ret_width, uint32_t *ret_height)
+{
+        struct screen *screen = w->slot ? slot_screen(w->slot) : NULL;
+
+        *ret_width = w->slot_kind == SLOT_KIND_HEADLESS ? 0 : w->width;
+        *ret_height = w->slot_kind == SLOT_KIND_HEADLESS ? 0 : w->height;
+        if (screen)
+                screen_size(screen, ret_width, ret_height);
+}
+
 static void status(void *userdata, struct link_status *ret)
 {
         struct worker *w = userdata;
         struct slot_load load = { 0 };
+        uint32_t width, height;
 
         if (w->slot && slot_load(w->slot, &load) < 0)
                 load = (struct slot_load){ 0 };
+        slot_size(w, &width, &height);
         buf_clear(&w->slot_json);
         buf_putf(&w->slot_json, "{\"kind\":\"%s\",\"image\":", slot_kind_name(w->slot_kind));
         buf_put_json_string(&w->slot_json, w->image, strlen(w->image));
         buf_putf(&w->slot_json,
                  ",\"width\":%" PRIu32 ",\"height\":%" PRIu32
                  ",\"state\":\"%s\",\"controller\":%s}",
-                 w->slot_kind == SLOT_KIND_DESKTOP ? w->width : 0,
-                 w->slot_kind == SLOT_KIND_DESKTOP ? w->height : 0, slot_state_name(w->state),
-                 w->session ? "\"agent\"" : "null");
+                 width, height, slot_state_name(w->state), w->session ? "\"agent\"" : "null");
         buf_clear(&w->load_json);
         buf_putf(&w->load_json,
                  "{\"processes\":%" PRIu64 ",\"memory_bytes\":%" PRIu64 ",\"cpu_usec\":%" PRIu64
@@ -348,35 +357,6 @@ static struct slot *find_display(void *userdata, const char *id)
 
 /* ---- start and end ---- */
 
-static int open_slot(struct worker *w)
-{
-        const struct worker_settings *s = w->settings;
-        struct slot_config config = {
-                .event = w->daemon->event,
-                .id = s->worker_id,
-                .kind = w->kind,
-                .image_dir = s->image_dir,
-                .state_dir = s->state_dir,
-                .helper = s->guest_helper,
-                .width = (unsigned) s->width,
-                .height = (unsigned) s->height,
-                .limits = { .processes = s->slot_processes,
-                            .open_files = s->slot_open_files,
-                            .file_bytes = s->slot_file_bytes,
-                            .tmp_bytes = s->slot_tmp_bytes,
-                            .tmp_files = s->slot_tmp_files,
-                            .home_bytes = s->slot_home_bytes,
-                            .home_files = s->slot_home_files,
-                            .memory_bytes = s->slot_memory,
-                            .cpu_percent = s->slot_cpu_percent },
-                .egress = { .program = s->egress_helper,
-                            .credentials = s->egress_credentials,
-                            .dns = s->egress_dns,
-                            .private_ranges = s->egress_private,
-                            .hosts = s->egress_hosts,
-                            .ca_file = s->egress_ca },
-                .on_ready = on_slot_ready,
-                .on_failed = on_slot_failed,
 static void tell_proof(struct worker *w, const struct slot_config *c, const struct slot_proof *p)
 {
         struct slot_limits limits = c->limits;
@@ -395,14 +375,22 @@ static void tell_proof(struct worker *w, const struct slot_config *c, const stru
                 log_warning("slots run under the worker's own user id: %s", p->identity_why);
 }
 
-                .userdata = w,
-        };
-        cleanup_free char *why = NULL;
+static int open_slot(struct worker *w)
+{
+        const struct worker_settings *s = w->settings;
         const struct slot_host_config host = { .userns = s->slot_userns,
                                                .cgroups = s->slot_cgroups };
+        struct slot_config config;
+        struct slot_proof proof = { 0 };
+        cleanup_free char *why = NULL;
         unsigned killed = 0;
         int r = slot_reconcile(s->state_dir, &killed);
 
+        parts_slot_config(s, w->daemon->event, &config);
+        config.kind = w->kind;
+        config.on_ready = on_slot_ready;
+        config.on_failed = on_slot_failed;
+        config.userdata = w;
         if (r < 0)
                 return log_errno(LOG_ERR, r, "cannot clear what an earlier run left in %s",
                                  s->state_dir);
@@ -417,51 +405,14 @@ static void tell_proof(struct worker *w, const struct slot_config *c, const stru
                 log_error("slots cannot be made here: %s", why ? why : strerror(-r));
                 return r;
         }
+        tell_proof(w, &config, &proof);
         r = slot_new(&config, &w->slot);
         if (r < 0)
                 return log_errno(LOG_ERR, r, "the slot cannot be made");
         w->slot_kind = w->kind;
-        struct slot_proof proof = { 0 };
         w->width = (uint32_t) s->width;
         w->height = (uint32_t) s->height;
         worker_set_state(w, SLOT_STATE_CREATING, "start");
-        return 0;
-}
-
-static int open_model(struct worker *w)
-{
-        const struct worker_settings *s = w->settings;
-        cleanup_free char *error = NULL;
-        int r = httpc_new(w->daemon->event, &w->http);
-
-        if (r < 0)
-                return log_errno(LOG_ERR, r, "the HTTP client cannot be made");
-        tell_proof(w, &config, &proof);
-        r = anthropic_new(&(struct anthropic_config){ .http = w->http,
-                                                      .url = s->anthropic_url,
-                                                      .key = s->anthropic_key,
-                                                      .computer_tool = s->computer_tool,
-                                                      .thinking = s->thinking,
-                                                      .stall_usec = s->model_stall },
-                          &w->providers.anthropic);
-        if (r < 0)
-                return log_errno(LOG_ERR, r, "computer_tool names no form of the computer tool: %s",
-                                 s->computer_tool);
-        r = openai_new(&(struct openai_config){ .http = w->http,
-                                                .url = s->openai_url,
-                                                .key = s->openai_key,
-                                                .stall_usec = s->model_stall },
-                       &w->providers.openai);
-        if (r < 0)
-                return r;
-        w->providers.openai_first = streq(s->provider, "openai");
-        if (!strempty(s->prices)) {
-                r = prices_load(s->prices, &w->prices, &error);
-                if (r < 0) {
-                        log_error("%s", error);
-                        return r;
-                }
-        }
         return 0;
 }
 
@@ -555,7 +506,7 @@ int worker_new(struct daemon *d, const struct worker_settings *s, struct worker 
         if (r == 0)
                 r = loop_task_init(&w->drop, d->event, on_drop, w);
         if (r == 0)
-                r = open_model(w);
+                r = parts_models(s, d->event, &w->http, &w->providers, &w->prices);
         if (r == 0)
                 r = open_slot(w);
         if (r == 0)
@@ -578,6 +529,7 @@ struct worker *worker_free(struct worker *w)
         link_free(w->link);
         if (w->slot)
                 slot_free(w->slot);
+        slot_host_free(w->host);
         documents_free(w->documents);
         if (w->providers.anthropic)
                 w->providers.anthropic->free(w->providers.anthropic);
@@ -590,9 +542,8 @@ struct worker *worker_free(struct worker *w)
         loop_timer_done(&w->stopping);
         buf_done(&w->slot_json);
         buf_done(&w->load_json);
+        buf_done(&w->limits_json);
         free(w->image);
         free(w);
         return NULL;
 }
-        slot_host_free(w->host);
-        buf_done(&w->limits_json);
