@@ -7,6 +7,9 @@
 #include "store.h"
 #include "uploads.h"
 
+/* A remote store that does not answer is given up well within this. */
+#define REMOTE_PATIENCE (10 * USEC_PER_SEC)
+
 /* ---- upload_begin ---- */
 
 struct begin {
@@ -36,6 +39,10 @@ static void begin_done(struct job *j, int r)
         }
         struct upload_begun reply = { .upload_id = b->upload->id,
                                       .size_max = b->server->settings->upload_max };
+        if (blob_store_is_remote(b->server->blobs)) {
+                reply.has_patience_us = true;
+                reply.patience_us = REMOTE_PATIENCE;
+        }
         fdlink_reply(b->req, &reply, fd);
 }
 

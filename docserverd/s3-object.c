@@ -216,6 +216,7 @@ int s3_parts_abort(struct s3 *s, const char *key, const char *upload)
         cleanup_free char *id = s3_encode(upload, false);
         cleanup_free char *query = xasprintf("uploadId=%s", id);
         cleanup_exchange struct s3_exchange x = s3_exchange_of("DELETE", key);
+        x.quiet = true;
         x.query = query;
         int r = s3_exchange(s, &x);
         return r == -ENOENT ? 0 : r;

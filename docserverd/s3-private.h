@@ -27,6 +27,8 @@ struct s3_exchange {
         struct s3 *s3;
         uint64_t sent, got;
         int failure;
+        bool timed_out;
+        bool quiet; /* its failure is no news */
 };
 static inline struct s3_exchange s3_exchange_of(const char *method, const char *key)
 {

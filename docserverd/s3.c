@@ -12,8 +12,8 @@
 
 #define IDLE_MAX 8u /* connections kept for the next call */
 #define TRIES 3u
-#define CONNECT_TIMEOUT_S 3L
-#define STALL_S 10L
+#define CONNECT_TIMEOUT_MS 2000L
+#define STALL_S 5L /* nothing moved for so long: not tried again, somebody waits for an answer */
 #define ANSWER_MAX (4 * MIB) /* a page of a listing has half a megabyte */
 #define BUFFER_SIZE (256 * KIB)
 
@@ -302,7 +302,7 @@ static void set_options(struct s3 *s, CURL *h, struct s3_exchange *x)
 {
         (void) curl_easy_setopt(h, CURLOPT_NOSIGNAL, 1L);
         (void) curl_easy_setopt(h, CURLOPT_PROTOCOLS_STR, "http,https");
-        (void) curl_easy_setopt(h, CURLOPT_CONNECTTIMEOUT, CONNECT_TIMEOUT_S);
+        (void) curl_easy_setopt(h, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_TIMEOUT_MS);
         (void) curl_easy_setopt(h, CURLOPT_LOW_SPEED_LIMIT, 1L);
         (void) curl_easy_setopt(h, CURLOPT_LOW_SPEED_TIME, STALL_S);
         (void) curl_easy_setopt(h, CURLOPT_BUFFERSIZE, (long) BUFFER_SIZE);
@@ -337,6 +337,7 @@ static int judge(struct s3 *s, CURL *h, CURLcode code, struct s3_exchange *x)
                 return -ECANCELED;
         if (x->failure < 0 && x->failure != -EMSGSIZE)
                 return x->failure; /* the file, not the store */
+        x->timed_out = code == CURLE_OPERATION_TIMEDOUT;
         if (code != CURLE_OK) {
                 set_problem(s, "%s", curl_easy_strerror(code));
                 return -EHOSTUNREACH;
@@ -355,7 +356,8 @@ static int judge(struct s3 *s, CURL *h, CURLcode code, struct s3_exchange *x)
         }
         if (x->status == 404)
                 return -ENOENT;
-        set_problem(s, "status %ld: %.200s", x->status, buf_head(&x->answer));
+        if (!x->quiet)
+                set_problem(s, "status %ld: %.200s", x->status, buf_head(&x->answer));
         if (x->status == 401 || x->status == 403)
                 return -EACCES;
         return x->status >= 500 || x->status == 429 || x->status == 408 ? -EHOSTUNREACH : -EPROTO;
@@ -401,7 +403,7 @@ int s3_exchange(struct s3 *s, struct s3_exchange *x)
                 if (try > 0)
                         wait_a_bit(try - 1);
                 r = try_once(s, x);
-                if (r != -EHOSTUNREACH)
+                if (r != -EHOSTUNREACH || x->timed_out)
                         break;
         }
         return r;

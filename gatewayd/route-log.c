@@ -186,7 +186,7 @@ static void on_volume(void *userdata, int r, PGresult **results, size_t n,
                 return no_volume(req);
         struct volume_open m = { .tenant = req->principal.tenant, .volume_name = req->params[0] };
         r = g->documents_fd ? fdlink_call(g->documents_fd, &wire_volume_open, &m,
-                                          upload_timeout(g, (uint64_t) pg_i64(results[0], 0, 0)),
+                                          upload_read_timeout(g, (uint64_t) pg_i64(results[0], 0, 0)),
                                           on_packed, req)
                             : -EHOSTUNREACH;
         if (r < 0)

@@ -16,7 +16,7 @@ struct upload {
         bool used;
         int fd;
         char id[65];
-        uint64_t size, max;
+        uint64_t size, max, patience;
 
         struct buf collected; /* not with the thread yet */
         bool paused;          /* room() is owed */
@@ -72,6 +72,7 @@ static void on_begun(void *userdata, int r, const void *reply, int fd)
         if (r == 0) {
                 (void) snprintf(u->id, sizeof(u->id), "%s", m->upload_id);
                 u->max = m->size_max;
+                u->patience = m->has_patience_us ? m->patience_us : 0;
         }
         if (u->orphan) {
                 (void) upload_free(u);
@@ -217,7 +218,12 @@ void upload_reply_error(struct http_request *req, int r)
                                  : "The document cannot be written right now; try again.");
 }
 
-uint64_t upload_timeout(const struct gateway *g, uint64_t size)
+uint64_t upload_read_timeout(const struct gateway *g, uint64_t size)
 {
         return g->settings->request_timeout + size / STORE_RATE * USEC_PER_SEC;
+}
+
+uint64_t upload_timeout(const struct upload *u)
+{
+        return upload_read_timeout(u->gateway, u->size) + u->patience;
 }

@@ -36,5 +36,6 @@ void upload_used(struct upload *u); /* a request that names it is on its way */
 
 /* Answers the request after r from upload_write or failed(). */
 void upload_reply_error(struct http_request *req, int r);
-/* Time for docserverd to make a document of so many bytes. */
-uint64_t upload_timeout(const struct gateway *g, uint64_t size);
+/* Time for docserverd to make a document of it, or to copy so many bytes. */
+uint64_t upload_timeout(const struct upload *u);
+uint64_t upload_read_timeout(const struct gateway *g, uint64_t size);

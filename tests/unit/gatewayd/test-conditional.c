@@ -47,6 +47,68 @@ static void test_if_match(void **state)
                 assert_int_equal(etag_single(bad[i], tag, sizeof(tag)), -EINVAL);
 }
 
+static void test_dates(void **state)
+{
+        char text[DATE_TEXT_MAX];
+        time_t t;
+        date_text(784111777, text);
+        assert_string_equal(text, "Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_int_equal(date_parse(text, &t), 0);
+        assert_int_equal(t, 784111777);
+        static const char *const bad[] = { "",
+                                           "Sunday, 06-Nov-94 08:49:37 GMT",
+                                           "Sun Nov  6 08:49:37 1994",
+                                           "Mon, 06 Nov 1994 08:49:37 GMT",
+                                           "Sun, 06 Nov 1994 08:49:37 UTC",
+                                           "Sun, 06 Nov 1994 24:00:00 GMT",
+                                           "Sun, 31 Feb 1994 08:49:37 GMT",
+                                           "Sun, -6 Nov 1994 08:49:37 GMT" };
+        for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+                assert_int_equal(date_parse(bad[i], &t), -EINVAL);
+}
+
+static void test_conditions(void **state)
+{
+        static const char at[] = "Sun, 06 Nov 1994 08:49:37 GMT",
+                          before[] = "Sun, 06 Nov 1994 08:49:36 GMT";
+        static const struct {
+                struct conditions c;
+                enum condition_result want;
+        } cases[] = {
+                { { 0 }, CONDITION_GO },
+                { { .if_match = "\"abc\"" }, CONDITION_GO },
+                { { .if_match = "*" }, CONDITION_GO },
+                { { .if_match = "W/\"abc\"" }, CONDITION_FAILED },
+                { { .if_match = "\"x\"", .if_unmodified_since = at }, CONDITION_FAILED },
+                { { .if_unmodified_since = at }, CONDITION_GO },
+                { { .if_unmodified_since = before }, CONDITION_FAILED },
+                { { .if_unmodified_since = "never" }, CONDITION_GO },
+                { { .if_none_match = "\"abc\"" }, CONDITION_NOT_MODIFIED },
+                { { .if_none_match = "\"x\"", .if_modified_since = at }, CONDITION_GO },
+                { { .if_modified_since = at }, CONDITION_NOT_MODIFIED },
+                { { .if_modified_since = before }, CONDITION_GO },
+                { { .if_modified_since = "yesterday" }, CONDITION_GO },
+        };
+        for (size_t i = 0; i < ARRAY_LEN(cases); i++)
+                assert_int_equal(conditions_check(&cases[i].c, "abc", 784111777), cases[i].want);
+
+        static const struct {
+                const char *if_range;
+                time_t now;
+                bool want;
+        } ranges[] = {
+                { NULL, 784111777, true },          { "\"abc\"", 784111777, true },
+                { "W/\"abc\"", 784111777, false },  { "\"x\"", 784111777, false },
+                { at, 784111777 + 2, true },        { at, 784111777 + 1, false },
+                { before, 784111777 + 100, false }, { "abc", 784111777 + 100, false },
+        };
+        for (size_t i = 0; i < ARRAY_LEN(ranges); i++) {
+                const struct conditions c = { .if_range = ranges[i].if_range };
+                assert_int_equal(range_allowed(&c, "abc", 784111777, ranges[i].now),
+                                 ranges[i].want);
+        }
+}
+
 static void test_ranges(void **state)
 {
         static const struct {
@@ -121,10 +183,9 @@ static void test_disposition(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_if_none_match),
-                cmocka_unit_test(test_if_match),
-                cmocka_unit_test(test_ranges),
-                cmocka_unit_test(test_disposition),
+                cmocka_unit_test(test_if_none_match), cmocka_unit_test(test_if_match),
+                cmocka_unit_test(test_dates),         cmocka_unit_test(test_conditions),
+                cmocka_unit_test(test_ranges),        cmocka_unit_test(test_disposition),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
