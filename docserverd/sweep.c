@@ -129,13 +129,18 @@ static int trim_run(struct job *j)
         return blob_trim_step(container_of(j, struct trim, job)->blobs);
 }
 
+static uint64_t trim_interval(const struct sweep *s)
+{
+        return MIN(s->server->settings->sweep_interval, (uint64_t) TRIM_INTERVAL);
+}
+
 static void trim_done(struct job *j, int r)
 {
         struct trim *t = container_of(j, struct trim, job);
         if (r < 0 && r != -ECANCELED)
                 log_errno(LOG_WARNING, r, "Making room in the cache of blobs failed");
         t->sweep->trimming = false;
-        loop_timer_arm(&t->sweep->cache, TRIM_INTERVAL);
+        loop_timer_arm(&t->sweep->cache, trim_interval(t->sweep));
         (void) blob_trim_free(t->blobs);
         free(t);
 }
@@ -227,7 +232,7 @@ int sweep_new(struct docserver *d, struct sweep **ret)
                 return r;
         }
         loop_timer_arm(&s->round, 0);
-        loop_timer_arm(&s->cache, TRIM_INTERVAL);
+        loop_timer_arm(&s->cache, trim_interval(s));
         loop_timer_arm(&s->uploads, MIN(d->settings->upload_lifetime, (uint64_t) UPLOADS_INTERVAL));
         *ret = s;
         return 0;
