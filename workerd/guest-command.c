@@ -98,6 +98,14 @@ int guest_command_kill(struct guest_command *p, int signal)
         return guest_send(p->guest, &wire_guest_kill, &m);
 }
 
+int guest_kill_strays(struct guest *g)
+{
+        if (!g->up || g->ended || g->freed)
+                return -ENOTCONN;
+        return guest_send(g, &wire_guest_kill,
+                          &(struct guest_kill){ .proc = 0, .signal = SIGKILL });
+}
+
 static void acknowledge(struct guest_command *p)
 {
         if (p->untaken == 0 || p->guest->ended || p->guest->freed)

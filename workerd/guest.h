@@ -70,6 +70,8 @@ int guest_command_input(struct guest_command *p, uint64_t epoch, const void *dat
                         bool eof) mustuse;
 /* To its whole process group. Kill needs no epoch: stopping is always allowed. */
 int guest_command_kill(struct guest_command *p, int signal);
+/* Ends everything in the slot that no running command started: what ended ones left behind. */
+int guest_kill_strays(struct guest *g);
 void guest_command_pause(struct guest_command *p); /* hold back acknowledgements */
 void guest_command_resume(struct guest_command *p);
 /* No callback of this command comes any more; it is killed and cleared away by itself. */

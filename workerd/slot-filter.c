@@ -3,6 +3,7 @@
 #include "slot-sandbox.h"
 
 #include <fcntl.h>
+#include <linux/netlink.h>
 #include <linux/sched.h>
 #include <seccomp.h>
 #include <sys/ioctl.h>
@@ -36,9 +37,11 @@ static const char *const refused[] = {
         "kexec_file_load",
         "kexec_load",
         "keyctl",
+        "kcmp",
         "lookup_dcookie",
         "mbind",
         "migrate_pages",
+        "mount",
         "mount_setattr",
         "move_mount",
         "move_pages",
@@ -48,6 +51,8 @@ static const char *const refused[] = {
         "open_tree",
         "perf_event_open",
         "personality",
+        "pidfd_getfd",
+        "pivot_root",
         "process_vm_readv",
         "process_vm_writev",
         "quotactl",
@@ -56,22 +61,24 @@ static const char *const refused[] = {
         "request_key",
         "set_mempolicy",
         "set_mempolicy_home_node",
+        "setns",
         "settimeofday",
         "stime",
         "swapoff",
         "swapon",
         "syslog",
+        "sysfs",
         "umount",
+        "umount2",
         "uselib",
         "userfaultfd",
         "vhangup",
         "vm86",
         "vm86old",
 };
-/* Refused in addition where nothing builds a sandbox of its own. */
-static const char *const refused_tool[] = {
-        "chroot", "mount", "pivot_root", "setns", "umount2", "unshare",
-};
+/* Refused in addition where nothing builds a sandbox of its own. Browsers do: user namespaces and
+ * chroot, never a mount. */
+static const char *const refused_tool[] = { "chroot", "unshare" };
 /* Families that work; the rest looks as if the kernel had none. */
 static const int families[] = { AF_UNIX, AF_INET, AF_INET6 };
 
@@ -105,6 +112,25 @@ static int refuse_families(scmp_filter_ctx f, bool netlink)
         return r;
 }
 
+/* In a user namespace of one's own one may do anything to one's own network: of the kernel's doors
+ * to that only the one for looking up addresses stays open, and no raw packets. */
+static int refuse_kinds(scmp_filter_ctx f)
+{
+        int r = 0;
+        for (uint64_t protocol = 1; protocol < 32 && r == 0; protocol++)
+                if (protocol != NETLINK_KOBJECT_UEVENT)
+                        r = seccomp_rule_add(f, SCMP_ACT_ERRNO(EPROTONOSUPPORT), SCMP_SYS(socket),
+                                             2, SCMP_A0_32(SCMP_CMP_EQ, AF_NETLINK),
+                                             SCMP_A2_32(SCMP_CMP_EQ, protocol));
+        const uint64_t kinds[] = { SOCK_RAW, SOCK_PACKET };
+        for (size_t i = 0; i < ARRAY_LEN(kinds) && r == 0; i++)
+                for (size_t k = 0; k < ARRAY_LEN(families) && r == 0; k++)
+                        r = seccomp_rule_add(f, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(socket), 2,
+                                             SCMP_A0_32(SCMP_CMP_EQ, (uint64_t) families[k]),
+                                             SCMP_A1_32(SCMP_CMP_MASKED_EQ, 0xf, kinds[i]));
+        return r;
+}
+
 static int refuse_terminal(scmp_filter_ctx f)
 {
         int r = seccomp_rule_add(f, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(ioctl), 1,
@@ -135,6 +161,8 @@ int sandbox_filter(enum sandbox_profile profile, int *ret_fd)
         int r = refuse_calls(f, refused, ARRAY_LEN(refused));
         if (r == 0)
                 r = refuse_families(f, profile == SANDBOX_BROWSER);
+        if (r == 0)
+                r = refuse_kinds(f);
         if (r == 0)
                 r = refuse_terminal(f);
         if (r == 0 && profile == SANDBOX_TOOL)

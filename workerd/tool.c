@@ -84,6 +84,7 @@ static void run_free(struct tool_run *run)
 {
         loop_task_done(&run->deliver);
         loop_timer_done(&run->limit);
+        loop_timer_done(&run->watch);
         tool_result_done(&run->result);
         json_decref(run->input);
         free(run->call_id);
@@ -110,6 +111,7 @@ void tool_finish(struct tool_run *run, struct tool_result *result)
                 return;
         }
         run->finished = true;
+        tool_limits_end(run, result);
         run->result = *result;
         *result = (struct tool_result){ 0 };
         loop_timer_disarm(&run->limit);
@@ -183,10 +185,13 @@ int tool_start(struct tool_host *h, const char *call_id, const char *name, const
         r = loop_task_init(&run->deliver, h->event, run_deliver, run);
         if (r == 0)
                 r = loop_timer_init(&run->limit, h->event, run_timeout, run);
+        if (r == 0)
+                r = tool_limits_init(run);
         if (r < 0) {
                 run_free(run);
                 return r;
         }
+        tool_limits_begin(run);
         run->tool = tool_find(name, toolset);
         *ret = run;
         if (!run->tool || !is_there(h, run->tool, run->tool->list ? name : run->tool->spec.name)) {

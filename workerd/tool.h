@@ -33,6 +33,8 @@ struct tool_host {
         json_t *budget_left; /* what a session under this one may use at most; NULL = no limit */
         uint64_t call_seq;   /* of the intent event of the call that is started */
         struct shell *shell;
+        struct slot_hits hits; /* what limits of the slot had stopped when the last call ended */
+        bool hits_known;
         /* Output while it comes, of the call under way; may be NULL. */
         void (*on_output)(void *userdata, const char *call_id, int stream, struct span text);
         void *userdata;
@@ -85,7 +87,10 @@ struct tool_run {
         bool finished;
         struct tool_result result;
         struct loop_task deliver;
-        struct loop_timer limit;
+        struct loop_timer limit, watch;
+        struct slot_hits before; /* tool-limits.c */
+        uint64_t refusals;
+        unsigned strikes;
         void (*on_done)(void *userdata, struct tool_result *result); /* may take from the result */
         void *userdata;
 };
@@ -101,6 +106,11 @@ int tool_start(struct tool_host *h, const char *call_id, const char *name, const
                const json_t *input, void (*on_done)(void *userdata, struct tool_result *result),
                void *userdata, struct tool_run **ret) mustuse;
 void tool_cancel(struct tool_run *run); /* kills the effect at once and frees the run */
+
+/* tool-limits.c: what the limits of the slot do to a call. For tool.c. */
+int tool_limits_init(struct tool_run *run) mustuse;
+void tool_limits_begin(struct tool_run *run);
+void tool_limits_end(struct tool_run *run, struct tool_result *result);
 
 /* For tools: ends the run; *result is taken over. A second call is ignored. */
 void tool_finish(struct tool_run *run, struct tool_result *result);

@@ -1,14 +1,13 @@
 /* Running commands: input and output with flow control, signals, and their end. */
 #include "helper.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-static struct command *find(struct helper *h, uint32_t proc)
+struct command *command_find(struct helper *h, uint32_t proc)
 {
         for (size_t i = 0; i < COMMANDS_MAX; i++)
                 if (h->commands[i].used && h->commands[i].proc == proc)
@@ -78,7 +77,7 @@ void command_spawn(struct helper *h, const struct guest_spawn *m)
         for (size_t i = 0; i < COMMANDS_MAX && !c; i++)
                 if (!h->commands[i].used)
                         c = &h->commands[i];
-        if (!c || find(h, m->proc) || m->n_argv == 0 || m->proc == 0) {
+        if (!c || command_find(h, m->proc) || m->n_argv == 0 || m->proc == 0) {
                 send_exit(h, m->proc, -1, 0, "the helper cannot take this command");
                 return;
         }
@@ -126,7 +125,7 @@ static void feed(struct helper *h, struct command *c)
 
 void command_input(struct helper *h, const struct guest_input *m)
 {
-        struct command *c = find(h, m->proc);
+        struct command *c = command_find(h, m->proc);
         if (!c || c->in < 0) {
                 taken(h, m->proc, m->data.len); /* it is gone or reads nothing */
                 return;
@@ -140,44 +139,9 @@ void command_input(struct helper *h, const struct guest_input *m)
 
 void command_ack(struct helper *h, const struct guest_ack *m)
 {
-        struct command *c = find(h, m->proc);
+        struct command *c = command_find(h, m->proc);
         if (c)
                 c->unacked -= MIN(c->unacked, m->bytes);
-}
-
-/* The session of process `pid` of this namespace, 0 when it is gone. */
-static pid_t session_of(const char *pid)
-{
-        char path[64], text[512];
-        (void) snprintf(path, sizeof(path), "/proc/%.20s/stat", pid);
-        cleanup_close int fd = open(path, O_RDONLY | O_CLOEXEC);
-        ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
-        if (n <= 0)
-                return 0;
-        text[n] = '\0';
-        const char *after = strrchr(text, ')'); /* the name may hold anything */
-        int session = 0;
-        if (!after || sscanf(after, ") %*c %*d %*d %d", &session) != 1) /* NOLINT(cert-err34-c) */
-                return 0;
-        return session;
-}
-
-void command_kill(struct helper *h, const struct guest_kill *m)
-{
-        struct command *c = find(h, m->proc);
-        if (!c || m->signal == 0 || m->signal > 64)
-                return;
-        (void) kill(-c->pid, (int) m->signal);
-        if (m->signal != SIGKILL && m->signal != SIGTERM)
-                return;
-        /* Jobs of a shell have groups of their own: an end is meant for the whole session. */
-        DIR *d = opendir("/proc");
-        if (!d)
-                return;
-        for (struct dirent *e; (e = readdir(d));)
-                if (e->d_name[0] >= '1' && e->d_name[0] <= '9' && session_of(e->d_name) == c->pid)
-                        (void) kill((pid_t) strtol(e->d_name, NULL, 10), (int) m->signal);
-        closedir(d);
 }
 
 /* Passes on what one pipe holds, one message at most. Returns false when there was nothing. */

@@ -70,11 +70,14 @@ __attribute__((noreturn)) void helper_die(const char *why);
 void command_spawn(struct helper *h, const struct guest_spawn *m);
 void command_input(struct helper *h, const struct guest_input *m);
 void command_ack(struct helper *h, const struct guest_ack *m);
-void command_kill(struct helper *h, const struct guest_kill *m);
+struct command *command_find(struct helper *h, uint32_t proc);
 void commands_reap(struct helper *h);
 size_t commands_poll(struct helper *h, struct pollfd *fds, size_t n);
 void commands_serve(struct helper *h, const struct pollfd *fds, size_t n);
 int commands_timeout(const struct helper *h); /* milliseconds for poll, -1 = none */
+
+/* kill.c */
+void command_kill(struct helper *h, const struct guest_kill *m);
 
 /* start.c: the child side. Returns the pid or a negative errno; fds[3] are its standard
  * descriptors. */
