@@ -82,16 +82,6 @@ const struct setting worker_settings_table[] = {
             "File with its API key; none for a local model."),
         ROW("embedding_model", SETTING_STRING, embedding_model, "text-embedding-3-small",
             "The model that makes the vectors of documents; another one makes all of them anew."),
-        ROW("serves", SETTING_STRING, serves, "sessions",
-            "sessions: those the coordinator gives; jobs: what docserverd has to be run or asked."),
-        ROW("job_calls", SETTING_INT, job_calls, "16",
-            "Calls of jobs to models at once, where jobs are served.", .min = "0", .max = "256"),
-        ROW("embedding_url", SETTING_STRING, embedding_url, "",
-            "Where OpenAI-compatible embeddings are, without /v1/embeddings; empty: no vectors."),
-        ROW("embedding_key_file", SETTING_SECRET, embedding_key, "",
-            "File with its API key; none for a local model."),
-        ROW("embedding_model", SETTING_STRING, embedding_model, "text-embedding-3-small",
-            "The model that makes the vectors of documents; another one makes all of them anew."),
         ROW("anthropic_url", SETTING_STRING, anthropic_url, "https://api.anthropic.com",
             "Where the Messages API is, without /v1/messages."),
         ROW("anthropic_key_file", SETTING_SECRET, anthropic_key, "",
@@ -174,10 +164,6 @@ int worker_settings_check(const struct worker_settings *s, enum slot_kind *ret_k
 
         if (!plain_name(s->worker_id)) {
                 *ret_error = xstrdup("worker_id must be 1 to 60 letters, digits, - and _");
-                return -EBADMSG;
-        }
-        if (!streq(s->serves, "sessions") && !streq(s->serves, "jobs")) {
-                *ret_error = xstrdup("serves must be sessions or jobs");
                 return -EBADMSG;
         }
         if (!streq(s->serves, "sessions") && !streq(s->serves, "jobs")) {

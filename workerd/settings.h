@@ -25,9 +25,6 @@ struct worker_settings {
         char *serves;
         uint64_t job_calls;
         char *embedding_url, *embedding_key, *embedding_model;
-        char *serves;
-        uint64_t job_calls;
-        char *embedding_url, *embedding_key, *embedding_model;
 };
 extern const struct setting worker_settings_table[];
 extern const size_t worker_settings_count;
