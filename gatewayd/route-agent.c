@@ -1,5 +1,6 @@
 /* /agents: blueprints of agents, by name. */
 #include "common/base/approval-policy.h"
+#include "gatewayd/agent-check.h"
 #include "gatewayd/content.h"
 #include "gatewayd/gateway.h"
 #include "gatewayd/query.h"
@@ -9,7 +10,7 @@
 
 struct agent_body {
         char *name, *description, *system_prompt, *status, *model, *provider;
-        json_t *mcp_servers, *skills, *tools, *approval, *slot, *network, *budget;
+        json_t *mcp_servers, *skills, *tools, *approval, *slot, *network, *budget, *output_schema;
 };
 #define FIELD(member, kind_, ...)                                                                  \
         JSON_FIELD(struct agent_body, member, kind_, .nullable = true, ##__VA_ARGS__)
@@ -29,6 +30,7 @@ static const struct json_field fields[] = {
         FIELD(slot, JSON_KIND_OBJECT),
         FIELD(network, JSON_KIND_OBJECT),
         FIELD(budget, JSON_KIND_OBJECT),
+        FIELD(output_schema, JSON_KIND_OBJECT),
 };
 
 struct slot_body {
@@ -104,9 +106,12 @@ static int check(struct http_request *req, const struct agent_body *b)
                 text = "provider must be anthropic or openai", field = "provider";
         else if (b->provider && !b->model)
                 text = "provider is given together with model", field = "provider";
-        else if (json_array_size(b->mcp_servers) > 0 || json_array_size(b->skills) > 0)
-                text = "MCP servers and skills are not offered yet: the list must be empty",
-                field = json_array_size(b->skills) > 0 ? "skills" : "mcp_servers";
+        else if ((text = agent_servers_problem(b->mcp_servers, &p)))
+                field = "mcp_servers";
+        else if ((text = agent_skills_problem(b->skills)))
+                field = "skills";
+        else if ((text = agent_schema_problem(b->output_schema, &p)))
+                field = "output_schema";
         else if (b->budget && budget_check(b->budget, &p) < 0)
                 text = p.message, field = "budget";
         else if (json_object_size(b->network) > 0 && network_check(b->network, &p) < 0)
@@ -281,12 +286,80 @@ static void list(struct http_request *req)
                        "sssu", req->principal.tenant, status, id, limit);
 }
 
+/* ---- versions: they stay, also those of agents that are gone ---- */
+
+static void on_versions(void *userdata, int r, PGresult **results, size_t n,
+                        const struct pg_error *error)
+{
+        struct http_request *req = userdata;
+
+        if (r < 0)
+                return database_failed(req, r, error);
+        if (PQntuples(results[0]) == 0 && !http_query(req, "cursor"))
+                return no_agent(req);
+        list_reply(req, results[0], "versions", (uintptr_t) req->userdata);
+}
+
+static void versions(struct http_request *req)
+{
+        static const char *const known[] = { "limit", "cursor", NULL };
+        cleanup_free char *key = NULL, *id = NULL;
+        uint64_t limit, before = INT32_MAX;
+
+        if (!agent_name_ok(req->params[0]))
+                return no_agent(req);
+        if (http_query_only(req, known) < 0 ||
+            http_query_u64(req, "limit", 1, 1000, 100, &limit) < 0 ||
+            cursor_read(req, &key, &id) < 0)
+                return;
+        if (id && parse_u64(id, &before) < 0)
+                return http_reply_error(req, ERROR_CODE_BAD_REQUEST, "cursor",
+                                        "cursor must be a next_cursor of this list");
+        req->userdata = (void *) (uintptr_t) limit; /* for on_versions */
+        database_query(req, on_versions,
+                       "SELECT core.agent_version_json(v), version::text, version::text FROM "
+                       "core.agent_version v WHERE tenant = $1 AND name = $2 AND version < $3 "
+                       "ORDER BY version DESC LIMIT $4",
+                       "ssuu", req->principal.tenant, req->params[0], MIN(before, INT32_MAX),
+                       limit);
+}
+
+static void on_version(void *userdata, int r, PGresult **results, size_t n,
+                       const struct pg_error *error)
+{
+        struct http_request *req = userdata;
+
+        if (r < 0)
+                return database_failed(req, r, error);
+        if (PQntuples(results[0]) == 0)
+                return http_reply_error(req, ERROR_CODE_NOT_FOUND, NULL,
+                                        "there is no such version of an agent with this name");
+        http_reply_json(req, 200, span_of(pg_str(results[0], 0, 0)));
+}
+
+static void version(struct http_request *req)
+{
+        uint64_t number;
+
+        if (!agent_name_ok(req->params[0]))
+                return no_agent(req);
+        if (parse_u64(req->params[1], &number) < 0 || number > INT32_MAX)
+                return http_reply_error(req, ERROR_CODE_NOT_FOUND, NULL,
+                                        "there is no such version of an agent with this name");
+        database_query(req, on_version,
+                       "SELECT core.agent_version_json(v) FROM core.agent_version v WHERE tenant "
+                       "= $1 AND name = $2 AND version = $3",
+                       "ssu", req->principal.tenant, req->params[0], number);
+}
+
 static const struct route table[] = {
         { HTTP_POST, "/agents", create, .role = ROLE_USER, .body = ROUTE_BODY_JSON },
         { HTTP_GET, "/agents", list },
         { HTTP_GET, "/agents/{name}", show },
         { HTTP_PATCH, "/agents/{name}", change, .role = ROLE_USER, .body = ROUTE_BODY_JSON },
         { HTTP_DELETE, "/agents/{name}", delete, .role = ROLE_USER },
+        { HTTP_GET, "/agents/{name}/versions", versions },
+        { HTTP_GET, "/agents/{name}/versions/{version}", version },
         { HTTP_PATCH, "/agents/{name}/status", set_status, .role = ROLE_USER,
           .body = ROUTE_BODY_JSON },
 };
