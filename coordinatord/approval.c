@@ -233,8 +233,10 @@ void approvals_cancel(struct hub_batch *b, struct session *s, bool tools_only, c
 
 int approval_wake(struct hub_batch *b, struct session *s, const char *why)
 {
-        if (s->state != SESSION_STATE_WAITING || s->worker_id)
-                return 0; /* its holder goes on by itself */
+        if (s->state != SESSION_STATE_WAITING)
+                return 0;
+        if (s->worker_id) /* stored at once: a holder that dies now leaves work behind */
+                return session_set_state(s, b, SESSION_STATE_RUNNING, why);
         s->queued_us = hub_now(b);
         return session_set_state(s, b, SESSION_STATE_QUEUED, why);
 }

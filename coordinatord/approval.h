@@ -64,7 +64,7 @@ void approval_decide(struct hub_batch *b, struct session *s, struct session_appr
                      const struct approval_decision *d);
 /* Cancels what is pending; tools_only: what the agent's calls wait for. */
 void approvals_cancel(struct hub_batch *b, struct session *s, bool tools_only, const char *why);
-/* The session may go on: into the queue when nobody holds it. */
+/* A waiting session goes on: with its holder, else into the queue. */
 int approval_wake(struct hub_batch *b, struct session *s, const char *why) mustuse;
 
 /* ---- the mirror ---- */

@@ -89,7 +89,8 @@ static int lost_apply(struct hub_entry *e, struct hub_batch *b)
         if (!op_current(op))
                 return hub_refuse(e, ERROR_CODE_STALE_EPOCH, "the lease has changed already");
         session_set_holder(s, b, NULL);
-        if (session_resting(s))
+        if (session_resting(s) &&
+            (s->state != SESSION_STATE_WAITING || s->waiting_for != WAITING_FOR_BUDGET))
                 return 0; /* it goes on when somebody wants something of it */
         if (s->state != SESSION_STATE_STARTING && s->state != SESSION_STATE_RUNNING &&
             s->state != SESSION_STATE_WAITING)

@@ -27,8 +27,9 @@ static int wake_session(struct request *q, struct session *s, struct hub_batch *
                                : 0;
         if (asleep && s->worker_id)
                 return session_set_state(s, b, SESSION_STATE_RUNNING, "message");
-        bool parked = s->state == SESSION_STATE_WAITING && !s->worker_id;
-        if (!asleep && !parked && !session_ended(s))
+        if (s->state == SESSION_STATE_WAITING && session_resting(s))
+                return approval_wake(b, s, "message");
+        if (!asleep && !session_ended(s))
                 return 0; /* queued, starting, running, waiting: it is taken in at the next turn */
         s->queued_us = hub_now(b);
         return session_set_state(s, b, SESSION_STATE_QUEUED, "message");

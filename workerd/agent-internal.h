@@ -11,7 +11,7 @@
 
 /* One append under way and what it changes in the conversation once it is stored. */
 struct effect {
-        enum { EFFECT_TURN, EFFECT_INTENT, EFFECT_RESULT, EFFECT_ASK } kind;
+        enum { EFFECT_TURN, EFFECT_INTENT, EFFECT_RESULT, EFFECT_ASK, EFFECT_COMPACT } kind;
         size_t item; /* its event's place in the append */
         char *call_id, *error, *digest;
         json_t *content;
@@ -55,6 +55,15 @@ struct agent {
         char *acting_id, *acting_name, *acting_toolset;
         struct answer answer;
         unsigned attempt;
+        enum {
+                COMPACT_NO,
+                COMPACT_MUST,    /* the conversation was too long for the model */
+                COMPACT_ASKING,  /* the next answer is a summary */
+                COMPACT_REFUSED, /* it does not help: not again until the session rests */
+        } compact;
+        bool compact_short;       /* ask with words alone */
+        size_t compact_kept;      /* turns that stay; fewer when that was not enough */
+        uint64_t compact_turn;    /* when it last was done */
         struct loop_timer backoff;
         bool paused;      /* hold at the next step boundary */
         bool interrupted; /* rest until a message newer than quiet_seq */
@@ -95,6 +104,8 @@ void step_no_result(struct step *s, struct agent *a, const char *id, const char 
                     const char *why);
 /* Asks a person about a call; takes `bound`. */
 void step_ask(struct step *s, const char *id, const char *digest, const char *subject, char *bound);
+void step_compaction(struct step *s, uint64_t upto_seq, const char *summary, uint64_t tokens,
+                     const char *model);
 bool step_empty(const struct step *s); /* there is nothing to store */
 void step_commit(struct step *s, struct agent *a);
 
@@ -133,6 +144,14 @@ enum approval_gate agent_approve(struct step *s, struct agent *a, const struct h
 /* agent-below.c: what sessions under this one use counts here, too */
 struct usage agent_used(const struct agent *a); /* with what is below */
 json_t *agent_budget_left(const struct agent *a); /* object of limits, NULL = none; the caller's */
+
+/* agent-compact.c */
+bool agent_compacts(struct agent *a); /* the next model call is for a summary */
+/* The conversation was too long for the model: true when a summary may help; then run again. */
+bool agent_compact_overflow(struct agent *a);
+json_t *agent_compact_conversation(struct agent *a) mustuse;
+void agent_store_compaction(struct agent *a); /* a->answer is the summary */
+bool agent_loops(struct agent *a);            /* it asks for help: it has been dealt with */
 
 /* agent-tools.c */
 bool agent_heal(struct agent *a); /* false when there is nothing to heal */

@@ -100,6 +100,33 @@ void agent_store_turn(struct agent *a, bool rest)
         step_commit(s, a);
 }
 
+/* The conversation was too long: true when it is tried again, with a summary or for one. */
+static bool too_long(struct agent *a)
+{
+        if (a->compact == COMPACT_ASKING && !a->compact_short)
+                a->compact_short = true;
+        else if (!agent_compact_overflow(a))
+                return false;
+        log_notice("session %s: the conversation is longer than the model reads", a->session_id);
+        agent_set_state(a, AGENT_BACKOFF);
+        loop_timer_arm(&a->backoff, 0);
+        return true;
+}
+
+/* What services say when a request has more tokens than the model reads. */
+static bool says_too_long(const struct provider_failure *f)
+{
+        static const char *const words[] = { "prompt is too long", "context length",
+                                             "context window", "maximum context" };
+
+        if (streq(f->code, "context_length_exceeded") || f->status == 413)
+                return true;
+        for (size_t i = 0; f->status == 400 && i < ARRAY_LEN(words); i++)
+                if (strcasestr(f->message, words[i]))
+                        return true;
+        return false;
+}
+
 static void on_reply(struct agent *a, const struct provider_reply *reply)
 {
         struct answer *answer = &a->answer;
@@ -125,6 +152,12 @@ static void on_reply(struct agent *a, const struct provider_reply *reply)
         a->total.cache_write_tokens += answer->usage.cache_write_tokens;
         a->total.cost_microusd += answer->usage.cost_microusd;
         a->total.turns++;
+        if (streq(reply->stop_reason, "model_context_window_exceeded") && too_long(a))
+                return;
+        if (a->compact == COMPACT_ASKING) {
+                agent_store_compaction(a);
+                return;
+        }
         if (streq(reply->stop_reason, "model_context_window_exceeded")) {
                 agent_fail(a, "context_window_exceeded",
                            "The conversation is longer than the model can read.");
@@ -214,7 +247,7 @@ static void on_delta(void *userdata, size_t block, enum provider_delta kind, str
 {
         struct agent *a = userdata;
 
-        if (a->c.live)
+        if (a->c.live && a->compact != COMPACT_ASKING)
                 live_model(a->c.live, a->answer.turn, block, kind, text);
 }
 
@@ -242,7 +275,9 @@ static void picture_size(const struct agent *a, struct scale *ret)
 
 void agent_call_model(struct agent *a)
 {
-        cleanup_json json_t *conversation = history_compose(a->c.history, a->c.images_kept);
+        cleanup_json json_t *conversation =
+                agent_compacts(a) ? agent_compact_conversation(a)
+                                  : history_compose(a->c.history, a->c.images_kept);
         cleanup_json json_t *missing = history_missing_images(a->c.history, conversation);
         struct provider_tool tools[TOOLS_MAX];
         struct provider_events events = { .on_delta = on_delta, .on_done = on_done, .userdata = a };

@@ -175,6 +175,20 @@ void step_ask(struct step *s, const char *id, const char *digest, const char *su
         append_ask(s->append, id, subject, bound);
 }
 
+void step_compaction(struct step *s, uint64_t upto_seq, const char *summary, uint64_t tokens,
+                     const char *model)
+{
+        struct effect *e = effect_add(s);
+
+        e->kind = EFFECT_COMPACT;
+        e->input_seq = upto_seq;
+        e->error = xstrdup(summary);
+        append_event(s->append, EVENT_TYPE_COMPACTION,
+                     json_pack("{s:s,s:I,s:I,s:s}", "summary", summary, "upto_seq",
+                               (json_int_t) upto_seq, "tokens_before", (json_int_t) tokens, "model",
+                               model));
+}
+
 bool step_empty(const struct step *s)
 {
         return s->n_effects == 0 && append_count(s->append) == 0 && !append_has_state(s->append);
@@ -189,15 +203,25 @@ void step_no_result(struct step *s, struct agent *a, const char *id, const char 
         tool_result_done(&result);
 }
 
+static uint64_t answer_tokens(const struct answer *answer)
+{
+        const struct usage *u = &answer->usage;
+
+        return u->input_tokens + u->cache_read_tokens + u->cache_write_tokens + u->output_tokens;
+}
+
 static int apply(struct agent *a, struct effect *e, uint64_t first_seq)
 {
         switch (e->kind) {
         case EFFECT_TURN:
+                history_set_context(a->c.history, answer_tokens(&a->answer));
                 return history_add_assistant(a->c.history, first_seq + e->item, e->input_seq,
                                              e->paused, e->content);
         case EFFECT_INTENT:
                 return history_set_intent(a->c.history, e->call_id, first_seq + e->item,
                                           now_realtime());
+        case EFFECT_COMPACT:
+                return history_compact(a->c.history, e->input_seq, e->error);
         case EFFECT_ASK:
                 return history_set_asked(a->c.history, e->call_id, e->digest);
         case EFFECT_RESULT:

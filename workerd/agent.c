@@ -119,6 +119,8 @@ void agent_rest(struct agent *a, enum session_state state)
 {
         agent_set_state(a, AGENT_RESTING);
         a->choice = 0; /* the next message gets the first model again */
+        if (a->compact == COMPACT_REFUSED)
+                a->compact = COMPACT_NO;
         a->c.on_rest(a->c.userdata, state);
         if (loader_behind(a->c.loader))
                 loop_task_queue(&a->wake);
@@ -219,7 +221,8 @@ static void ask_model(struct agent *a)
         char reason[600];
 
         if (!over_budget(a, reason, sizeof(reason))) {
-                agent_call_model(a);
+                if (!agent_loops(a))
+                        agent_call_model(a);
                 return;
         }
         agent_wait(a, WAITING_FOR_BUDGET, reason);
@@ -312,6 +315,8 @@ void agent_message(struct agent *a, uint64_t seq)
         loader_announce(a->c.loader, seq);
         if (a->state != AGENT_RESTING || !loader_behind(a->c.loader))
                 return;
+        if (a->shown == SESSION_STATE_WAITING)
+                a->shown = SESSION_STATE_RUNNING; /* so the coordinator made it */
         a->c.on_active(a->c.userdata);
         agent_run(a);
 }
@@ -393,6 +398,7 @@ int agent_new(const struct agent_config *c, struct agent **ret)
         int r;
 
         a->c = *c;
+        a->compact_kept = c->compact_kept;
         a->total = c->total;
         a->run_usec = c->run_usec;
         for (size_t i = 0; i < c->n_choices; i++)

@@ -117,6 +117,14 @@ static bool human_stopped(const struct history_entry *e)
         return false;
 }
 
+static void append_compacted(json_t *turns, const struct history *h)
+{
+        cleanup_json json_t *content = history_compacted(h);
+
+        if (content)
+                append_blocks(turn_content(turns, "user"), content);
+}
+
 json_t *history_compose(const struct history *h, size_t images_kept)
 {
         json_t *turns = json_array();
@@ -124,6 +132,7 @@ json_t *history_compose(const struct history *h, size_t images_kept)
 
         if (images_kept > 0 && total > images_kept)
                 remove = (total - images_kept) / images_kept * images_kept;
+        append_compacted(turns, h);
         for (size_t i = 0; i < h->n; i++) {
                 const struct history_entry *e = &h->entries[i];
                 cleanup_json json_t *blocks = json_array();

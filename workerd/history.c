@@ -15,7 +15,7 @@ struct history *history_new(size_t bytes_max)
         return h;
 }
 
-static void entry_done(struct history_entry *e)
+void history_entry_done(struct history_entry *e)
 {
         for (size_t i = 0; i < e->n_calls; i++) {
                 json_decref(e->calls[i].output);
@@ -41,8 +41,10 @@ struct history *history_free(struct history *h)
         if (!h)
                 return NULL;
         for (size_t i = 0; i < h->n; i++)
-                entry_done(&h->entries[i]);
+                history_entry_done(&h->entries[i]);
         free(h->entries);
+        free(h->summary);
+        json_decref(h->pinned);
         while (map_next(h->images, &iter, NULL, &image))
                 image_free(image);
         map_free(h->images);
@@ -52,7 +54,7 @@ struct history *history_free(struct history *h)
 }
 
 /* Roughly what the value takes: enough to hold the whole to its limit. */
-static size_t content_size(const json_t *content)
+size_t history_size(const json_t *content)
 {
         size_t n = json_dumpb(content, NULL, 0, JSON_COMPACT | JSON_ENCODE_ANY);
 
@@ -61,12 +63,22 @@ static size_t content_size(const json_t *content)
 
 static int history_account(struct history *h, const json_t *content)
 {
-        size_t n = content_size(content);
+        size_t n = history_size(content);
 
         if (n > h->bytes_max - h->bytes)
                 return -EMSGSIZE;
         h->bytes += n;
         return 0;
+}
+
+void history_unaccount(struct history *h, const struct history_entry *e)
+{
+        size_t n = history_size(e->content);
+
+        for (size_t i = 0; i < e->n_calls; i++)
+                if (e->calls[i].output)
+                        n += history_size(e->calls[i].output);
+        h->bytes -= MIN(n, h->bytes);
 }
 
 static struct history_entry *history_insert(struct history *h, size_t at)
@@ -124,7 +136,7 @@ int history_add_assistant(struct history *h, uint64_t seq, uint64_t input_seq, b
         e.content = json_incref(content);
         r = entry_calls(&e);
         if (r < 0) {
-                entry_done(&e);
+                history_entry_done(&e);
                 return r;
         }
         while (at > 0 && !h->entries[at - 1].assistant && h->entries[at - 1].seq > input_seq)
@@ -298,6 +310,17 @@ static int add_decision(struct history *h, const char *call_id, const json_t *ev
         return 0;
 }
 
+static uint64_t tokens_of(const json_t *usage)
+{
+        static const char *const kinds[] = { "input_tokens", "cache_read_tokens",
+                                             "cache_write_tokens", "output_tokens" };
+        uint64_t n = 0;
+
+        for (size_t i = 0; i < ARRAY_LEN(kinds); i++)
+                n += (uint64_t) json_integer_value(json_object_get(usage, kinds[i]));
+        return n;
+}
+
 static int add_message_event(struct history *h, uint64_t seq, const json_t *event)
 {
         const char *role = json_string_value(json_object_get(event, "role"));
@@ -310,8 +333,13 @@ static int add_message_event(struct history *h, uint64_t seq, const json_t *even
                 wrapped = json_pack("[{s:s,s:O}]", "type", "text", "text", content);
                 content = wrapped;
         }
-        if (streq(role, "user"))
-                return history_add_user(h, seq, content);
+        if (streq(role, "user")) {
+                int r = history_add_user(h, seq, content);
+
+                if (r == 0 && json_is_true(json_object_get(event, "pinned")))
+                        h->entries[h->n - 1].pinned = true;
+                return r;
+        }
         if (!streq(role, "assistant"))
                 return 0;
         return history_add_assistant(
@@ -330,6 +358,15 @@ int history_add_event(struct history *h, const json_t *event)
                 return -EBADMSG;
         if (streq(type, "message"))
                 return add_message_event(h, (uint64_t) seq, event);
+        if (streq(type, "usage")) {
+                if (!json_object_get(event, "purpose"))
+                        history_set_context(h, tokens_of(json_object_get(event, "usage")));
+                return 0;
+        }
+        if (streq(type, "compaction"))
+                return history_compact(
+                        h, (uint64_t) json_integer_value(json_object_get(event, "upto_seq")),
+                        json_string_value(json_object_get(event, "summary")));
         if (streq(type, "pre_tool"))
                 r = call ? history_set_intent(h, call, (uint64_t) seq,
                                               read_time(json_string_value(
@@ -352,7 +389,7 @@ int history_add_event(struct history *h, const json_t *event)
 
 uint64_t history_last_user_seq(const struct history *h)
 {
-        uint64_t seq = 0;
+        uint64_t seq = h->dropped_user_seq;
 
         for (size_t i = 0; i < h->n; i++)
                 if (!h->entries[i].assistant)
@@ -366,12 +403,12 @@ size_t history_turns(const struct history *h)
 
         for (size_t i = h->n; i > 0 && h->entries[i - 1].assistant; i--)
                 n++;
-        return n;
+        return n == h->n ? n + h->dropped_run : n;
 }
 
 size_t history_assistant_turns(const struct history *h)
 {
-        size_t n = 0;
+        size_t n = h->dropped_turns;
 
         for (size_t i = 0; i < h->n; i++)
                 n += h->entries[i].assistant;

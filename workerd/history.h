@@ -33,6 +33,7 @@ struct history_entry {
         bool assistant;
         bool paused; /* the model said pause_turn: send as it is to go on */
         bool over;   /* the agent gave its report: nothing follows until it is spoken to */
+        bool pinned; /* a user message that outlives a compaction */
         bool taken;  /* a user message that became the answer of a call */
         uint64_t seq;
         json_t *content; /* array of blocks */
@@ -81,6 +82,21 @@ void history_set_over(struct history *h, const char *call_id);
  */
 const struct history_entry *history_answer(const struct history *h, uint64_t after_seq);
 void history_take_answer(struct history *h, uint64_t seq);
+
+/* ---- history-compact.c ---- */
+
+/* What the newest model call read and wrote; 0 = not known. */
+void history_set_context(struct history *h, uint64_t tokens);
+uint64_t history_context(const struct history *h);
+/* Everything up to and with this seq may give way to a summary so that the newest `kept` turns
+ * stay; 0 = there is nothing worth it. All calls must be done. */
+uint64_t history_compact_upto(const struct history *h, size_t kept);
+/* It gives way: the first message, pinned ones and the summary stand in its place. */
+int history_compact(struct history *h, uint64_t upto_seq, const char *summary) mustuse;
+/* A call of a loop: the newest calls since the person spoke are `repeats` times the same one, or
+ * the same few in turn, with the same results and pictures. NULL = there is none. */
+#define HISTORY_LOOP_MAX 64
+const struct history_call *history_loop(const struct history *h, size_t repeats);
 
 uint64_t history_last_user_seq(const struct history *h); /* 0 = there is none */
 size_t history_turns(const struct history *h); /* assistant turns since the last user message */

@@ -69,8 +69,11 @@ static bool may_pass(struct loader *l, int r, const struct error_reply *e)
                        ERROR_CODE_PRECONDITION_FAILED; /* restarted; the greeting is on its way */
 }
 
-static bool is_user_message(const json_t *event)
+/* What others write; the rest is known since it was stored. */
+static bool is_others(const json_t *event)
 {
+        if (streq(json_string_value(json_object_get(event, "event_type")), "approval_decided"))
+                return true;
         return streq(json_string_value(json_object_get(event, "event_type")), "message") &&
                streq(json_string_value(json_object_get(event, "role")), "user");
 }
@@ -90,7 +93,7 @@ static int take_event(struct loader *l, struct span text)
         if ((uint64_t) seq <= l->seq)
                 return 0;
         l->seq = (uint64_t) seq;
-        if (l->loaded && !is_user_message(event))
+        if (l->loaded && !is_others(event))
                 return 0;
         if (l->on_event)
                 l->on_event(l->userdata, event);
@@ -235,6 +238,11 @@ void loader_announce(struct loader *l, uint64_t seq)
 void loader_doubt(struct loader *l)
 {
         l->gap = true;
+}
+
+uint64_t loader_seq(const struct loader *l)
+{
+        return MAX(l->seq, l->announced);
 }
 
 bool loader_behind(const struct loader *l)

@@ -12,6 +12,7 @@ struct price {
         const char *prefix;
         double input, output, cache_read,
                 cache_write; /* dollars per million tokens = millionths per token */
+        int64_t context;     /* tokens; 0 = not known */
 };
 
 struct prices {
@@ -26,6 +27,7 @@ static const struct json_field fields[] = {
         JSON_FIELD(struct price, output, JSON_KIND_NUMBER, .required = true, .max = 1000000),
         JSON_FIELD(struct price, cache_read, JSON_KIND_NUMBER, .max = 1000000),
         JSON_FIELD(struct price, cache_write, JSON_KIND_NUMBER, .max = 1000000),
+        JSON_FIELD(struct price, context, JSON_KIND_INT, .max = 1000000000),
 };
 
 static int read_file(const char *path, char **ret, size_t *ret_len)
@@ -80,6 +82,19 @@ int prices_load(const char *path, struct prices **ret, char **ret_error)
         return 0;
 }
 
+int prices_reload(struct prices *p, const char *path, char **ret_error)
+{
+        struct prices *fresh = NULL, old = *p;
+        int r = prices_load(path, &fresh, ret_error);
+
+        if (r < 0)
+                return r;
+        *p = *fresh;
+        *fresh = old;
+        prices_free(fresh);
+        return 0;
+}
+
 struct prices *prices_free(struct prices *p)
 {
         if (!p)
@@ -90,7 +105,7 @@ struct prices *prices_free(struct prices *p)
         return NULL;
 }
 
-uint64_t prices_cost(const struct prices *p, const char *model, const struct usage *u)
+static const struct price *find(const struct prices *p, const char *model)
 {
         const struct price *best = NULL;
 
@@ -98,6 +113,20 @@ uint64_t prices_cost(const struct prices *p, const char *model, const struct usa
                 if (str_starts(model, p->models[i].prefix) &&
                     (!best || strlen(p->models[i].prefix) > strlen(best->prefix)))
                         best = &p->models[i];
+        return best;
+}
+
+uint64_t prices_context(const struct prices *p, const char *model)
+{
+        const struct price *best = find(p, model);
+
+        return best ? (uint64_t) best->context : 0;
+}
+
+uint64_t prices_cost(const struct prices *p, const char *model, const struct usage *u)
+{
+        const struct price *best = find(p, model);
+
         if (!best)
                 return 0;
         return (uint64_t) llround(best->input * (double) u->input_tokens +

@@ -37,7 +37,7 @@ struct session {
         struct approvals *approvals;
         struct network *network;
         struct extras *extras; /* NULL = the blueprint gives none */
-        char *hold; /* before there is an agent */
+        char *hold;            /* before there is an agent */
         struct outbox *outbox;
         struct loader *loader;
         struct history *history;
@@ -607,19 +607,19 @@ static int make_parts(struct session *s, const struct session_assign *m)
         if (r < 0)
                 return r;
         s->history = history_new(s->c.settings->history_max);
-        s->host = (struct tool_host){ .event = s->c.event,
-                                      .epoch = s->epoch,
-                                      .documents = s->c.documents,
-                                      .tenant = s->tenant,
-                                      .session_id = s->id,
-                                      .allowed = json_object_get(s->blueprint, "tools"),
-                                      .approval = json_object_get(s->blueprint, "approval"),
-                                      .output_schema =
-                                              json_object_get(s->blueprint, "output_schema"),
-                                      .child = s->child,
-                                      .coordinator = s->c.link,
-                                      .on_output = on_output,
-                                      .userdata = s };
+        s->host =
+                (struct tool_host){ .event = s->c.event,
+                                    .epoch = s->epoch,
+                                    .documents = s->c.documents,
+                                    .tenant = s->tenant,
+                                    .session_id = s->id,
+                                    .allowed = json_object_get(s->blueprint, "tools"),
+                                    .approval = json_object_get(s->blueprint, "approval"),
+                                    .output_schema = json_object_get(s->blueprint, "output_schema"),
+                                    .child = s->child,
+                                    .coordinator = s->c.link,
+                                    .on_output = on_output,
+                                    .userdata = s };
         s->host.done_schema = tool_done_schema(s->host.output_schema);
         return loader_new(&(struct loader_config){ .event = s->c.event,
                                                    .link = s->c.link,

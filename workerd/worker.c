@@ -485,6 +485,20 @@ static void on_stop(void *userdata)
         link_released(w->link, id, epoch, quit);
 }
 
+/* SIGHUP: new prices. A file that cannot be used leaves the old ones. */
+static void on_reload(void *userdata)
+{
+        struct worker *w = userdata;
+        cleanup_free char *error = NULL;
+
+        if (!w->prices)
+                return;
+        if (prices_reload(w->prices, w->settings->prices, &error) < 0)
+                log_error("the prices stay as they were: %s", error);
+        else
+                log_notice("prices were read again");
+}
+
 int worker_new(struct daemon *d, const struct worker_settings *s, struct worker **ret)
 {
         CLEANUP(worker_freep) struct worker *w = xnew(struct worker);
@@ -514,6 +528,7 @@ int worker_new(struct daemon *d, const struct worker_settings *s, struct worker 
         if (r < 0)
                 return r;
         d->on_stop = on_stop;
+        d->on_reload = on_reload;
         d->userdata = w;
         *ret = TAKE_PTR(w);
         return 0;

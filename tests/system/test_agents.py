@@ -48,7 +48,7 @@ def test_pages(berth):
     ({"name": "a", "provider": "openai"}, "provider"),
     ({"name": "a", "tools": ["b c"]}, "tools"),
     ({"name": "a", "tools": [1]}, "tools"),
-    ({"name": "a", "approval": {"bash": "ask"}}, "approval"),
+    ({"name": "a", "approval": {"bash": "maybe"}}, "approval"),
     ({"name": "a", "mcp_servers": [{}]}, "mcp_servers"),
     ({"name": "a", "skills": ["x"]}, "skills"),
     ({"name": "a", "slot": {"kind": "external"}}, "slot"),
