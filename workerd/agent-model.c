@@ -208,6 +208,8 @@ static void on_failure(struct agent *a, const struct provider_failure *f)
         uint64_t wait;
         char reason[200];
 
+        if (says_too_long(f) && too_long(a))
+                return;
         random_bytes(&random, sizeof(random));
         if (!tries_again(a, f)) {
                 log_warning("model call failed for good after %u attempts: %s: %s", a->attempt,
@@ -310,6 +312,8 @@ void agent_call_model(struct agent *a)
                                      .max_tokens = a->c.max_tokens,
                              },
                              &events, &a->call);
+        if (r == -EMSGSIZE && too_long(a))
+                return;
         if (r == -EMSGSIZE)
                 agent_fail(a, "request_too_large",
                            "The conversation is larger than the model service takes.");

@@ -277,7 +277,7 @@ int history_set_asked(struct history *h, const char *call_id, const char *digest
                 return -ENOENT;
         c->asked = true;
         c->approval = APPROVAL_STATUS_PENDING;
-        (void) snprintf(c->digest, sizeof(c->digest), "%s", digest);
+        (void) snprintf(c->digest, sizeof(c->digest), "%s", digest ? digest : "");
         return 0;
 }
 
