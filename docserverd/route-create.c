@@ -132,10 +132,19 @@ static void on_file_stored(void *userdata, int r)
         }
 }
 
+static struct store_quota quota_of(const struct put *p)
+{
+        const struct docserver_settings *s = p->server->settings;
+        return (struct store_quota){ .bytes_max = s->tenant_bytes_max,
+                                     .documents_max = s->tenant_documents_max };
+}
+
 static int put_store_file(struct put *p)
 {
         const struct docserver_settings *s = p->server->settings;
+        const struct store_quota quota = quota_of(p);
         struct store_volume_file file = {
+                .quota = &quota,
                 .id = p->id,
                 .tenant = p->tenant,
                 .volume = p->volume,
@@ -152,10 +161,12 @@ static int put_store_file(struct put *p)
 
 static int put_store(struct put *p)
 {
+        const struct store_quota quota = quota_of(p);
         if (p->volume)
                 return put_store_file(p);
         if (p->replace) {
                 struct store_replace replace = {
+                        .quota = &quota,
                         .tenant = p->tenant,
                         .id = p->id,
                         .checksum = p->checksum,
@@ -166,6 +177,7 @@ static int put_store(struct put *p)
                 return store_replace(p->server->pg, &replace, on_stored, p);
         }
         struct store_document document = {
+                .quota = &quota,
                 .id = p->id,
                 .tenant = p->tenant,
                 .filename = p->filename,

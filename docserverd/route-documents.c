@@ -24,6 +24,11 @@ void docserver_reply_failure(struct rpc_request *req, int r)
                 rpc_reply_error(req, ERROR_CODE_UNPROCESSABLE,
                                 "a document would have more than 50 tags; nothing was changed");
                 break;
+        case -EUSERS:
+                rpc_reply_error(req, ERROR_CODE_QUOTA_EXCEEDED,
+                                "the quota of documents is used up: delete some, or have it "
+                                "raised; nothing was stored");
+                break;
         case -EHOSTUNREACH:
                 rpc_reply_error(req, ERROR_CODE_UNAVAILABLE,
                                 "the object store that keeps the documents' bytes cannot be used "

@@ -66,6 +66,7 @@ int store_volume_add(struct pg_pool *p, const struct store_volume_file *f, store
                      f->checksum, f->files_max, f->bytes_max);
         pg_batch_add(b, "SELECT FROM docs.volume WHERE name = $1 AND tenant = $2 AND NOT ready",
                      "ss", f->volume, f->tenant);
+        store_quota_check(b, f->tenant, f->quota);
         struct call *c = call_new("a file of a volume", userdata);
         c->fn.done = fn;
         return submit(p, b, on_added, c);

@@ -4,6 +4,7 @@
 #include "store.h"
 
 struct store_volume_file {
+        const struct store_quota *quota;
         const char *id, *tenant, *volume, *session_id, *path, *content_type, *checksum;
         uint64_t size;
         uint64_t files_max, bytes_max; /* of the whole volume */

@@ -25,6 +25,12 @@ struct pg_batch *store_batch(const char *tenant)
         return b;
 }
 
+void store_quota_check(struct pg_batch *b, const char *tenant, const struct store_quota *q)
+{
+        pg_batch_add(b, "SELECT docs.quota_check($1, $2, $3)", "suu", tenant, q->bytes_max,
+                     q->documents_max);
+}
+
 static bool is_passing(const char *state)
 {
         static const char *const classes[] = { "08", "40", "53", "55", "57" };
@@ -40,6 +46,8 @@ int store_failure(const char *what, int r, const struct pg_error *error)
                 return r;
         if (r != -EREMOTEIO)
                 return -EAGAIN;
+        if (streq(error->sqlstate, "BQ001"))
+                return -EUSERS;
         if (streq(error->sqlstate, "23505"))
                 return -EEXIST;
         if (streq(error->sqlstate, "23503"))
@@ -141,6 +149,7 @@ int store_create(struct pg_pool *p, const struct store_document *d, store_json_f
                              "VALUES ($1, $2, $3, $4)",
                              "ssss", d->tenant, d->idempotency_key, d->fingerprint, d->id);
         }
+        store_quota_check(b, d->tenant, d->quota);
         struct call *c = call_new("a new document", userdata);
         c->fn.json = fn;
         return submit(p, b, on_json, c);
@@ -239,6 +248,7 @@ int store_replace(struct pg_pool *p, const struct store_replace *s, store_json_f
                 "sssuss", s->tenant, s->id, s->checksum, s->size, s->content_type, s->if_match);
         pg_batch_add(b, "SELECT EXISTS (SELECT FROM docs.document WHERE tenant = $1 AND id = $2)",
                      "ss", s->tenant, s->id);
+        store_quota_check(b, s->tenant, s->quota);
         struct call *c = call_new("a new version", userdata);
         c->fn.json = fn;
         return submit(p, b, on_replaced, c);

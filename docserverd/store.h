@@ -3,16 +3,23 @@
  * handed to callbacks are borrowed.
  *
  * r in callbacks: 0; -ENOENT no such document; -EEXIST the idempotency key was used; -EOVERFLOW the
- * metadata would grow too large; -ESTALE if_match does not match; -ECONNRESET lost on the way, it
- * may or may not have happened; -EAGAIN the database cannot take it now; -EIO it refused for
- * another reason (logged). */
+ * metadata would grow too large; -EUSERS the tenant's quota is used up; -ESTALE if_match does not
+ * match; -ECONNRESET lost on the way, it may or may not have happened; -EAGAIN the database cannot
+ * take it now; -EIO it refused for another reason (logged). */
 #pragma once
 
 #include "blobs.h"
 #include "common/base/document.h"
 #include "common/io/pg.h"
 
+struct store_quota { /* 0 = any */
+        uint64_t bytes_max, documents_max;
+};
+/* Last in a batch that adds something. */
+void store_quota_check(struct pg_batch *b, const char *tenant, const struct store_quota *q);
+
 struct store_document {
+        const struct store_quota *quota;
         const char *id, *tenant, *filename, *content_type, *checksum;
         uint64_t size;
         const struct document_tags *tags;
@@ -25,6 +32,7 @@ struct store_bytes {
         uint64_t size, updated_at_us;
 };
 struct store_replace {
+        const struct store_quota *quota;
         const char *tenant, *id, *checksum;
         uint64_t size;
         const char *content_type; /* NULL = stays */

@@ -45,6 +45,7 @@ static const struct {
         { 500, "Internal Server Error" },
         { 503, "Service Unavailable" },
         { 504, "Gateway Timeout" },
+        { 507, "Insufficient Storage" },
 };
 
 const char *http_status_text(int status)
@@ -65,7 +66,7 @@ int http_status_of(enum error_code code)
                 [ERROR_CODE_UNPROCESSABLE] = 422, [ERROR_CODE_RATE_LIMITED] = 429,
                 [ERROR_CODE_UNAVAILABLE] = 503,   [ERROR_CODE_TIMEOUT] = 503,
                 [ERROR_CODE_STALE_EPOCH] = 409,   [ERROR_CODE_PRECONDITION_FAILED] = 412,
-                [ERROR_CODE_GONE] = 410,
+                [ERROR_CODE_GONE] = 410,          [ERROR_CODE_QUOTA_EXCEEDED] = 507,
         };
 
         return (unsigned) code < ERROR_CODE_MAX && statuses[code] ? statuses[code] : 500;
