@@ -11,11 +11,30 @@
 #define FANOUT_POLL_USEC (5 * USEC_PER_SEC)        /* in any case: deletions have no cursor */
 #define FANOUT_SILENCE_USEC (2500 * USEC_PER_MSEC) /* no tick: poll */
 
+#define JOIN_EVENTS 64u       /* a quarter of a queue */
+#define JOIN_BYTES (64 * KIB) /* one larger event is alone */
+
+/* Events of one session that came in one turn of the loop. Each is rendered once for each kind of
+ * stream, and those of the turn are one frame that all subscribers share: what a turn costs for one
+ * subscriber does not depend on the number of its events. */
+struct joined {
+        struct list link; /* fanout->joining */
+        struct topic *topic;
+        unsigned n;
+        uint64_t first_seq;
+        struct buf json; /* of all, side by side */
+        size_t ends[JOIN_EVENTS];
+        enum event_type types[JOIN_EVENTS];
+        struct frame *one[2][JOIN_EVENTS]; /* by sink_kind; NULL until somebody needs it */
+        struct frame *all[2];
+};
+
 /* A session somebody watches. Lives while it has subscribers. */
 struct topic {
         char *session_id;
         struct list subscribers;
-        uint64_t known_seq; /* newest seq heard of */
+        struct joined *joined; /* NULL = none */
+        uint64_t known_seq;    /* newest seq heard of */
 };
 
 enum subscriber_state {
@@ -41,8 +60,9 @@ struct subscriber {
 struct fanout {
         struct gateway *gateway;
         struct bus *bus;
-        struct map *topics; /* session id -> struct topic */
-        struct list all;    /* /ws subscribers */
+        struct map *topics;  /* session id -> struct topic */
+        struct list all;     /* /ws subscribers */
+        struct list joining; /* struct joined */
         size_t n_subscribers;
         uint64_t cursor;   /* newest global id heard of */
         uint64_t tick_at;  /* monotonic, last tick */
@@ -61,8 +81,16 @@ struct rendering {
         uint64_t seq;
         struct frame *ws_update, *sse_update, *ws_event;
 };
-struct frame *rendering_for(struct rendering *r, const struct subscriber *s); /* borrowed */
+struct frame *rendering_update(const struct rendering *r, enum sink_kind kind); /* a new one */
+struct frame *rendering_for(struct rendering *r, const struct subscriber *s);   /* borrowed */
 void rendering_done(struct rendering *r);
+
+/* fanout-join.c: events of a turn. */
+void topic_join(struct fanout *f, struct topic *t, const struct bus_event *e);
+/* Pushes what was joined; before anything else goes to the topic's subscribers. */
+void topic_hand_out(struct topic *t);
+void topic_forget_joined(struct topic *t);
+void fanout_hand_out(void *fanout);
 
 /* Newest seq or cursor that this subscriber should reach. */
 uint64_t subscriber_target(const struct subscriber *s);

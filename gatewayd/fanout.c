@@ -31,7 +31,7 @@ static struct span span_text(const char *s)
 }
 
 /* {"type":"T", and the event object without its first brace. */
-static struct frame *render_update(struct rendering *r, enum sink_kind kind)
+struct frame *rendering_update(const struct rendering *r, enum sink_kind kind)
 {
         char head[64], id[24];
 
@@ -56,8 +56,8 @@ struct frame *rendering_for(struct rendering *r, const struct subscriber *s)
         if (!s->topic)
                 return r->ws_event ? r->ws_event : (r->ws_event = render_event(r));
         if (sink_kind(s->sink) == SINK_WS)
-                return r->ws_update ? r->ws_update : (r->ws_update = render_update(r, SINK_WS));
-        return r->sse_update ? r->sse_update : (r->sse_update = render_update(r, SINK_SSE));
+                return r->ws_update ? r->ws_update : (r->ws_update = rendering_update(r, SINK_WS));
+        return r->sse_update ? r->sse_update : (r->sse_update = rendering_update(r, SINK_SSE));
 }
 
 void rendering_done(struct rendering *r)
@@ -92,6 +92,7 @@ static void topic_unlink(struct subscriber *s)
         s->topic = NULL;
         if (!t || !list_empty(&t->subscribers))
                 return;
+        topic_forget_joined(t);
         map_remove(s->fanout->topics, t->session_id);
         free(t->session_id);
         free(t);
@@ -309,17 +310,8 @@ static void on_event(struct fanout *f, const struct bus_event *e)
         f->gap = f->gap || gap;
         if (e->event_type == EVENT_TYPE_SESSION_START)
                 (void) map_remove(f->deleted, e->session_id); /* there again */
-        if (t && e->seq > t->known_seq) {
-                t->known_seq = e->seq;
-                list_foreach_safe (s, tmp, &t->subscribers, link) {
-                        if (s->position + 1 == e->seq && s->state == SUBSCRIBER_LIVE &&
-                            !subscriber_wants_type(s, e->event_type))
-                                s->position = e->seq;
-                        else if (s->position + 1 == e->seq)
-                                deliver(s, &r, e->seq);
-                        subscriber_catch_up(s);
-                }
-        }
+        if (t)
+                topic_join(f, t, e);
         if (e->id > f->cursor) {
                 f->cursor = e->id;
                 list_foreach_safe (s, tmp, &f->all, link) {
@@ -381,10 +373,12 @@ void fanout_deleted(struct fanout *f, const char *tenant, const char *session_id
         struct frame *frame = frame_ws_text(&part, 1, false);
         to_all(f, tenant, session_id, frame, false);
         frame_unref(frame);
-        if (t)
+        if (t) {
+                topic_hand_out(t);
                 list_foreach_safe (s, tmp, &t->subscribers, link)
                         subscriber_end(s, "session_deleted", text, SINK_CLOSE_NORMAL,
                                        "session deleted");
+        }
 }
 
 static void on_session_deleted(struct fanout *f, const struct bus_session_deleted *d)
@@ -400,7 +394,8 @@ static void on_live(struct fanout *f, const struct bus_live *l)
         struct subscriber *s, *tmp;
 
         to_all(f, l->tenant, l->session_id, ws, true);
-        if (t)
+        if (t) {
+                topic_hand_out(t);
                 list_foreach_safe (s, tmp, &t->subscribers, link) {
                         if (!s->deltas || s->state != SUBSCRIBER_LIVE)
                                 continue;
@@ -408,6 +403,7 @@ static void on_live(struct fanout *f, const struct bus_live *l)
                                 sse = frame_sse(NULL, "delta", &l->json, 1, true);
                         (void) sink_push(s->sink, sink_kind(s->sink) == SINK_WS ? ws : sse);
                 }
+        }
         frame_unref(ws);
         frame_unref(sse);
 }
@@ -478,6 +474,8 @@ int fanout_new(struct gateway *g, struct fanout **ret)
         f->topics = map_new();
         f->deleted = map_new();
         list_init(&f->all);
+        list_init(&f->joining);
+        sink_set_before_flush(g->sinks, fanout_hand_out, f);
         r = loop_timer_init(&f->timer, g->event, on_timer, f);
         if (r < 0)
                 return r;

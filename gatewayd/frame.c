@@ -5,7 +5,7 @@ static struct frame *frame_alloc(size_t n, bool live)
 {
         struct frame *f = xmalloc(sizeof(*f) + n);
 
-        *f = (struct frame){ .refs = 1, .live = live, .len = n };
+        *f = (struct frame){ .refs = 1, .events = 1, .live = live, .len = n };
         return f;
 }
 
@@ -128,5 +128,23 @@ struct frame *frame_sse_comment(const char *text)
 
         p = put(p, text, n);
         (void) put(p, "\n\n", 2);
+        return f;
+}
+
+struct frame *frame_join(struct frame *const *frames, size_t n)
+{
+        struct frame *f;
+        size_t len = 0;
+        char *p;
+
+        for (size_t i = 0; i < n; i++)
+                len += frames[i]->len;
+        f = frame_alloc(len, false);
+        f->events = 0;
+        p = f->data;
+        for (size_t i = 0; i < n; i++) {
+                p = put(p, frames[i]->data, frames[i]->len);
+                f->events += frames[i]->events;
+        }
         return f;
 }

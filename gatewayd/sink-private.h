@@ -12,6 +12,7 @@ enum { WS_TEXT = 1, WS_BINARY = 2, WS_CLOSE = 8, WS_PING = 9, WS_PONG = 10 };
 
 struct frame {
         unsigned refs;
+        unsigned events; /* how many it counts in the bound of a queue: more than one when joined */
         bool live;
         size_t len;
         char data[];
@@ -54,6 +55,7 @@ struct sink {
         struct auth_grant *grant; /* of the token that opened it; NULL = none is needed */
         struct frame **ring;      /* NULL while nothing is queued */
         uint32_t ring_size, first, count;
+        uint32_t held;   /* events in those frames: what the bound counts */
         size_t offset;   /* bytes of the first frame already sent */
         size_t bytes;    /* not sent yet */
         size_t oversize; /* of them, those of a first frame that alone is beyond the bound */
@@ -68,6 +70,9 @@ struct sink_set {
         struct list open[2], closing, dirty, doomed;
         size_t n[2];
         struct loop_task flush, reap;
+        void (*before_flush)(void *userdata); /* whoever joins frames hands them out now */
+        void *before_userdata;
+        bool joining;           /* it runs: what it pushes is written in this very flush */
         struct loop_timer rest; /* armed: the last flush took long, the next one waits as long */
         struct loop_timer tick;
         uint64_t recheck_us; /* when the tokens are asked about again */

@@ -41,7 +41,7 @@ void sink_set_userdata(struct sink *s, void *userdata)
 
 size_t sink_frames(const struct sink *s)
 {
-        return s->count;
+        return s->held;
 }
 
 size_t sink_bytes(const struct sink *s)
@@ -58,14 +58,14 @@ static size_t counted(const struct sink *s)
 
 static bool half_full(const struct sink *s)
 {
-        return counted(s) >= SINK_BYTES_MAX / 2 || s->count >= SINK_FRAMES_MAX / 2;
+        return counted(s) >= SINK_BYTES_MAX / 2 || s->held >= SINK_FRAMES_MAX / 2;
 }
 
 size_t sink_space(const struct sink *s)
 {
         if (s->state != SINK_OPEN || half_full(s))
                 return 0;
-        return SINK_FRAMES_MAX / 2 - s->count;
+        return SINK_FRAMES_MAX / 2 - s->held;
 }
 
 static void want_events(struct sink *s)
@@ -90,7 +90,7 @@ static void drop_queue(struct sink *s)
                 (void) frame_unref(s->ring[(s->first + i) % s->ring_size]);
         free(s->ring);
         s->ring = NULL;
-        s->ring_size = s->first = s->count = 0;
+        s->ring_size = s->first = s->count = s->held = 0;
         s->offset = s->bytes = s->oversize = 0;
 }
 
@@ -149,8 +149,19 @@ static void grow(struct sink *s)
 
 static void queue_flush(struct sink_set *set)
 {
-        if (!loop_timer_armed(&set->rest))
+        if (!set->joining && !loop_timer_armed(&set->rest))
                 loop_task_queue(&set->flush);
+}
+
+void sink_flush_soon(struct sink_set *set)
+{
+        queue_flush(set);
+}
+
+void sink_set_before_flush(struct sink_set *set, void (*fn)(void *userdata), void *userdata)
+{
+        set->before_flush = fn;
+        set->before_userdata = userdata;
 }
 
 static void queue_frame(struct sink *s, struct frame *f)
@@ -161,6 +172,7 @@ static void queue_frame(struct sink *s, struct frame *f)
                 s->oversize = f->len;
         s->ring[(s->first + s->count++) % s->ring_size] = f;
         s->bytes += f->len;
+        s->held += f->events;
         if (half_full(s))
                 s->over_half = true;
         if (s->dirty.next == NULL || s->dirty.next == &s->dirty)
@@ -222,6 +234,7 @@ static void consume(struct sink *s, size_t n)
         n += s->offset;
         while (s->count > 0 && n >= s->ring[s->first]->len) {
                 n -= s->ring[s->first]->len;
+                s->held -= s->ring[s->first]->events;
                 (void) frame_unref(s->ring[s->first]);
                 s->first = (s->first + 1) % s->ring_size;
                 s->count--;
@@ -276,7 +289,7 @@ static void write_frames(struct sink *s)
 static bool has_room(const struct sink *s, const struct frame *f)
 {
         return s->count == 0 ||
-               (s->count < SINK_FRAMES_MAX && counted(s) + f->len <= SINK_BYTES_MAX);
+               (s->held + f->events <= SINK_FRAMES_MAX && counted(s) + f->len <= SINK_BYTES_MAX);
 }
 
 /* One commit may bring more than the queue holds: what the client's socket takes goes at once, so
@@ -331,6 +344,10 @@ static void flush(void *userdata)
         struct list now;
         struct sink *s;
 
+        set->joining = true;
+        if (set->before_flush)
+                set->before_flush(set->before_userdata);
+        set->joining = false;
         /* What is pushed while this runs (room) is for the next turn. */
         list_init(&now);
         while ((s = list_first(&set->dirty, struct sink, dirty))) {

@@ -32,6 +32,8 @@ struct frame *frame_ws_binary(const struct span *parts, size_t n);
 struct frame *frame_sse(const char *id, const char *event, const struct span *parts, size_t n,
                         bool live);
 struct frame *frame_sse_comment(const char *text);
+/* Finished frames side by side; counts as many events as they do. */
+struct frame *frame_join(struct frame *const *frames, size_t n);
 
 enum sink_kind { SINK_WS, SINK_SSE };
 struct sink;
@@ -63,5 +65,10 @@ size_t sink_space(const struct sink *s);
 bool sink_fits(struct sink *s, const struct frame *f);
 /* Orderly end after what is queued; code and reason go into the close frame. Idempotent. */
 void sink_close(struct sink *s, uint16_t code, const char *reason);
+/* fn runs right before the frames of a turn are written; sink_flush_soon asks for that although
+ * nothing was pushed yet. One such function per set. */
+struct sink_set;
+void sink_set_before_flush(struct sink_set *set, void (*fn)(void *userdata), void *userdata);
+void sink_flush_soon(struct sink_set *set);
 /* Stops or continues reading from the client (backpressure to it). */
 void sink_pause(struct sink *s, bool pause);
