@@ -190,6 +190,10 @@ static void give_answer(void *userdata)
 
         if (!s->asked_now)
                 return; /* cancelled */
+        if (t->say_meanwhile && s->hub.state != SESSION_STATE_RUNNING) {
+                loop_task_queue(&s->answer); /* what the agent said before is still on its way */
+                return;
+        }
         s->next_turn++;
         s->asked_now = false;
         if (t->say_meanwhile)
