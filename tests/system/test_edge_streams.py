@@ -78,6 +78,8 @@ def test_slow_viewer_lags_and_others_do_not(edge):
                 continue
             assert reply.status == 201, text
             made.append(json.loads(text)["session_id"])
+            # 25 of these fill a queue: a reader that shares its processor with all of this must not be the slow one.
+            wait_until(lambda: made[-1] in seen or not reader.is_alive(), 20, lambda: f"the fast one to see number {len(made)}")
             slow.send(frame(0x8a))  # a pong: it lives, it only does not read
         last, code = None, None
         slow.s.settimeout(10)
