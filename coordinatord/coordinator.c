@@ -2,9 +2,11 @@
  */
 #include "coordinator.h"
 
+#include "audit.h"
 #include "budget.h"
 #include "common/io/log.h"
 #include "common/io/sockpath.h"
+#include "control.h"
 #include "lease.h"
 #include "request.h"
 
@@ -47,6 +49,8 @@ static void on_event(void *userdata, const struct hub_event *e)
         };
 
         published("event", bus_publish(c->bus, &wire_bus_event, &m));
+        if (e->type == EVENT_TYPE_SESSION_STOP)
+                children_parent_over(c, e->session->id);
 }
 
 static void on_session(void *userdata, const struct session *s, const char *json, uint64_t cursor)
@@ -60,6 +64,7 @@ static void on_session(void *userdata, const struct session *s, const char *json
         };
 
         published("session", bus_publish(c->bus, &wire_bus_session_updated, &m));
+        children_changed(c, s);
 }
 
 static void on_deleted(void *userdata, const struct session *s, uint64_t cursor)
@@ -72,6 +77,7 @@ static void on_deleted(void *userdata, const struct session *s, uint64_t cursor)
         };
 
         published("deletion", bus_publish(c->bus, &wire_bus_session_deleted, &m));
+        children_parent_over(c, s->id);
 }
 
 static void on_fenced(void *userdata)
@@ -89,7 +95,9 @@ static void on_sweep(void *userdata)
         struct coordinator *c = userdata;
 
         requests_sweep(c);
+        children_sweep(c);
         lease_sweep(c);
+        control_sweep(c);
         loop_timer_arm(&c->sweep_timer, SWEEP_USEC);
 }
 
@@ -114,11 +122,20 @@ const struct rpc_route gateway_routes[] = {
         { &wire_session_delete, route_session_delete },
         { &wire_session_control, route_session_control },
         { &wire_session_fork, route_session_fork },
+        { &wire_control_set, route_control_set },
+        { &wire_control_input, route_control_input },
         { &wire_external_post, route_external_post },
         { &wire_log_append, route_log_append },
         { &wire_message_post, route_message_post },
         { &wire_approval_decide, route_approval_decide },
         { &wire_budget_put, route_budget_put },
+        { &wire_token_create, route_token_create },
+        { &wire_token_revoke, route_token_revoke },
+        { &wire_user_put, route_user_put },
+        { &wire_user_delete, route_user_delete },
+        { &wire_tenant_put, route_tenant_put },
+        { &wire_tokens_used, route_tokens_used },
+        { &wire_audit_append, route_audit_append },
         { &wire_worker_drain, route_worker_drain },
 };
 const size_t gateway_routes_count = ARRAY_LEN(gateway_routes);
@@ -221,6 +238,7 @@ void coordinator_activate(struct coordinator *c)
         on_sweep(c);
         on_tick(c);
         upkeep_purge(c);
+        children_heal(c);
         lease_dispatch(c);
 }
 
@@ -264,6 +282,8 @@ int coordinator_new(struct daemon *d, const struct coordinator_settings *setting
         if (r >= 0)
                 r = make_timers(c);
         if (r >= 0)
+                r = children_init(c);
+        if (r >= 0)
                 r = takeover_start(c);
         if (r < 0)
                 return r;
@@ -284,6 +304,7 @@ struct coordinator *coordinator_free(struct coordinator *c)
         c->pool = pg_pool_free(c->pool);
         c->lock_pool = pg_pool_free(c->lock_pool);
         requests_end_all(c);
+        children_done(c);
         sessions_done(&c->sessions);
         c->bus = bus_free(c->bus);
         c->keys = map_free(c->keys);

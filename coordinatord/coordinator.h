@@ -19,10 +19,10 @@ struct coordinator_settings {
         uint64_t sessions_queued_max, sessions_live_max, workers_max, losses_max;
         uint64_t group_commit_max, group_commit_bytes, events_waiting_max, events_waiting_bytes;
         uint64_t database_connections;
-        uint64_t idempotency_keep, events_keep;
-        uint64_t session_depth_max, fork_events_max;
-};
+        uint64_t idempotency_keep, events_keep, audit_keep;
+        uint64_t session_depth_max, session_children_max, fork_events_max;
         uint64_t approval_timeout;
+};
 extern const struct setting coordinator_settings_table[];
 extern const size_t coordinator_settings_count;
 
@@ -60,6 +60,7 @@ struct coordinator {
         struct sessions sessions;
         struct workers workers;
 
+        struct children *children;
         struct list requests; /* struct request, all that are not ended */
         size_t n_requests;
         struct map *keys; /* Idempotency-Keys that a request is working on */
@@ -76,6 +77,7 @@ struct coordinator {
         struct map *budgets; /* budget.c */
         bool budgets_loading, budgets_loaded;
         char hold[400];
+        bool audit_busy;
         bool purging, expiring, retaining, partitioning, writing_status,
                 expiring_approvals;
         char purge_id[SESSION_ID_MAX];
@@ -103,6 +105,14 @@ bool coordinator_database_up(const struct coordinator *c);
 void upkeep_tick(struct coordinator *c);
 void upkeep_purge(struct coordinator *c); /* removes events of deleted sessions, now */
 
+/* route-child.c: sessions under others. */
+int children_init(struct coordinator *c) mustuse;
+void children_done(struct coordinator *c);
+void children_changed(struct coordinator *c, const struct session *s); /* stored: who waits is told */
+void children_parent_over(struct coordinator *c, const char *session_id); /* ended or deleted */
+void children_heal(struct coordinator *c); /* at start: ends children whose parent ended before */
+void children_sweep(struct coordinator *c);
+
 /* Route tables, one file per family. */
 extern const struct rpc_route gateway_routes[];
 extern const size_t gateway_routes_count;
@@ -123,6 +133,12 @@ int route_approval_decide(void *c, struct rpc_peer *p, struct rpc_request *req, 
 int route_budget_put(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
 int route_approval_request(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
 int route_message_post(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
+int route_token_create(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
+int route_token_revoke(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
+int route_user_put(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
+int route_user_delete(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
+int route_tenant_put(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
+int route_tokens_used(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
 int route_worker_drain(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
 int route_worker_hello(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
 int route_worker_heartbeat(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
@@ -131,4 +147,6 @@ int route_event_append(void *c, struct rpc_peer *p, struct rpc_request *req, con
 int route_event_live(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
 int route_history_get(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
 int route_attachment_get(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
+int route_child_start(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
+int route_child_look(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
 void worker_peer_event(void *c, struct rpc_peer *p, enum rpc_peer_event what);

@@ -2,7 +2,9 @@
 #include "store.h"
 
 #include "approval.h"
+#include "audit.h"
 #include "batch.h"
+#include "control.h"
 #include "coordinatord/migrations.h"
 
 /* Columns of arrays travel as one text, joined by a character that valid JSON text and our ids
@@ -52,7 +54,8 @@ void store_read_start(const PGresult *r, struct store_start *ret)
         "(extract(epoch FROM running_since) * 1000000)::bigint, "                                  \
         "last_seq, last_message_seq, epoch, worker_id, slot, losses, error, input_tokens, "        \
         "output_tokens, cache_read_tokens, cache_write_tokens, cost_microusd, turns, run_us, "     \
-        "waiting ->> 'for', waiting ->> 'question', depth, stop_requested, blueprint, control"
+        "waiting ->> 'for', waiting ->> 'question', depth, stop_requested, blueprint, "    \
+        "control, asked, report"
 
 static const char session_row[] =
         "SELECT " SESSION_COLUMNS " FROM core.session WHERE session_id = $1";
@@ -119,9 +122,17 @@ static int read_row(const PGresult *r, struct session *s)
         s->usage.cost_microusd = number(r, c++);
         s->usage.turns = number(r, c++);
         s->run_us = number(r, c++);
+        if (pg_str(r, 0, c) && waiting_for_parse(pg_str(r, 0, c), &s->waiting_for) < 0)
+                return -EBADMSG;
+        s->question = column(r, ++c);
+        c++;
         s->depth = (unsigned) number(r, c++);
         s->stop_requested = pg_bool(r, 0, c++);
         s->blueprint = column(r, c++);
+        if (control_read(s, pg_str(r, 0, c++)) < 0)
+                return -EBADMSG;
+        s->asked = column(r, c++);
+        s->report = column(r, c++);
         return 0;
 }
 
@@ -133,10 +144,6 @@ struct reload {
 
 static int reload_read(struct session *s, PGresult **results)
 {
-        if (pg_str(r, 0, c) && waiting_for_parse(pg_str(r, 0, c), &s->waiting_for) < 0)
-                return -EBADMSG;
-        s->question = column(r, ++c);
-        c++;
         int r = 0;
 
         session_clear(s);
@@ -211,7 +218,8 @@ static const char session_update[] =
         "output_tokens = u.output_tokens, cache_read_tokens = u.cache_read_tokens, "
         "cache_write_tokens = u.cache_write_tokens, cost_microusd = u.cost_microusd, "
         "turns = u.turns, run_us = u.run_us, running_since = u.running_since, "
-        "waiting = u.waiting, stop_requested = u.stop_requested, control = u.control "
+        "waiting = u.waiting, stop_requested = u.stop_requested, control = u.control, "
+        "asked = u.asked, report = u.report "
         "FROM json_to_recordset($1::json) AS u (session_id text, session_name text, "
         "agent_name text, project_dir text, metadata json, budget json, status text, modified_at "
         "timestamptz, "
@@ -219,7 +227,7 @@ static const char session_update[] =
         "worker_id text, slot json, losses int, error json, input_tokens bigint, "
         "output_tokens bigint, cache_read_tokens bigint, cache_write_tokens bigint, "
         "cost_microusd bigint, turns bigint, run_us bigint, running_since timestamptz, "
-        "waiting json, stop_requested bool, control json) "
+        "waiting json, stop_requested bool, control json, asked json, report json) "
         "WHERE s.session_id = u.session_id";
 
 #define COLUMN(n) "string_to_array($" #n ", E'\\x1f')"
@@ -257,22 +265,6 @@ static const char idempotency_insert[] =
         "INSERT INTO core.idempotency (tenant, scope, key, request_digest, session_id, message_id, "
         "seq) VALUES ($1, $2, $3, $4, $5, $6, NULLIF($7::bigint, 0))";
 
-static const char session_delete[] = "DELETE FROM core.session WHERE session_id = $1";
-static const char session_delete_idempotency[] =
-        "DELETE FROM core.idempotency WHERE session_id = $1";
-static const char purge_insert[] =
-        "INSERT INTO core.purge (session_id) VALUES ($1) ON CONFLICT DO NOTHING";
-
-static const char tombstone_insert[] =
-        "INSERT INTO core.tombstone (session_id, tenant) VALUES ($1, $2) "
-        "ON CONFLICT (session_id) DO UPDATE SET deleted_at = EXCLUDED.deleted_at";
-
-static const char sessions_json[] = "SELECT s.session_id, core.session_json(s) FROM core.session s "
-                                    "WHERE s.session_id = ANY (" COLUMN(1) ")";
-
-const char store_session_json[] =
-        "SELECT core.session_json(s) FROM core.session s WHERE s.session_id = $1";
-
 static const char approval_insert[] =
         "INSERT INTO core.approval (approval_id, session_id, tenant, kind, subject, bound, digest, "
         "details, call_id, status, scope, requested_seq, created_at, expires_at) "
@@ -304,6 +296,22 @@ static const char usage_add[] =
         "cache_write_tokens = have.cache_write_tokens + EXCLUDED.cache_write_tokens, "
         "cost_microusd = have.cost_microusd + EXCLUDED.cost_microusd";
 
+static const char session_delete[] = "DELETE FROM core.session WHERE session_id = $1";
+static const char session_delete_idempotency[] =
+        "DELETE FROM core.idempotency WHERE session_id = $1";
+static const char purge_insert[] =
+        "INSERT INTO core.purge (session_id) VALUES ($1) ON CONFLICT DO NOTHING";
+
+static const char tombstone_insert[] =
+        "INSERT INTO core.tombstone (session_id, tenant) VALUES ($1, $2) "
+        "ON CONFLICT (session_id) DO UPDATE SET deleted_at = EXCLUDED.deleted_at";
+
+static const char sessions_json[] = "SELECT s.session_id, core.session_json(s) FROM core.session s "
+                                    "WHERE s.session_id = ANY (" COLUMN(1) ")";
+
+const char store_session_json[] =
+        "SELECT core.session_json(s) FROM core.session s WHERE s.session_id = $1";
+
 static void put_member(struct buf *out, const char *name, const char *value)
 {
         buf_putf(out, ",\"%s\":", name);
@@ -333,6 +341,8 @@ static void put_time(struct buf *out, const char *name, uint64_t us)
 
 static void put_session(struct buf *out, const struct session *s)
 {
+        cleanup_free char *control = control_text(s);
+
         buf_putf(out, "%s{\"session_id\":\"%s\"", out->len > 1 ? "," : "", s->id);
         put_member(out, "session_name", s->name);
         put_member(out, "agent_name", s->agent_name);
@@ -346,6 +356,7 @@ static void put_session(struct buf *out, const struct session *s)
         put_number(out, "last_message_seq", s->last_message_seq);
         put_number(out, "epoch", s->epoch);
         put_member(out, "worker_id", s->worker_id);
+        put_json(out, "control", control);
         put_json(out, "slot", s->slot);
         put_number(out, "losses", s->losses);
         put_json(out, "error", s->error);
@@ -358,6 +369,15 @@ static void put_session(struct buf *out, const struct session *s)
         put_number(out, "run_us", s->run_us);
         put_time(out, "running_since", s->running_since_us);
         buf_putf(out, ",\"stop_requested\":%s", s->stop_requested ? "true" : "false");
+        put_json(out, "asked", s->asked);
+        put_json(out, "report", s->report);
+        if (s->state == SESSION_STATE_WAITING) {
+                buf_putf(out, ",\"waiting\":{\"for\":\"%s\"", waiting_for_name(s->waiting_for));
+                put_member(out, "question", s->question);
+                buf_puts(out, "}");
+        } else {
+                put_json(out, "waiting", NULL);
+        }
         buf_puts(out, "}");
 }
 
@@ -376,13 +396,6 @@ static void add_inserts(struct pg_batch *p, const struct hub_batch *b)
                                      (uint64_t) s->depth, s->blueprint);
                 buf_putf(&ids, "%s%s", i > 0 ? SEPARATOR : "", s->id);
                 buf_putf(&before, "%s%" PRIu64, i > 0 ? SEPARATOR : "", s->batch.before);
-        }
-        if (s->state == SESSION_STATE_WAITING) {
-                buf_putf(out, ",\"waiting\":{\"for\":\"%s\"", waiting_for_name(s->waiting_for));
-                put_member(out, "question", s->question);
-                buf_puts(out, "}");
-        } else {
-                put_json(out, "waiting", NULL);
         }
         if (b->n_sessions > 0)
                 pg_batch_add(p, batch_seqs, "tt", (struct span){ ids.data, ids.len },
@@ -457,6 +470,20 @@ static void published_ids(const struct hub_batch *b, struct buf *ids)
                         buf_putf(ids, "%s%s", ids->len > 0 ? SEPARATOR : "", b->sessions[i]->id);
 }
 
+/* Rows that were collected as members of a JSON array. */
+static void add_rows(struct pg_batch *p, const struct hub_batch *b, const char *sql,
+                     const struct buf *rows)
+{
+        cleanup_buf struct buf array = BUF_INIT;
+
+        if (rows->len == 0)
+                return;
+        buf_puts(&array, "[");
+        buf_put(&array, rows->data, rows->len);
+        buf_puts(&array, "]");
+        pg_batch_add(p, sql, "st", b->now_text, (struct span){ array.data, array.len });
+}
+
 int store_batch_commit(struct pg_pool *p, const struct hub_batch *b, pg_done_fn fn, void *userdata)
 {
         struct pg_batch *q = pg_batch_new();
@@ -479,20 +506,6 @@ int store_batch_commit(struct pg_pool *p, const struct hub_batch *b, pg_done_fn 
                 pg_batch_add(q, attachment_insert, "sssb", a->session->id, a->a->digest,
                              a->a->media_type, a->a->data);
         }
-/* Rows that were collected as members of a JSON array. */
-static void add_rows(struct pg_batch *p, const struct hub_batch *b, const char *sql,
-                     const struct buf *rows)
-{
-        cleanup_buf struct buf array = BUF_INIT;
-
-        if (rows->len == 0)
-                return;
-        buf_puts(&array, "[");
-        buf_put(&array, rows->data, rows->len);
-        buf_puts(&array, "]");
-        pg_batch_add(p, sql, "st", b->now_text, (struct span){ array.data, array.len });
-}
-
         for (size_t i = 0; i < b->n_idempotency; i++) {
                 const struct batch_idempotency *k = &b->idempotency[i];
                 pg_batch_add(q, idempotency_insert, "ssssssu", k->tenant, k->scope, k->key,
@@ -507,6 +520,7 @@ static void add_rows(struct pg_batch *p, const struct hub_batch *b, const char *
                 pg_batch_add(q, purge_insert, "s", b->sessions[i]->id);
                 pg_batch_add(q, tombstone_insert, "ss", b->sessions[i]->id, b->sessions[i]->tenant);
         }
+        audit_commit(q, b);
         published_ids(b, &ids);
         pg_batch_add(q, sessions_json, "t", (struct span){ ids.data ? ids.data : "", ids.len });
         return pg_submit(p, q, fn, userdata);

@@ -69,7 +69,8 @@ const struct setting docserver_settings_table[] = {
                 .help = "File with code that sees each document's text before it is stored; empty: "
                         "none. metadata.preIngestHook of a document names another."),
         SETTING(post_answer_hook, SETTING_PATH, .fallback = "",
-                .help = "File with code that sees each answer of POST /documents/ask; empty: none."),
+                .help = "File with code that sees each answer of POST /documents/ask; empty: "
+                        "none."),
         SETTING(hook_time, SETTING_DURATION, .fallback = "10s", .min = "100ms", .max = "2min",
                 .help = "Time of one run of a hook."),
         SETTING(ask_time, SETTING_DURATION, .fallback = "60s", .min = "1s", .max = "3min",
@@ -82,6 +83,10 @@ const struct setting docserver_settings_table[] = {
                 .help = "Most files of a volume."),
         SETTING(volumes_keep, SETTING_DURATION, .fallback = "30d", .min = "1s", .max = "3650d",
                 .help = "Volumes are removed when they are older than this."),
+        SETTING(recording_max, SETTING_SIZE, .fallback = "256M", .min = "1M", .max = "1024T",
+                .help = "Largest recording of a session; beyond it the oldest pieces go."),
+        SETTING(recordings_keep, SETTING_DURATION, .fallback = "30d", .min = "1s", .max = "3650d",
+                .help = "Recordings are removed when they are older than this."),
         SETTING(blob_store, SETTING_STRING, .fallback = "file",
                 .help = "Where the documents' bytes are kept: file (in blob_dir) or s3 (an "
                         "S3-compatible object store; blob_dir is then a cache)."),
@@ -116,7 +121,10 @@ static const struct rpc_route routes[] = {
         { &wire_document_create, route_document_create },
         { &wire_document_replace, route_document_replace },
         { &wire_document_patch, route_document_patch },
+        { &wire_document_edit, route_document_edit },
         { &wire_document_delete, route_document_delete },
+        { &wire_document_query, route_document_query },
+        { &wire_document_show, route_document_show },
         { &wire_documents_tag, route_documents_tag },
         { &wire_document_search, route_document_search },
         { &wire_document_ask, route_document_ask },
@@ -128,6 +136,8 @@ static const struct rpc_route routes[] = {
         { &wire_volume_add, route_volume_add },
         { &wire_volume_commit, route_volume_commit },
         { &wire_volume_drop, route_volume_drop },
+        { &wire_recording_add, route_recording_add },
+        { &wire_recording_drop, route_recording_drop },
 };
 
 static const struct fdlink_route descriptor_routes[] = {

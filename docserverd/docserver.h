@@ -29,7 +29,9 @@ struct docserver_settings {
         uint64_t volume_max;
         uint64_t volume_files_max;
         uint64_t volumes_keep; /* us */
-        char *blob_store;      /* "file" or "s3" */
+        uint64_t recording_max;
+        uint64_t recordings_keep; /* us */
+        char *blob_store;         /* "file" or "s3" */
         char *s3_endpoint, *s3_bucket, *s3_region, *s3_prefix, *s3_access_key, *s3_secret_key;
         char *s3_ca_file;
         uint64_t s3_connections, s3_part_size, blob_cache_max;
@@ -111,16 +113,31 @@ int route_volume_add(void *userdata, struct rpc_peer *peer, struct rpc_request *
                      const void *msg);
 int route_volume_commit(void *userdata, struct rpc_peer *peer, struct rpc_request *req,
                         const void *msg);
+int route_recording_add(void *userdata, struct rpc_peer *peer, struct rpc_request *req,
+                        const void *msg);
+int route_recording_drop(void *userdata, struct rpc_peer *peer, struct rpc_request *req,
+                         const void *msg);
 int route_volume_drop(void *userdata, struct rpc_peer *peer, struct rpc_request *req,
                       const void *msg);
 int route_document_create(void *userdata, struct rpc_peer *peer, struct rpc_request *req,
                           const void *msg);
 int route_document_replace(void *userdata, struct rpc_peer *peer, struct rpc_request *req,
                            const void *msg);
+int route_document_edit(void *userdata, struct rpc_peer *peer, struct rpc_request *req,
+                        const void *msg);
 int route_document_patch(void *userdata, struct rpc_peer *peer, struct rpc_request *req,
                          const void *msg);
+int route_document_query(void *userdata, struct rpc_peer *peer, struct rpc_request *req,
+                         const void *msg);
+int route_document_show(void *userdata, struct rpc_peer *peer, struct rpc_request *req,
+                        const void *msg);
 int route_document_delete(void *userdata, struct rpc_peer *peer, struct rpc_request *req,
                           const void *msg);
 
+/* Makes the file the next version of the document if its newest one has the checksum if_match, and
+ * answers the request. Takes the file over; nobody may have it open for writing but the caller. */
+void docserver_put_version(struct docserver *d, struct rpc_request *req, const char *tenant,
+                           const char *id, const char *if_match, struct blob_file *file,
+                           uint64_t size);
 /* Answers a request whose store call ended with r < 0. */
 void docserver_reply_failure(struct rpc_request *req, int r);

@@ -9,7 +9,7 @@
 #include "common/base/media.h"
 #include "common/io/log.h"
 #include "proto/messages.h"
-#include "store-volumes.h"
+#include "store-recordings.h"
 #include "uploads.h"
 
 #define HASH_SLICE (8 * MIB)
@@ -28,8 +28,9 @@ struct put {
         struct blob_send *send;
         char checksum[SHA256_HEX];
 
-        bool replace; /* a new version of document `id`; else a new document */
-        char *volume; /* or file `id` of this volume */
+        bool replace;                /* a new version of document `id`; else a new document */
+        struct recording_add *piece; /* or this piece of a recording, its texts are those below */
+        char *volume;                /* or file `id` of this volume */
         char *path;
         char *id, *tenant, *filename, *content_type, *metadata, *session_id, *key, *if_match;
         char fingerprint[SHA256_HEX];
@@ -54,6 +55,7 @@ static struct put *put_free(struct put *p)
         free(p->session_id);
         free(p->key);
         free(p->if_match);
+        free(p->piece);
         free(p->volume);
         free(p->path);
         free(p);
@@ -159,9 +161,23 @@ static int put_store_file(struct put *p)
         return store_volume_add(p->server->pg, &file, on_file_stored, p);
 }
 
+static void on_piece_stored(void *userdata, int r)
+{
+        struct put *p = userdata;
+        if (r < 0) {
+                put_end(p, r, NULL);
+                return;
+        }
+        rpc_reply(p->req, &(struct ok_reply){ 0 });
+        (void) put_free(p);
+}
+
 static int put_store(struct put *p)
 {
         const struct store_quota quota = quota_of(p);
+        if (p->piece)
+                return store_recording_add(p->server->pg, p->id, p->piece, p->checksum,
+                                           p->server->settings->recording_max, on_piece_stored, p);
         if (p->volume)
                 return put_store_file(p);
         if (p->replace) {
@@ -280,7 +296,7 @@ static void hash_done(struct job *j, int r)
                 put_end(p, -EAGAIN, NULL);
                 return;
         }
-        if (!p->replace && !p->volume)
+        if (!p->replace && !p->volume && !p->piece)
                 make_fingerprint(p);
         p->wait.granted = on_claimed;
         if (claims_share(p->server->claims, p->checksum, &p->wait))
@@ -298,17 +314,10 @@ static void put_hash(struct put *p)
 
 /* ---- the requests ---- */
 
-/* The upload is used up whatever comes of it. NULL: answered. */
-static struct put *put_new(struct docserver *d, struct rpc_request *req, const char *tenant,
-                           const char *upload_id, uint64_t size)
+/* NULL: answered. */
+static struct put *put_new_file(struct docserver *d, struct rpc_request *req, const char *tenant,
+                                struct blob_file file, uint64_t size)
 {
-        struct blob_file file;
-        int r = uploads_take(d->uploads, tenant, upload_id, &file);
-        if (r < 0) {
-                rpc_reply_error(req, ERROR_CODE_UNAVAILABLE,
-                                "the upload is gone; send the document again");
-                return NULL;
-        }
         struct put *p = xnew(struct put);
         p->server = d;
         p->req = req;
@@ -322,6 +331,20 @@ static struct put *put_new(struct docserver *d, struct rpc_request *req, const c
                 return NULL;
         }
         return p;
+}
+
+/* The upload is used up whatever comes of it. NULL: answered. */
+static struct put *put_new(struct docserver *d, struct rpc_request *req, const char *tenant,
+                           const char *upload_id, uint64_t size)
+{
+        struct blob_file file;
+        int r = uploads_take(d->uploads, tenant, upload_id, &file);
+        if (r < 0) {
+                rpc_reply_error(req, ERROR_CODE_UNAVAILABLE,
+                                "the upload is gone; send the document again");
+                return NULL;
+        }
+        return put_new_file(d, req, tenant, file, size);
 }
 
 static int check_metadata(struct put *p, struct span text, struct json_problem *problem)
@@ -404,6 +427,20 @@ int route_document_replace(void *userdata, struct rpc_peer *peer, struct rpc_req
         return 0;
 }
 
+void docserver_put_version(struct docserver *d, struct rpc_request *req, const char *tenant,
+                           const char *id, const char *if_match, struct blob_file *file,
+                           uint64_t size)
+{
+        struct put *p = put_new_file(d, req, tenant, *file, size);
+        *file = BLOB_FILE_INIT;
+        if (!p)
+                return;
+        p->replace = true;
+        p->id = xstrdup(id);
+        p->if_match = xstrdup(if_match);
+        put_hash(p);
+}
+
 int route_volume_add(void *userdata, struct rpc_peer *peer, struct rpc_request *req,
                      const void *msg)
 {
@@ -425,6 +462,26 @@ int route_volume_add(void *userdata, struct rpc_peer *peer, struct rpc_request *
         p->session_id = xstrdup(m->session_id);
         p->path = xstrdup(m->path);
         p->content_type = xstrdup(m->content_type);
+        put_hash(p);
+        return 0;
+}
+
+int route_recording_add(void *userdata, struct rpc_peer *peer, struct rpc_request *req,
+                        const void *msg)
+{
+        const struct recording_add *m = msg;
+        struct put *p = put_new(userdata, req, m->tenant, m->upload_id, m->size_bytes);
+        if (!p)
+                return 0;
+        char id[UUID_MAX];
+        uuid_make(id);
+        p->id = xstrdup(id);
+        p->session_id = xstrdup(m->session_id);
+        p->piece = xnew(struct recording_add);
+        *p->piece = *m;
+        p->piece->tenant = p->tenant;
+        p->piece->session_id = p->session_id;
+        p->piece->upload_id = NULL;
         put_hash(p);
         return 0;
 }

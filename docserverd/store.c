@@ -340,8 +340,10 @@ int store_bytes(struct pg_pool *p, const char *tenant, const char *id, uint32_t 
                              "(extract(epoch FROM f.created_at) * 1000000)::bigint FROM "
                              "docs.volume_file f "
                              "JOIN docs.volume v ON v.name = f.volume_name WHERE v.tenant = $1 AND "
-                             "f.id = "
-                             "$2",
+                             "f.id = $2 "
+                             "UNION ALL SELECT 'recording', 'application/gzip', checksum, "
+                             "size_bytes, (extract(epoch FROM ended_at) * 1000000)::bigint "
+                             "FROM docs.recording_piece WHERE tenant = $1 AND id = $2",
                              "ss", tenant, id);
         else
                 pg_batch_add(b,
@@ -427,7 +429,8 @@ int store_unreferenced(struct pg_pool *p, const struct blob_names *names, store_
         pg_batch_add(b,
                      "SELECT c FROM unnest($1::text[]) AS c WHERE NOT EXISTS "
                      "(SELECT FROM docs.document_version v WHERE v.checksum = c) AND NOT EXISTS "
-                     "(SELECT FROM docs.volume_file f WHERE f.checksum = c)",
+                     "(SELECT FROM docs.volume_file f WHERE f.checksum = c) AND NOT EXISTS "
+                     "(SELECT FROM docs.recording_piece r WHERE r.checksum = c)",
                      "s", list.data);
         struct call *c = call_new("looking for unused blobs", userdata);
         c->fn.names = fn;

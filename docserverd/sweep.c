@@ -3,7 +3,7 @@
 #include "sweep.h"
 
 #include "common/io/log.h"
-#include "store-volumes.h"
+#include "store-recordings.h"
 #include "uploads.h"
 
 #define BATCH_MAX 1000u
@@ -200,6 +200,8 @@ static void on_round(void *userdata)
         if (store_expire_volumes(d->pg, d->settings->volumes_keep, d->settings->upload_lifetime) <
             0)
                 log_debug("Old volumes stay until the next round");
+        if (store_expire_recordings(d->pg, d->settings->recordings_keep) < 0)
+                log_debug("Old recordings stay until the next round");
         struct walk *w = xnew(struct walk);
         w->job = (struct job){ .run = walk_run, .done = walk_done };
         w->sweep = s;

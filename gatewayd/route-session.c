@@ -246,6 +246,27 @@ static void stop(struct http_request *req)
         coordinator_call(req, &wire_session_stop, &m, on_stopped);
 }
 
+/* The session is gone; what cannot be removed of its recording now goes with retention. */
+static void on_recording_dropped(void *userdata, int r, const void *reply)
+{
+        http_reply_empty(userdata, 204);
+}
+
+static void on_deleted(void *userdata, int r, const void *reply)
+{
+        struct http_request *req = userdata;
+        struct rpc_link *documents = req->gateway->documents;
+        const struct recording_drop m = { .tenant = req->principal.tenant,
+                                          .session_id = req->params[0] };
+
+        if (r < 0)
+                return http_reply_rpc_error(req, r, reply);
+        if (!documents ||
+            rpc_call(rpc_client_peer(documents), &wire_recording_drop, &m, USEC_PER_SEC / 2,
+                     on_recording_dropped, req) < 0)
+                http_reply_empty(req, 204);
+}
+
 static void delete (struct http_request *req)
 {
         const struct session_delete m = { .tenant = req->principal.tenant,
@@ -253,7 +274,7 @@ static void delete (struct http_request *req)
 
         if (!session_id_ok(m.session_id))
                 return no_session(req);
-        coordinator_call(req, &wire_session_delete, &m, empty_reply);
+        coordinator_call(req, &wire_session_delete, &m, on_deleted);
 }
 
 static void on_shown(void *userdata, int r, PGresult **results, size_t n,

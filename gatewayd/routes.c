@@ -4,12 +4,13 @@
 #include "gatewayd/static.h"
 
 extern const struct route_table approval_routes, usage_routes;
-extern const struct route_table agent_routes, relation_routes, document_more_routes, control_routes,
-        document_bytes_routes, document_routes, document_upload_routes, log_routes, upload_routes,
-        event_routes, external_routes, message_routes, openapi_routes, session_routes,
-        status_routes, takeover_routes;
+extern const struct route_table audit_routes, people_routes, agent_routes, relation_routes,
+        document_more_routes, control_routes, document_bytes_routes, document_routes,
+        document_upload_routes, log_routes, upload_routes, event_routes, external_routes,
+        message_routes, openapi_routes, session_routes, status_routes, takeover_routes,
+        recording_routes;
 
-extern const struct route_table document_search_routes;
+extern const struct route_table document_search_routes, document_edit_routes;
 
 static const struct route ticket_table[] = {
         { HTTP_POST, "/tickets", auth_ticket_route, .body = ROUTE_BODY_JSON_OPTIONAL },
@@ -17,12 +18,11 @@ static const struct route ticket_table[] = {
 static const struct route_table ticket_routes = { ticket_table, ARRAY_LEN(ticket_table) };
 
 const struct route_table *const route_tables[] = {
-        &approval_routes,      &usage_routes,
-        &agent_routes,         &session_routes,  &control_routes,        &message_routes,
-        &event_routes,         &external_routes, &relay_routes,          &document_routes,
-        &document_more_routes, &relation_routes, &document_bytes_routes, &document_upload_routes,
-        &document_search_routes,
-        &log_routes,           &upload_routes,   &status_routes,         &openapi_routes,
-        &static_routes,        &ticket_routes,   &takeover_routes,
+        &approval_routes,       &usage_routes,           &agent_routes,           &session_routes,
+        &control_routes,        &message_routes,         &event_routes,           &external_routes,
+        &relay_routes,          &document_routes,        &document_more_routes,   &relation_routes,
+        &document_bytes_routes, &document_upload_routes, &document_search_routes, &log_routes,
+        &upload_routes,         &status_routes,          &openapi_routes,         &static_routes,
+        &document_edit_routes,  &ticket_routes,          &takeover_routes,        &recording_routes,
 };
 const size_t n_route_tables = ARRAY_LEN(route_tables);

@@ -270,6 +270,8 @@ void agent_run(struct agent *a)
         case HISTORY_CALL:
                 break;
         }
+        if (agent_gate(a, call))
+                return;
         if (call->state == CALL_INTENT && agent_asks(call)) {
                 agent_ask(a, call);
                 return;
@@ -437,8 +439,9 @@ struct agent *agent_free(struct agent *a)
         free(a->acting_id);
         free(a->acting_name);
         free(a->acting_toolset);
-        for (size_t i = 0; i < AGENT_CHOICES_MAX; i++)
+        free(a->driver);
         free(a->hold);
+        for (size_t i = 0; i < AGENT_CHOICES_MAX; i++)
                 free(a->models[i]);
         free(a->system);
         free(a->session_id);

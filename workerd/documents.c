@@ -35,6 +35,8 @@ struct operation {
         int from, to;
         uint64_t size, copied;
         sd_event_source *copying;
+        bool records;
+        struct document_recording recording;
 };
 
 static void operation_free(struct operation *o)
@@ -109,6 +111,43 @@ static void on_created(void *userdata, int r, const void *reply)
         fn(who, 0, document->document_json, NULL);
 }
 
+static void on_recorded(void *userdata, int r, const void *reply)
+{
+        struct operation *o = userdata;
+        document_stored_fn fn = o->on_stored;
+        void *who = o->userdata;
+
+        if (r < 0) {
+                operation_fail(o, r, reply);
+                return;
+        }
+        operation_free(o);
+        fn(who, 0, (struct span){ 0 }, NULL);
+}
+
+static void record(struct operation *o)
+{
+        const struct document_recording *p = &o->recording;
+        struct recording_add m = { .tenant = o->tenant,
+                                   .session_id = o->session_id,
+                                   .upload_id = o->upload_id,
+                                   .size_bytes = o->size,
+                                   .epoch = p->epoch,
+                                   .piece = p->piece,
+                                   .started_us = p->started_us,
+                                   .ended_us = p->ended_us,
+                                   .first_seq = p->first_seq,
+                                   .last_seq = p->last_seq,
+                                   .width = p->width,
+                                   .height = p->height,
+                                   .frames = p->frames };
+        int r = rpc_call(rpc_client_peer(o->documents->rpc), &wire_recording_add, &m, CALL_USEC,
+                         on_recorded, o);
+
+        if (r < 0)
+                operation_fail(o, r, NULL);
+}
+
 static void create(struct operation *o)
 {
         struct document_create message = {
@@ -146,7 +185,10 @@ static int copy_piece(sd_event_source *source, void *userdata)
         o->copying = sd_event_source_disable_unref(o->copying);
         o->size = o->copied;
         o->to = fd_close(o->to); /* the store takes only what nobody can write to any more */
-        create(o);
+        if (o->records)
+                record(o);
+        else
+                create(o);
         return 0;
 }
 
@@ -174,8 +216,8 @@ static void on_begun(void *userdata, int r, const void *reply, int fd)
                 operation_fail(o, r, NULL);
 }
 
-int documents_store(struct documents *d, const struct document_new *n, document_stored_fn fn,
-                    void *userdata)
+static int store(struct documents *d, const struct document_new *n,
+                 const struct document_recording *recording, document_stored_fn fn, void *userdata)
 {
         cleanup_close int fd = n->fd;
         struct operation *o = NULL;
@@ -186,6 +228,9 @@ int documents_store(struct documents *d, const struct document_new *n, document_
         o->on_stored = fn;
         o->from = TAKE_FD(fd);
         o->size = n->size;
+        o->records = recording != NULL;
+        if (recording)
+                o->recording = *recording;
         o->tenant = xstrdup(n->tenant);
         o->session_id = xstrdup(n->session_id);
         o->filename = xstrdup(n->filename);
@@ -202,6 +247,19 @@ int documents_store(struct documents *d, const struct document_new *n, document_
 }
 
 static int open_again(struct operation *o);
+
+int documents_store(struct documents *d, const struct document_new *n, document_stored_fn fn,
+                    void *userdata)
+{
+        return store(d, n, NULL, fn, userdata);
+}
+
+int documents_record(struct documents *d, const struct document_new *n,
+                     const struct document_recording *recording, document_stored_fn fn,
+                     void *userdata)
+{
+        return store(d, n, recording, fn, userdata);
+}
 
 static void on_opened(void *userdata, int r, const void *reply, int fd)
 {

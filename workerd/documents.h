@@ -36,6 +36,16 @@ typedef void (*document_stored_fn)(void *userdata, int r, struct span document, 
 int documents_store(struct documents *d, const struct document_new *n, document_stored_fn fn,
                     void *userdata) mustuse;
 
+/* The same bytes as a piece of the session's recording; filename, tags and metadata do not count.
+ * The callback's document is empty. */
+struct document_recording {
+        uint64_t epoch, piece, started_us, ended_us, first_seq, last_seq;
+        uint32_t width, height, frames;
+};
+int documents_record(struct documents *d, const struct document_new *n,
+                     const struct document_recording *recording, document_stored_fn fn,
+                     void *userdata) mustuse;
+
 /* r: 0 with a readable descriptor (the callback's) and the size. */
 typedef void (*document_opened_fn)(void *userdata, int r, int fd, uint64_t size, const char *why);
 int documents_open(struct documents *d, const char *tenant, const char *document_id,

@@ -39,3 +39,4 @@ void loader_stored(struct loader *l, uint64_t first_seq, uint64_t last_seq); /* 
 void loader_announce(struct loader *l, uint64_t seq); /* there is an event of that seq */
 void loader_doubt(struct loader *l); /* there is something newer, nobody said what */
 bool loader_behind(const struct loader *l);
+uint64_t loader_seq(const struct loader *l); /* the newest event known of */

@@ -33,6 +33,7 @@ struct session {
         bool over;
         enum control_mode control;
         char *driver; /* name of the person, or NULL */
+        struct recorder *recorder;
         struct loop_timer lease, idle;
         struct approvals *approvals;
         struct network *network;
@@ -415,6 +416,33 @@ void session_control(struct session *s, enum control_mode mode, const char *pers
                 agent_drive(s->agent, mode != CONTROL_MODE_AGENT, s->driver);
 }
 
+static uint64_t known_seq(void *userdata)
+{
+        const struct session *s = userdata;
+
+        return loader_seq(s->loader);
+}
+
+/* A session without a recording is better than none. */
+static void start_recorder(struct session *s)
+{
+        struct recorder_config c = {
+                .recorders = s->c.recorders,
+                .tenant = s->tenant,
+                .session_id = s->id,
+                .epoch = s->epoch,
+                .slot = s->host.slot,
+                .frames_per_second = (unsigned) s->c.settings->recording_rate,
+                .piece_usec = s->c.settings->recording_piece,
+                .seq = known_seq,
+                .userdata = s,
+        };
+        int r = s->c.recorders && slot_screen(s->host.slot) ? recorder_new(&c, &s->recorder) : 0;
+
+        if (r < 0)
+                (void) log_errno(LOG_WARNING, r, "session %s is not recorded", s->id);
+}
+
 void session_slot_ready(struct session *s, struct slot *slot)
 {
         if (s->over || s->host.slot)
@@ -422,6 +450,7 @@ void session_slot_ready(struct session *s, struct slot *slot)
         s->host.slot = slot;
         network_attach(s->network, slot);
         blind(s);
+        start_recorder(s);
         place_next(s);
 }
 
@@ -436,6 +465,7 @@ void session_slot_failed(struct session *s, const char *why)
                 return;
         }
         fail(s, "slot_failed", text);
+        s->recorder = recorder_free(s->recorder);
         s->host.slot = NULL;
 }
 
@@ -497,6 +527,11 @@ void session_hold(struct session *s, const char *hold)
 struct approvals *session_approvals(struct session *s)
 {
         return s->approvals;
+}
+
+void session_deleted(struct session *s)
+{
+        recorder_discard(s->recorder);
 }
 
 bool session_acting(const struct session *s)
@@ -653,6 +688,7 @@ struct session *session_free(struct session *s)
 {
         if (!s)
                 return NULL;
+        recorder_free(s->recorder); /* while it can still look */
         agent_free(s->agent);
         network_free(s->network);
         approvals_free(s->approvals);

@@ -9,6 +9,7 @@
 #include "agent.h"
 #include "approval.h"
 #include "documents.h"
+#include "recorder.h"
 #include "settings.h"
 
 enum session_over {
@@ -23,6 +24,7 @@ struct session_config {
         sd_event *event;
         struct rpc_link *link;
         struct documents *documents;
+        struct recorders *recorders; /* NULL = nothing is recorded */
         const struct provider_set *providers;
         const struct prices *prices;
         const struct worker_settings *settings;
@@ -56,4 +58,5 @@ void session_control(struct session *s, enum control_mode mode, const char *pers
 void session_hold(struct session *s, const char *hold);
 /* For asking a person; there as long as the session is. */
 struct approvals *session_approvals(struct session *s);
+void session_deleted(struct session *s); /* it is about to be freed, and nothing of it is wanted */
 bool session_acting(const struct session *s); /* has a slot and is not just resting */

@@ -133,6 +133,13 @@ const struct setting worker_settings_table[] = {
             "How long an idle session keeps its slot."),
         ROW("model_stall", SETTING_DURATION, model_stall, "60s",
             "A model that sends nothing for this long has failed.", .min = "1s"),
+        ROW("recording", SETTING_BOOL, recording, "yes",
+            "Record the desktops of sessions, for replay."),
+        ROW("recording_rate", SETTING_INT, recording_rate, "5",
+            "Looks at the screen per second while recording.", .min = "1", .max = "30"),
+        ROW("recording_piece", SETTING_DURATION, recording_piece, "10s",
+            "Length of one piece of a recording; a worker that dies loses the piece it had open.",
+            .min = "1s", .max = "5min"),
         ROW("busy_wait", SETTING_DURATION, busy_wait, "30min",
             "How long a session waits for a model that is busy before it fails."),
 };

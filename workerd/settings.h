@@ -21,6 +21,8 @@ struct worker_settings {
         uint64_t max_tokens, images_kept, turns_max, retries, history_max;
         uint64_t context_tokens, compact_percent, compact_kept, loop_repeats;
         char *mcp_proxy;
+        bool recording;
+        uint64_t recording_rate, recording_piece;
         uint64_t idle_release, model_stall, busy_wait;
         char *serves;
         uint64_t job_calls;

@@ -35,6 +35,7 @@ struct worker {
         struct provider_set providers;
         struct prices *prices;
         struct documents *documents;
+        struct recorders *recorders; /* NULL without the setting */
         struct display *display;
         char *image; /* name of the image folder */
         struct buf slot_json, load_json, limits_json;
@@ -224,6 +225,7 @@ static int on_assign(void *userdata, const struct session_assign *m, const char 
                         .event = w->daemon->event,
                         .link = link_rpc(w->link),
                         .documents = w->documents,
+                        .recorders = w->recorders,
                         .providers = &w->providers,
                         .prices = w->prices,
                         .settings = w->settings,
@@ -245,8 +247,11 @@ static void on_cancel(void *userdata, const struct session_cancel *m)
 {
         struct worker *w = userdata;
 
-        if (holds(w, m->session_id, m->epoch))
-                drop_session(w, cancel_reason_name(m->reason), true);
+        if (!holds(w, m->session_id, m->epoch))
+                return;
+        if (m->reason == CANCEL_REASON_DELETE)
+                session_deleted(w->session);
+        drop_session(w, cancel_reason_name(m->reason), true);
 }
 
 static void on_lease(void *userdata, const char *id, uint64_t epoch, bool keep, uint64_t until_usec)
@@ -355,6 +360,13 @@ static struct slot *find_display(void *userdata, const char *id)
                        : NULL;
 }
 
+static void on_resized(void *userdata)
+{
+        struct worker *w = userdata;
+
+        link_beat(w->link);
+}
+
 /* ---- start and end ---- */
 
 static void tell_proof(struct worker *w, const struct slot_config *c, const struct slot_proof *p)
@@ -425,6 +437,8 @@ static int open_links(struct worker *w)
                                             .socket = s->documents_socket,
                                             .descriptor_socket = s->documents_descriptor_socket },
                 &w->documents);
+        if (r == 0 && s->recording)
+                r = recorders_new(w->daemon->event, w->documents, &w->recorders);
 
         if (r == 0)
                 r = display_new(
@@ -434,6 +448,7 @@ static int open_links(struct worker *w)
                                 .mode = 0660, /* the folder decides who gets that far */
                                 .any_uid = true,
                                 .find = find_display,
+                                .on_resized = on_resized,
                                 .userdata = w },
                         &w->display);
         if (r == 0)
@@ -545,6 +560,7 @@ struct worker *worker_free(struct worker *w)
         if (w->slot)
                 slot_free(w->slot);
         slot_host_free(w->host);
+        recorders_free(w->recorders);
         documents_free(w->documents);
         if (w->providers.anthropic)
                 w->providers.anthropic->free(w->providers.anthropic);
