@@ -189,6 +189,15 @@ static int on_waiting(sd_event_source *source, int fd, uint32_t revents, void *u
         return 0;
 }
 
+/* A bare name is a credential of the service manager, as with settings of secrets. */
+static char *credentials_path(const char *text)
+{
+        const char *folder = getenv("CREDENTIALS_DIRECTORY"); /* NOLINT(concurrency-mt-unsafe) */
+        if (strempty(text) || strchr(text, '/') || !folder)
+                return xstrdup(text);
+        return xasprintf("%s/%s", folder, text);
+}
+
 int egress_link_new(const struct egress_config *c, int listener, struct egress_link **ret)
 {
         CLEANUP(egress_link_freep) struct egress_link *l = xnew(struct egress_link);
@@ -196,7 +205,7 @@ int egress_link_new(const struct egress_config *c, int listener, struct egress_l
         l->listener = listener;
         l->control = -1;
         l->config.program = xstrdup(c->program);
-        l->config.credentials = xstrdup(c->credentials);
+        l->config.credentials = credentials_path(c->credentials);
         l->config.dns = xstrdup(c->dns);
         l->config.private_ranges = xstrdup(c->private_ranges);
         l->config.hosts = xstrdup(c->hosts);

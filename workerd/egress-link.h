@@ -15,9 +15,10 @@
 /* How the proxy is run; strings are copied, NULL or "" = none. */
 struct egress_config {
         sd_event *event;
-        const char *program;                                /* path of berth-egress */
-        const char *credentials;                            /* its file of credentials */
-        const char *dns, *private_ranges, *hosts, *ca_file; /* as its options */
+        const char *program; /* path of berth-egress */
+        const char *
+                credentials; /* its file of credentials, or the bare name of a systemd credential */
+        const char *dns, *private_ranges, *hosts, *ca_file;                 /* as its options */
         void (*on_verdict)(void *userdata, const struct egress_verdict *v); /* borrowed */
         void *userdata;
 };
