@@ -146,6 +146,16 @@ export const texts = {
     hide: 'Hide desktop', show: 'Show desktop', alt: 'Live desktop of the session', lastAlt: 'Last screen of the session', size: (w: number, h: number) => `${w} × ${h}`,
     external: 'Runs elsewhere', externalHint: 'This agent reports its events; its screen is not here.',
   },
+  takeover: {
+    take: 'Take control', takeHint: 'Use mouse and keyboard yourself; the agent waits until you give the desktop back.', giveBack: 'Give back', youDrive: 'You have the controls',
+    drives: (who: string) => `${who} has the controls`, secretOn: 'Secret entry', secretStart: 'Type a secret: no screenshots, no recording, other viewers see nothing', secretStop: 'End secret entry',
+    clipboard: 'Clipboard', clipboardText: 'Text', clipboardHint: 'The desktop has a clipboard of its own. Put a text there, or fetch what was copied on the desktop.', fetch: 'Fetch from desktop', send: 'Put on desktop',
+    sent: 'The text is in the desktop’s clipboard', fit: 'Fit the desktop to this panel', forceTitle: (who: string) => `Take the controls from ${who}?`, forceText: 'They lose mouse and keyboard at once and see your name.',
+  },
+  replay: {
+    open: 'Replay', close: 'Back to now', play: 'Play', pause: 'Pause', seek: 'Position in the recording', speed: (n: number) => `Speed ${n} times`, alt: 'Recording of the desktop', lost: 'This part of the recording cannot be read',
+    replaying: 'Recording',
+  },
   upload: {
     title: 'Upload and run', lead: 'A folder of files goes to a new session; the agent finds it in its data folder and works on it.', drop: 'Drop files or folders here', folder: 'Choose a folder',
     files: 'Choose files', count: (n: number, size: string) => `${plural(n, 'file')}, ${size}`, clear: 'Clear', remove: (p: string) => `Leave out ${p}`, more: (n: number) => `and ${n} more`,

@@ -20,7 +20,11 @@ export interface Slot {
   height?: number;
   state?: string;
   controller?: string | null;
+  control?: SlotControl | null;
 }
+
+/** Who took over the desktop. */
+export interface SlotControl { person: string; viewer: string | null; since: string; secret: boolean }
 
 export interface Session {
   session_id: string;
@@ -90,7 +94,17 @@ export interface Doc {
   url?: string;
   checksum?: string;
   version?: number;
+  text_status?: 'queued' | 'reading' | 'ready' | 'none' | 'failed';
+  text_error?: string | null;
+  hook_error?: string | null;
 }
+
+/** A passage that a search found. `highlight` is escaped HTML with <mark>. */
+export interface Found { id: string; filename: string; content_type: string; page: number | null; passage: string | null; highlight: string; score: number; document: Doc }
+export interface Source { id: string; filename: string; page: number | null; passage: string; score: number; cited: boolean }
+export interface Answer { answer: string; found: boolean; sources: Source[]; model?: string; hook_error?: string }
+export interface Version { version: number; checksum: string; size_bytes: number; content_type: string; created_at: string; url: string }
+export interface Relation { kind: string; document: Doc }
 
 export interface TagCount { name: string; count: number }
 

@@ -1,15 +1,18 @@
-/** The desktop of a session: live by noVNC (loaded when needed), view-only; before and after that, what there is to tell. */
+/** The desktop of a session: live by noVNC (loaded when needed), view-only until one takes over; its recording; before and after that, what there is to tell. */
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { socketUrl, withTicket } from '../lib/api';
 import { Backoff } from '../lib/backoff';
 import { frameUrl, imageUrl } from '../lib/images';
+import { controlOf, isMine, VIEWER } from '../state/control';
 import { sessions } from '../state/feed';
 import type { SessionStream } from '../state/stream';
 import { texts } from '../texts';
 import { isLive, type Session } from '../types';
 import { IconButton, Spinner } from '../ui/controls';
 import { Icon } from '../ui/icons';
+import { Replay, useRecording } from './replay';
 import { Steps } from './steps';
+import { Takeover } from './takeover';
 
 type Phase = 'connecting' | 'live' | 'lost';
 
@@ -20,8 +23,17 @@ function hasScreen(s: Session | undefined): boolean {
 }
 
 /** Keeps one RFB connection while `on`; comes back by itself. */
-function useScreen(id: string, on: boolean, target: { current: HTMLDivElement | null }): Phase {
+function useScreen(id: string, on: boolean, drives: boolean, target: { current: HTMLDivElement | null }): Phase {
   const [phase, setPhase] = useState<Phase>('connecting');
+  const link = useRef<{ viewOnly: boolean; focusOnClick: boolean; focus(): void } | null>(null);
+  const driving = useRef(drives);
+  useEffect(() => {
+    driving.current = drives;
+    if (!link.current) return;
+    link.current.viewOnly = !drives;
+    link.current.focusOnClick = drives;
+    if (drives) link.current.focus();
+  }, [drives]);
   useEffect(() => {
     if (!on) return undefined;
     let stopped = false;
@@ -35,12 +47,13 @@ function useScreen(id: string, on: boolean, target: { current: HTMLDivElement | 
     };
     const open = async () => {
       try {
-        const [{ default: RFB }, path] = await Promise.all([import('@novnc/novnc'), withTicket(`/sessions/${encodeURIComponent(id)}/vnc`)]);
+        const [{ default: RFB }, path] = await Promise.all([import('@novnc/novnc'), withTicket(`/sessions/${encodeURIComponent(id)}/vnc?viewer=${VIEWER}`)]);
         if (stopped || !target.current) return;
         const r = new RFB(target.current, socketUrl(path), { shared: true, wsProtocols: ['binary'] });
-        r.viewOnly = true;
+        r.viewOnly = !driving.current;
         r.scaleViewport = true;
-        r.focusOnClick = false;
+        r.focusOnClick = driving.current;
+        link.current = r;
         r.background = 'transparent';
         rfb = r;
         r.addEventListener('connect', () => {
@@ -49,6 +62,7 @@ function useScreen(id: string, on: boolean, target: { current: HTMLDivElement | 
         });
         r.addEventListener('disconnect', () => {
           rfb = null;
+          link.current = null;
           if (stopped) return;
           setPhase((p) => (p === 'live' ? 'lost' : p));
           again();
@@ -116,7 +130,8 @@ export function Desktop({ session: given, stream }: { session: Session | undefin
   // An idle session may have lent its slot to another one: its last screen is shown until it runs again.
   const resting = s !== undefined && !ended && !on && ['idle', 'waiting', 'paused'].includes(s.status);
   const past = ended || resting;
-  const phase = useScreen(stream.id, on, target);
+  const drives = isMine(s);
+  const phase = useScreen(stream.id, on, drives, target);
   const last = useLast(stream, past);
   useEffect(() => {
     const changed = () => setFull(document.fullscreenElement === root.current);
@@ -127,31 +142,37 @@ export function Desktop({ session: given, stream }: { session: Session | undefin
   const w = s?.slot?.width ?? stream.lastImage.value?.width ?? 1024;
   const height = s?.slot?.height ?? stream.lastImage.value?.height ?? 768;
   const live = on && phase === 'live';
-  const word = live ? t.live : ended ? t.ended : resting ? t.resting : t.title;
+  const stage = useRef<HTMLDivElement>(null);
+  const [replaying, setReplaying] = useState(false);
+  const recording = useRecording(stream.id, past || replaying);
+  const replay = recording !== null && recording.pieces.length > 0 && (replaying || past);
+  const word = replay ? texts.replay.replaying : live ? t.live : ended ? t.ended : resting ? t.resting : t.title;
   return (
     <section class={`desk ${folded ? 'folded' : ''}`} aria-label={t.title} ref={root}>
       <div class="desk-head">
-        <span class="desk-live" data-live={String(live)}><i aria-hidden="true" />{word}</span>
-        {live && <span class="metric"><Icon name="eye" size={14} />{t.viewOnly}</span>}
+        <span class="desk-live" data-live={String(live && !replay)}><i aria-hidden="true" />{word}</span>
+        {s && !replay && <Takeover session={s} live={live} stage={stage} />}
         <span class="grow" />
-        {s?.slot?.width && <span class="num dim">{t.size(w, height)}</span>}
+        {s?.slot?.width && <span class="num dim opt-size">{t.size(w, height)}</span>}
+        {live && <IconButton icon={replaying ? 'monitor' : 'clock'} label={replaying ? texts.replay.close : texts.replay.open} pressed={replaying} onClick={() => setReplaying(!replaying)} />}
         <span class="fold"><IconButton icon={folded ? 'chevronDown' : 'minimize'} label={folded ? t.show : t.hide} onClick={() => setFolded(!folded)} /></span>
         <IconButton
           icon={full ? 'minimize' : 'maximize'} label={full ? t.exitFull : t.full}
           onClick={() => void (full ? document.exitFullscreen() : root.current?.requestFullscreen().catch(() => undefined))}
         />
       </div>
-      <div class="desk-stage">
-        <div class={`desk-frame ${past ? 'past' : ''}`} style={{ '--ratio': String(w / height) }}>
+      <div class="desk-stage" ref={stage}>
+        <div class={`desk-frame ${past ? 'past' : ''} ${drives ? 'driven' : ''} ${controlOf(s)?.secret ? 'secret' : ''}`} style={{ '--ratio': String(w / height) }}>
           {on && <div class="desk-rfb" ref={target} role="img" aria-label={t.alt} />}
           {on && phase === 'connecting' && <Over title={t.connecting} />}
           {on && phase === 'lost' && <Over title={t.reconnecting} veil />}
           {!on && !past && s && (s.status === 'queued' ? <Over icon="clock" title={t.noSlot} text={t.queued} /> : <Over title={texts.chat.startingSlot} text={t.starting} />)}
           {!s && <Over title={texts.common.loading} />}
-          {past && last && <img src={last} alt={t.lastAlt} />}
-          {past && last && <span class="desk-tag" title={resting ? t.restingHint : t.endedHint}><Icon name="camera" size={14} />{t.last}</span>}
-          {past && last === undefined && <Over title={texts.common.loading} />}
-          {past && last === null && <Over icon="monitorOff" title={t.nothing} text={t.nothingHint} />}
+          {replay && <Replay info={recording} stream={stream} />}
+          {past && !replay && last && <img src={last} alt={t.lastAlt} />}
+          {past && !replay && last && <span class="desk-tag" title={resting ? t.restingHint : t.endedHint}><Icon name="camera" size={14} />{t.last}</span>}
+          {past && !replay && last === undefined && <Over title={texts.common.loading} />}
+          {past && !replay && last === null && <Over icon="monitorOff" title={t.nothing} text={t.nothingHint} />}
         </div>
       </div>
       <Steps stream={stream} />

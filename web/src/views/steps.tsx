@@ -17,6 +17,7 @@ function detail(item: ToolItem): string {
 
 /** Brings an entry of the conversation into view and marks it for a moment. */
 function show(key: string): void {
+  document.dispatchEvent(new CustomEvent('berth:step', { detail: key })); // to the replay, if one is open
   document.querySelector('.flow')?.dispatchEvent(new CustomEvent('berth:reveal', { detail: key }));
   // It may have to be drawn first.
   requestAnimationFrame(() => {
