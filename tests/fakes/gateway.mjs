@@ -88,10 +88,13 @@ export async function startFake({ port = 0, seed = false, speed = 1, demo = true
   }
 
   // The script
+  let held = false;
   async function deltas(s, turn, block, kind, text, run) {
     for (const part of text.match(/\s*\S+/g) ?? []) {
-      for (const w of s.watchers) send(w, { type: 'delta', session_id: s.session.session_id, turn, block, kind, text: part });
-      await wait(18, run);
+      do {
+        for (const w of s.watchers) send(w, { type: 'delta', session_id: s.session.session_id, turn, block, kind, text: part });
+        await wait(18, run);
+      } while (held);
     }
   }
   const TURNS = (s) => [
@@ -499,6 +502,9 @@ export async function startFake({ port = 0, seed = false, speed = 1, demo = true
       return { s, done: play(s, opts) };
     },
     emit, newSession, setStatus,
+    /** Runs go on saying the same until go(): a test looks at what is live as long as it needs to. */
+    hold: () => { held = true; },
+    go: () => { held = false; },
     close: () => new Promise((r) => {
       for (const s of sessions.values()) for (const c of s.run?.cancels ?? []) c();
       sockets.forEach((s) => s.terminate());

@@ -6,7 +6,7 @@ import { after, before, test } from 'node:test';
 import { startFake } from '../fakes/gateway.mjs';
 import { axeFindings, launch, open, PHONE, SHOTS, WIDE } from './browser.mjs';
 
-const LIMIT = { timeout: 60_000 };
+const LIMIT = { timeout: 120_000 };
 let browser;
 let fake;
 before(async () => {
@@ -61,12 +61,14 @@ test('the demo: from the welcome to the answer, seen live, with the desktop besi
   const { page, faults } = await open(browser, t);
   await enter(page, '/', empty);
   await page.waitForSelector('.hero');
+  empty.hold();
   await page.getByRole('button', { name: 'Run the demo' }).first().click();
   await page.waitForURL(/\/s\//);
   await page.waitForSelector('.desk-live[data-live="true"]');
   await page.waitForSelector('.desk-rfb canvas');
   await page.waitForSelector('.strip:has-text("Scripted demo, not a model")');
   await page.waitForSelector('.caret, .ghost, .think[aria-busy]');
+  empty.go();
   await page.waitForSelector('.tool[data-tool="computer"] .mark', { state: 'attached' });
   // The desktop shows pixels of the frame, not an empty canvas.
   const colours = await page.$eval('.desk-rfb canvas', (c) => {
@@ -113,6 +115,8 @@ test('nothing lost or doubled: the server goes away in mid-session, twice, and c
 
 test('stop, message while running, message again after the end', LIMIT, async (t) => {
   const { page, faults } = await open(browser, t);
+  fake.hold();
+  t.after(() => fake.go());
   const { s } = fake.create({ session_name: 'Stop me', message: 'Begin' });
   await enter(page, `/s/${s.session.session_id}`);
   await page.waitForSelector('.s-head .status[data-status="running"]');
@@ -157,8 +161,10 @@ test('sessions: live list, search, filter, rename, delete; new session by keyboa
   const { page, faults } = await open(browser, t);
   await enter(page);
   await page.waitForSelector('.card');
+  fake.hold();
   const { s } = fake.create({ session_name: 'Appears by itself', message: 'x' });
   await page.waitForSelector('.card:has-text("Appears by itself") .status[data-status="running"]');
+  fake.go();
   await page.keyboard.press('/');
   await page.keyboard.type('appears');
   await page.waitForFunction(() => document.querySelectorAll('.card').length === 1);
