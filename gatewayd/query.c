@@ -85,6 +85,18 @@ void empty_reply(void *userdata, int r, const void *reply)
                 http_reply_empty(req, 204);
 }
 
+/* base64 of key NUL id: opaque to clients. */
+char *cursor_make(const char *key, const char *id)
+{
+        size_t len = strlen(key) + 1 + strlen(id);
+        cleanup_free char *joined = xmalloc(len + 1);
+        char *text = xmalloc(base64_size(len));
+        memcpy(joined, key, strlen(key) + 1);
+        memcpy(joined + strlen(key) + 1, id, strlen(id) + 1);
+        base64url_encode(joined, len, text);
+        return text;
+}
+
 void list_reply(struct http_request *req, const PGresult *rows, const char *name, uint64_t limit)
 {
         cleanup_buf struct buf b = BUF_INIT;
@@ -100,13 +112,8 @@ void list_reply(struct http_request *req, const PGresult *rows, const char *name
         if ((uint64_t) n < limit) {
                 buf_puts(&b, "null}");
         } else {
-                /* base64 of key NUL id: opaque to clients. */
-                const char *key = pg_str(rows, n - 1, 1), *id = pg_str(rows, n - 1, 2);
-                size_t len = strlen(key) + 1 + strlen(id);
-                cleanup_free char *joined = xmalloc(len + 1), *text = xmalloc(base64_size(len));
-                memcpy(joined, key, strlen(key) + 1);
-                memcpy(joined + strlen(key) + 1, id, strlen(id) + 1);
-                base64url_encode(joined, len, text);
+                cleanup_free char *text =
+                        cursor_make(pg_str(rows, n - 1, 1), pg_str(rows, n - 1, 2));
                 buf_putf(&b, "\"%s\"}", text);
         }
         http_reply_json_take(req, 200, &b);

@@ -41,6 +41,7 @@ void bounded_page_end(struct buf *b, const PGresult *rows, uint64_t limit);
 /* A page: {"NAME":[column 0 of each row],"next_cursor":null|"..."}. Rows are (json, key, id) in
  * list order; when there are as many as the limit, next_cursor names the last one. */
 void list_reply(struct http_request *req, const PGresult *rows, const char *name, uint64_t limit);
+char *cursor_make(const char *key, const char *id) mustuse; /* the caller frees */
 /* ?cursor= of an earlier page -> its key and id (the caller frees), both NULL without one. -EINVAL
  * after a bad one was answered 400. */
 int cursor_read(struct http_request *req, char **ret_key, char **ret_id) mustuse;

@@ -56,8 +56,16 @@ void document_problem(struct http_request *req, const struct json_problem *probl
 
 struct page {
         uint64_t limit, offset;
-        const char *sorted; /* statement, NULL = the newest first */
+        const struct sort *sort;
+        char *key, *id; /* of the last row of the page before, NULL = none */
 };
+
+static void page_free(struct page *p)
+{
+        free(p->key);
+        free(p->id);
+        free(p);
+}
 
 static void put_page(struct buf *b, const struct page *page, PGresult **results)
 {
@@ -77,9 +85,11 @@ static void put_page(struct buf *b, const struct page *page, PGresult **results)
                  "],\"total\":%" PRId64 ",\"limit\":%" PRIu64 ",\"offset\":%" PRIu64
                  ",\"next_cursor\":",
                  pg_i64(results[0], 0, 0), page->limit, page->offset);
-        if (found > shown && !page->sorted)
-                buf_putf(b, "\"%s\"}", pg_str(results[1], shown - 1, 1));
-        else
+        if (found > shown) {
+                cleanup_free char *cursor = cursor_make(pg_str(results[1], shown - 1, 3),
+                                                        pg_str(results[1], shown - 1, 1));
+                buf_putf(b, "\"%s\"}", cursor);
+        } else
                 buf_puts(b, "null}");
 }
 
@@ -87,14 +97,15 @@ static void on_list(void *userdata, int r, PGresult **results, size_t n,
                     const struct pg_error *error)
 {
         struct http_request *req = userdata;
-        cleanup_free struct page *page = req->userdata;
+        struct page *page = req->userdata;
         cleanup_buf struct buf b = BUF_INIT;
-        if (r < 0) {
+        if (r < 0)
                 database_failed(req, r, error);
-                return;
+        else {
+                put_page(&b, page, results);
+                http_reply_json_take(req, 200, &b);
         }
-        put_page(&b, page, results);
-        http_reply_json_take(req, 200, &b);
+        page_free(page);
 }
 
 /* Tags as PostgreSQL writes arrays; their rules leave nothing to escape. */
@@ -127,12 +138,12 @@ static int read_tags(struct http_request *req, struct buf *array)
 #define WHERE(name, tags, text) OWN name tags text
 #define COUNT(...) "SELECT count(*)" WHERE(__VA_ARGS__)
 #define PAGE(...)                                                                                  \
-        "SELECT json, id, found FROM (SELECT json, id, count(*) OVER () AS found, "                \
+        "SELECT json, id, found, ''::text FROM (SELECT json, id, count(*) OVER () AS found, "      \
         "sum(octet_length(json)) OVER (ORDER BY id DESC) - octet_length(json) AS before "          \
         "FROM (SELECT (page.doc).id, docs.document_json(page.doc) AS json "                        \
         "FROM (SELECT d.doc AS doc" WHERE(                                                         \
                 __VA_ARGS__) " AND ($5::text IS NULL OR d.id < $5::text) "                         \
-                             "ORDER BY d.id DESC LIMIT $6 OFFSET $7) AS "                          \
+                             "AND $8::text IS NULL ORDER BY d.id DESC LIMIT $6 OFFSET $7) AS "     \
                              "page) AS rendered) AS sized "                                        \
                              "WHERE before < " LIST_BYTES_MAX " ORDER BY id DESC"
 #define BOTH(...)                                                                                  \
@@ -140,28 +151,33 @@ static int read_tags(struct http_request *req, struct buf *array)
                 COUNT(__VA_ARGS__), PAGE(__VA_ARGS__)                                              \
         }
 
-/* Other orders than the newest first: pages by offset only. The id breaks ties. */
-#define SORTED(key, order)                                                                         \
-        "SELECT json, id, found FROM (SELECT json, id, place, count(*) OVER () AS found, "         \
+/* Other orders than the newest first. The id breaks ties; $8, $5: key and id of the last row of the
+ * page before, `after` is > or <, and casts say what the key's text is. */
+#define SORTED(key, cast, after, order)                                                            \
+        "SELECT json, id, found, key FROM (SELECT json, id, key, place, count(*) OVER () AS "      \
+        "found, "                                                                                  \
         "sum(octet_length(json)) OVER (ORDER BY place) - octet_length(json) AS before "            \
-        "FROM (SELECT (page.doc).id, page.place, docs.document_json(page.doc) AS json "            \
-        "FROM (SELECT d.doc AS doc, row_number() OVER (ORDER BY " key " " order ", d.id DESC) AS " \
+        "FROM (SELECT (page.doc).id, page.place, page.key::text, docs.document_json(page.doc) AS " \
+        "json FROM (SELECT d.doc AS doc, " key " AS key, row_number() OVER (ORDER BY " key         \
+        " " order ", d.id DESC) AS "                                                               \
         "place" OWN "AND ($2::text IS NULL OR strpos(lower(d.filename), lower($2::text)) > 0) "    \
         "AND d.tags @> $3::text[] "                                                                \
         "AND ($4::text IS NULL OR d.search @@ websearch_to_tsquery('simple', $4::text)) "          \
-        "AND $5::text IS NULL ORDER BY " key " " order ", d.id DESC LIMIT $6 OFFSET $7) AS page) " \
+        "AND ($8::text IS NULL OR " key " " after " $8" cast " OR (" key " = $8" cast              \
+        " AND d.id < $5::text)) ORDER BY " key " " order                                           \
+        ", d.id DESC LIMIT $6 OFFSET $7) AS page) "                                                \
         "AS rendered) AS sized WHERE before < " LIST_BYTES_MAX " ORDER BY place"
-static const struct {
+static const struct sort {
         const char *name, *sql;
 } sorts[] = {
         { "-created_at", NULL },
-        { "created_at", SORTED("d.id", "ASC") },
-        { "-updated_at", SORTED("d.updated_at", "DESC") },
-        { "updated_at", SORTED("d.updated_at", "ASC") },
-        { "filename", SORTED("lower(d.filename)", "ASC") },
-        { "-filename", SORTED("lower(d.filename)", "DESC") },
-        { "size_bytes", SORTED("d.size_bytes", "ASC") },
-        { "-size_bytes", SORTED("d.size_bytes", "DESC") },
+        { "created_at", SORTED("d.id", "::text", ">", "ASC") },
+        { "-updated_at", SORTED("d.updated_at", "::timestamptz", "<", "DESC") },
+        { "updated_at", SORTED("d.updated_at", "::timestamptz", ">", "ASC") },
+        { "filename", SORTED("lower(d.filename)", "::text", ">", "ASC") },
+        { "-filename", SORTED("lower(d.filename)", "::text", "<", "DESC") },
+        { "size_bytes", SORTED("d.size_bytes", "::bigint", ">", "ASC") },
+        { "-size_bytes", SORTED("d.size_bytes", "::bigint", "<", "DESC") },
 };
 
 static const struct {
@@ -174,37 +190,34 @@ static const struct {
 };
 
 static struct pg_batch *list_batch(const struct http_request *req, const char *tags,
-                                   const char *cursor, const struct page *page)
+                                   const struct page *page)
 {
         const char *tenant = req->principal.tenant;
         const char *filename = http_query(req, "filename"), *q = http_query(req, "q");
         size_t which = (filename ? 1 : 0) + (streq(tags, "{}") ? 0 : 2) + (q ? 4 : 0);
         struct pg_batch *b = tenant_batch(req);
         pg_batch_add(b, statements[which].count, "ssss", tenant, filename, tags, q);
-        pg_batch_add(b, page->sorted ? page->sorted : statements[which].page, "sssssuu", tenant,
-                     filename, tags, q, cursor, page->limit + 1, page->offset);
+        const char *sorted = page->sort->sql;
+        pg_batch_add(b, sorted ? sorted : statements[which].page, "sssssuus", tenant, filename,
+                     tags, q, page->id, page->limit + 1, page->offset, sorted ? page->key : NULL);
         return b;
 }
 
 /* 0, or -EINVAL after the request was answered. */
-static int read_sort(struct http_request *req, const char *cursor, struct page *page)
+static int read_sort(struct http_request *req, struct page *page)
 {
         const char *sort = http_query(req, "sort");
         size_t i = 0;
         while (sort && i < ARRAY_LEN(sorts) && !streq(sort, sorts[i].name))
                 i++;
-        if (i == ARRAY_LEN(sorts))
+        if (i == ARRAY_LEN(sorts)) {
                 http_reply_error(req, ERROR_CODE_BAD_REQUEST, "sort",
                                  "sort knows created_at, updated_at, filename and size_bytes, with "
                                  "- in front for descending.");
-        else if (sorts[i].sql && cursor)
-                http_reply_error(req, ERROR_CODE_BAD_REQUEST, "cursor",
-                                 "A cursor goes with the newest first only; use offset.");
-        else {
-                page->sorted = sorts[i].sql;
-                return 0;
+                return -EINVAL;
         }
-        return -EINVAL;
+        page->sort = &sorts[i];
+        return 0;
 }
 
 static void list(struct http_request *req)
@@ -220,21 +233,14 @@ static void list(struct http_request *req)
             http_query_u64(req, "offset", 0, INT64_MAX, 0, &page.offset) < 0 ||
             read_tags(req, &tags) < 0)
                 return;
-        if (read_sort(req, cursor, &page) < 0)
+        if (read_sort(req, &page) < 0 || cursor_read(req, &page.key, &page.id) < 0)
                 return;
-        if (cursor &&
-            (strspn(cursor, "0123456789abcdef-") != UUID_MAX - 1 || cursor[UUID_MAX - 1])) {
-                http_reply_error(req, ERROR_CODE_BAD_REQUEST, "cursor",
-                                 "cursor is not one of an earlier page.");
-                return;
-        }
         struct page *kept = xnew(struct page);
         *kept = page;
         req->userdata = kept;
-        int r = pg_submit(req->gateway->pg, list_batch(req, tags.data, cursor, &page), on_list,
-                          req);
+        int r = pg_submit(req->gateway->pg, list_batch(req, tags.data, &page), on_list, req);
         if (r < 0)
-                free(kept);
+                page_free(kept);
         database_asked(req, r);
 }
 
