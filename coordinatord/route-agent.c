@@ -155,10 +155,14 @@ int blueprint_read(const PGresult *r, struct blueprint *ret)
         ret->height = (uint32_t) json_integer_value(json_object_get(slot, "height"));
         ret->has_kind =
                 TEXT_OF(slot, "kind") && slot_kind_parse(TEXT_OF(slot, "kind"), &ret->kind) == 0;
-        kept = json_pack("{s:I,s:O*,s:O*,s:O*}", "version", (json_int_t) pg_i64(r, 0, 1),
-                         "system_prompt", json_object_get(ret->body, "system_prompt"), "tools",
+        kept = json_pack("{s:I,s:O*,s:O*,s:O*,s:O*,s:O*,s:O*}", "version",
+                         (json_int_t) pg_i64(r, 0, 1), "system_prompt",
+                         json_object_get(ret->body, "system_prompt"), "tools",
                          json_object_get(ret->body, "tools"), "approval",
-                         json_object_get(ret->body, "approval"));
+                         json_object_get(ret->body, "approval"), "mcp_servers",
+                         json_object_get(ret->body, "mcp_servers"), "skills",
+                         json_object_get(ret->body, "skills"), "output_schema",
+                         json_object_get(ret->body, "output_schema"));
         ret->text = json_text(kept);
         return 0;
 }

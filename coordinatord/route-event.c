@@ -23,6 +23,7 @@ struct append {
         struct approval_wish wish;
         char *model;   /* of the usage event */
         char **bodies; /* of the items: those that had to be written anew, else NULL */
+        char *question, *report; /* JSON texts, or NULL */
 };
 
 static void append_release(struct request *q)
@@ -33,6 +34,8 @@ static void append_release(struct request *q)
         for (size_t i = 0; a->bodies && i < m->n_items; i++)
                 free(a->bodies[i]);
         free(a->bodies);
+        free(a->question);
+        free(a->report);
         free(a->model);
         approval_wish_done(&a->wish);
 }
@@ -74,6 +77,20 @@ static int check_attachment(const struct attachment *at)
         return streq(digest, at->digest) && !has_control(span_of(at->media_type)) ? 0 : -EINVAL;
 }
 
+/* Parsed and written anew: no raw line breaks get into the commit. */
+static int read_object(struct span text, char **ret)
+{
+        struct json_problem problem;
+        cleanup_json json_t *j = NULL;
+
+        if (!text.data)
+                return 0;
+        if (json_parse(text.data, text.len, &j, &problem) < 0 || !json_is_object(j))
+                return -EINVAL;
+        *ret = json_text(j);
+        return 0;
+}
+
 static const char *check_append(struct append *a, const struct event_append *m)
 {
         if (m->n_items == 0 && !m->has_to_state)
@@ -86,6 +103,10 @@ static const char *check_append(struct append *a, const struct event_append *m)
                 if (check_body(a, i, &m->items[i]) < 0)
                         return "an item's body must be a JSON object without id, session_id, seq, "
                                "event_type, timestamp";
+        if (m->question.data && (!m->has_to_state || m->to_state != SESSION_STATE_WAITING))
+                return "a question is asked with to_state waiting";
+        if (read_object(m->question, &a->question) < 0 || read_object(m->report, &a->report) < 0)
+                return "question and report must be JSON objects";
         for (size_t i = 0; i < m->n_attachments; i++)
                 if (check_attachment(&m->attachments[i]) < 0)
                         return "an attachment's digest must be the SHA-256 of its data";
@@ -164,6 +185,11 @@ static int append_state(struct append *a, struct session *s, struct hub_batch *b
                                     m->reason ? m->reason : "");
         if (s->state == SESSION_STATE_IDLE)
                 s->losses = 0; /* it came through a turn */
+        if (a->question && s->state == SESSION_STATE_WAITING) {
+                free(s->asked);
+                s->asked = xstrdup(a->question);
+                hub_session_write(b, s, true);
+        }
         if (r < 0 || !session_ended(s))
                 return r;
         if (s->state == SESSION_STATE_FAILED)
@@ -208,6 +234,11 @@ static int append_apply(struct request *q, struct session *s, struct hub_batch *
                         return hub_refuse(&q->entry, ERROR_CODE_RATE_LIMITED,
                                           "too many approvals of this session are pending");
         }
+        if (a->report) {
+                free(s->report);
+                s->report = xstrdup(a->report);
+                hub_session_write(b, s, true);
+        }
         if (m->has_to_state && !late_state(m, s))
                 r = append_state(a, s, b);
         a->first_seq = before + 1;
@@ -220,7 +251,10 @@ static int append_apply(struct request *q, struct session *s, struct hub_batch *
 static void append_done(struct request *q, const struct hub_batch *b)
 {
         struct append *a = container_of(q, struct append, q);
-        struct event_appended reply = { a->first_seq, a->last_seq, a->replayed };
+        const struct event_append *m = q->msg;
+        struct event_appended reply = { .first_seq = a->first_seq,
+                                        .last_seq = a->last_seq,
+                                        .replayed = a->replayed };
 
         if (m->has_usage && !a->replayed)
                 budgets_used(q->c, q->session, &m->usage);
