@@ -131,7 +131,7 @@ export function Replay({ info, stream }: { info: RecordingInfo; stream: SessionS
 
   const real = line.real(at);
   return (
-    <div class="replay">
+    <div class="replay" data-playing={String(playing)}>
       <canvas ref={canvas} role="img" aria-label={t.alt} onClick={() => setPlaying(!playing)} />
       {loading && <div class="replay-wait"><Spinner /></div>}
       {bad && <div class="desk-over veil" role="status"><Icon name="monitorOff" size={30} /><h3>{t.lost}</h3></div>}
