@@ -104,7 +104,7 @@ class Run:
 
     def __exit__(self, kind, value, traceback):
         if kind:
-            print(f"seed {self.seed}" + ("\n" + self.berth.logs(60) if self.logs else ""), flush=True)
+            print(f"seed {self.seed}: {self.violations[:10]}" + ("\n" + self.berth.logs(60) if self.logs else ""), flush=True)
         self.close(failed=kind is not None)
 
     def spawn(self, fn, *args):
@@ -170,7 +170,7 @@ class Run:
             key = name()
             self.post(client, f"/sessions/{session}/messages", key, self.script(key))
 
-    def answered(self, client, session, key, seconds=90):
+    def answered(self, client, session, key, seconds=240):
         """Waits until the agent has said that it is through; that is what a user sees."""
         deadline = time.monotonic() + seconds
         watcher = next(v for v in self.viewers if v.session_id == session)
