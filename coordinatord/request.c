@@ -194,8 +194,10 @@ void request_once(struct request *q, const char *tenant, const char *scope, cons
                 return;
         }
         name = xasprintf("%s\x1f%s\x1f%s", tenant, scope, key);
-        if (map_get(c->keys, name)) {
-                request_refuse(q, ERROR_CODE_CONFLICT,
+        const struct request *first = map_get(c->keys, name);
+        if (first) {
+                /* Whoever was told to come again is told so until the answer is there. */
+                request_refuse(q, first->late ? ERROR_CODE_UNAVAILABLE : ERROR_CODE_CONFLICT,
                                "a request with this Idempotency-Key is being worked on");
                 request_end(q);
                 return;

@@ -105,7 +105,7 @@ static void on_attachments(void *userdata, int r, PGresult **results, size_t n,
         if (r < 0)
                 give_up(&f->q, ERROR_CODE_UNAVAILABLE,
                         "the attachments could not be copied; try again");
-        else if (f->q.late)
+        else if (f->q.late && !f->q.sticky)
                 request_end(&f->q);
         else if (pg_i64(results[0], 0, 0) >= STEP_ATTACHMENTS)
                 copy_attachments(f);
@@ -208,6 +208,9 @@ int route_session_fork(void *userdata, struct rpc_peer *p, struct rpc_request *r
         struct fork *f = container_of(q, struct fork, q);
         const struct session_fork *m = q->msg;
         q->release = fork_release;
+        /* Many pictures may take longer than a client waits. With a key it finds the fork when it
+         * asks again; without one it would make another each time. */
+        q->sticky = m->idempotency_key != NULL;
         snprintf(f->scope, sizeof(f->scope), "session.fork/%s", m->session_id);
         request_once(q, m->tenant, f->scope, m->idempotency_key, m->request_digest, fork_once,
                      route_session_replay);
