@@ -217,6 +217,16 @@ static void start(struct job *j)
 
 static void place_next(struct job *j);
 
+/* NULL when the slot has gone meanwhile; then the job is about to be ended. */
+static struct guest *guest_of(struct job *j)
+{
+        struct guest *g = slot_guest(j->slot);
+
+        if (!g)
+                fail(j, -ENOTCONN, "the slot was lost");
+        return g;
+}
+
 static void on_placed(void *userdata, int r)
 {
         struct job *j = userdata;
@@ -240,17 +250,24 @@ static void on_opened(void *userdata, int r, int fd, uint64_t size, const char *
                 fail(j, r, why);
                 return;
         }
-        r = guest_write_from(slot_guest(j->slot), j->epoch, j->files[j->placed].path, fd, on_placed,
-                             j);
+        struct guest *g = guest_of(j);
+        if (!g) {
+                fd_close(fd);
+                return;
+        }
+        r = guest_write_from(g, j->epoch, j->files[j->placed].path, fd, on_placed, j);
         if (r < 0)
                 on_placed(j, r);
 }
 
 static void place_next(struct job *j)
 {
+        struct guest *g = guest_of(j);
         struct job_part *f;
         int r;
 
+        if (!g)
+                return;
         if (j->placed == j->n_files) {
                 start(j);
                 return;
@@ -259,7 +276,7 @@ static void place_next(struct job *j)
         if (f->document_id)
                 r = documents_open(j->c.documents, j->tenant, f->document_id, on_opened, j);
         else
-                r = guest_write_file(slot_guest(j->slot), j->epoch, f->path, buf_head(&f->data),
+                r = guest_write_file(g, j->epoch, f->path, buf_head(&f->data),
                                      buf_pending(&f->data), on_placed, j);
         if (r < 0)
                 on_placed(j, r);

@@ -21,6 +21,7 @@ struct jobworker {
         struct slot_host *host;
         struct slot *slot;
         uint64_t epoch;
+        bool used; /* a job was in the slot: no other before it was made again */
         unsigned failures;
         struct loop_timer remake, greet, slot_wait;
         struct loop_task reset; /* throws the slot away once nothing of it is on the stack */
@@ -49,9 +50,10 @@ static void remake(void *userdata)
 
 static void begin(struct jobworker *w)
 {
-        if (!w->job || job_begun(w->job) || !slot_ready(w->slot))
+        if (!w->job || job_begun(w->job) || w->used || !slot_ready(w->slot))
                 return;
         loop_timer_disarm(&w->slot_wait);
+        w->used = true;
         slot_set_epoch(w->slot, ++w->epoch);
         job_begin(w->job, w->slot, w->epoch);
 }
@@ -61,6 +63,7 @@ static void on_ready(void *userdata)
         struct jobworker *w = userdata;
 
         w->failures = 0;
+        w->used = false;
         begin(w);
 }
 

@@ -71,7 +71,11 @@ def is_binary(head):
     if len(head) >= 8 and max(odd, even) * 10 > len(head) // 2 * 8 and min(odd, even) == 0:
         return False                                # UTF-16 without a mark
     control = sum(1 for b in head if b < 32 and b not in (9, 10, 12, 13, 27))
-    return control * 50 > len(head)
+    try:
+        head.decode("utf-8")
+        return control * 10 > len(head)
+    except UnicodeDecodeError:
+        return control * 50 > len(head)
 
 
 def plain(path, out):
@@ -222,7 +226,11 @@ def epub(archive, out):
 
 def xlsx(path, out):
     import openpyxl
-    book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+    with open(path, "rb") as f:                     # by name it would want a certain suffix
+        xlsx_rows(openpyxl.load_workbook(f, read_only=True, data_only=True), out)
+
+
+def xlsx_rows(book, out):
     rows = 0
     for at, sheet in enumerate(book.worksheets):
         out.add(("\f" if at else "") + sheet.title + "\n")
