@@ -40,7 +40,7 @@ static const char budget_write[] =
         "RETURNING core.budget_json(b)";
 static const char budget_waiting[] =
         "SELECT session_id, agent_name FROM core.session WHERE tenant = $1 AND status = 'waiting' "
-        "AND worker_id IS NULL AND waiting ->> 'for' = 'budget' ORDER BY queued_at LIMIT $2::int";
+        "AND waiting ->> 'for' = 'budget' ORDER BY queued_at LIMIT $2::int";
 
 static char *key_of(const char *tenant, const char *agent)
 {
@@ -220,7 +220,7 @@ const char *budgets_hold(struct coordinator *c, const char *tenant, const char *
         return b && holds(b, c->hold, sizeof(c->hold)) ? c->hold : NULL;
 }
 
-/* ---- those that wait without a worker ---- */
+/* ---- those that wait ---- */
 
 static int wake_apply(struct request *q, struct session *s, struct hub_batch *b)
 {
@@ -232,6 +232,8 @@ static int wake_apply(struct request *q, struct session *s, struct hub_batch *b)
 
 static void wake_done(struct request *q, const struct hub_batch *b)
 {
+        if (q->session->worker_id)
+                worker_notify(workers_find(&q->c->workers, q->session->worker_id), q->session);
         lease_dispatch(q->c);
 }
 

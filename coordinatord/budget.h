@@ -16,5 +16,5 @@ void budgets_used(struct coordinator *c, const struct session *s, const struct u
 /* Why no model may be called for a session of this agent (may be NULL) now; NULL = nothing stands
  * against it. Valid until the next call. */
 const char *budgets_hold(struct coordinator *c, const char *tenant, const char *agent);
-/* Every second: sessions without a worker that wait for a limit that is no more used up. */
+/* Every second: sessions that wait for a limit that is no more used up go on. */
 void budgets_tick(struct coordinator *c);

@@ -64,7 +64,7 @@ static int patch_apply(struct request *q, struct session *s, struct hub_batch *b
                 r = merge(q, "budget", &s->budget, 4096, p->budget);
         if (r < 0)
                 return r;
-        if (p->budget && !s->worker_id && s->state == SESSION_STATE_WAITING &&
+        if (p->budget && s->state == SESSION_STATE_WAITING &&
             s->waiting_for == WAITING_FOR_BUDGET && approval_wake(b, s, "new budget") < 0)
                 return hub_refuse(&q->entry, ERROR_CODE_INTERNAL, "the state forbids it");
         set_text(&s->name, m->session_name);

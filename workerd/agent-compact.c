@@ -45,10 +45,16 @@ bool agent_compacts(struct agent *a)
                 return false;
         if (a->compact != COMPACT_MUST && history_context(a->c.history) < room(a))
                 return false;
-        if (!narrower(a) || history_compact_upto(a->c.history, a->compact_kept) == 0) {
+        if (history_compact_upto(a->c.history, 1) == 0) {
+                a->compact = COMPACT_NO; /* there is too little yet */
+                return false;
+        }
+        if (!narrower(a)) {
                 a->compact = COMPACT_REFUSED;
                 return false;
         }
+        while (history_compact_upto(a->c.history, a->compact_kept) == 0)
+                a->compact_kept /= 2;
         log_info("session %s: %" PRIu64 " tokens, the conversation is to be summarised",
                  a->session_id, history_context(a->c.history));
         crash_point("worker.before_compaction");
@@ -59,7 +65,7 @@ bool agent_compacts(struct agent *a)
 bool agent_compact_overflow(struct agent *a)
 {
         if (a->compact != COMPACT_NO || a->c.compact_percent == 0 ||
-            history_compact_upto(a->c.history, a->compact_kept) == 0)
+            history_compact_upto(a->c.history, 1) == 0)
                 return false;
         a->compact = COMPACT_MUST;
         return true;

@@ -82,6 +82,14 @@ static void interrupt_agent(struct agent *a, uint64_t seq)
                 kill_tool(a, HISTORY_HUMAN_STOPPED);
 }
 
+/* The coordinator thinks that what it waited for is there. If not, it waits again, and says so. */
+static void look_again(struct agent *a)
+{
+        a->shown = SESSION_STATE_RUNNING;
+        a->c.on_active(a->c.userdata);
+        agent_run(a);
+}
+
 void agent_told(struct agent *a, enum session_state state, uint64_t seq)
 {
         if (a->state == AGENT_ENDED)
@@ -91,6 +99,9 @@ void agent_told(struct agent *a, enum session_state state, uint64_t seq)
                 pause_agent(a);
         else if (state == SESSION_STATE_IDLE)
                 interrupt_agent(a, seq);
+        else if (state == SESSION_STATE_RUNNING && a->state == AGENT_RESTING && !a->paused &&
+                 a->shown == SESSION_STATE_WAITING)
+                look_again(a);
         else
                 resume_agent(a);
 }

@@ -4,7 +4,7 @@
 The newest thing the user said, when it starts with "SCRIPT:", holds a JSON list of turns; the turn played is the number of
 assistant messages after it. A turn is {"text"?, "thinking"?, "tools"?: [[name, input], ...], "delay"?: seconds
 before the first byte, "gap"?: seconds between chunks, "status"?: HTTP error, "headers"?: {}, "times"?: how often
-the fault is given before the turn is played, "cut"?: chunks after which the connection is closed, "stall"?: true, "raw"?: {"text", "repeat"?}}.
+the fault is given before the turn is played, "input_tokens"?: what it is said to have read, "cut"?: chunks after which the connection is closed, "stall"?: true, "raw"?: {"text", "repeat"?}}.
 Without a script it answers "ok". Every request body is kept: GET /requests gives and forgets them.
 """
 import argparse
@@ -21,7 +21,7 @@ def last_text(message):
     content = message.get("content")
     if isinstance(content, str):
         return content
-    texts = [b["text"] for b in content or [] if b.get("type") == "text"]
+    texts = [b["text"] for b in content or [] if b.get("type") == "text" and not b["text"].startswith("[What follows is a summary")]
     return texts[-1] if texts else None
 
 
@@ -30,10 +30,15 @@ def find_turn(messages):
         text = last_text(messages[at]) if messages[at]["role"] == "user" else None
         if text is None:
             continue
+        if "about to be shortened" in text:
+            return len(messages), {"text": "a summary"}, ""
         if "SCRIPT:" not in text:
             break
         turns, _ = json.JSONDecoder().raw_decode(text.rsplit("SCRIPT:", 1)[1].lstrip())
         number = sum(1 for m in messages[at + 1:] if m["role"] == "assistant")
+        if "[What follows is a summary" in json.dumps(messages[at]):  # turns are gone; the calls that are left say which were played
+            played = [int(b["id"].split("_")[1]) for m in messages[at + 1:] if m["role"] == "assistant" for b in m["content"] if b.get("type") == "tool_use"]
+            number = max(played, default=-1) + 1
         return number, (turns[number] if number < len(turns) else {"text": "done"}), text
     return 0, {"text": "ok"}, ""
 
@@ -133,7 +138,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
         try:
             event("message_start", message={"id": f"msg_fake_{number}", "type": "message", "role": "assistant", "content": [], "model": body["model"],
-                                            "stop_reason": None, "stop_sequence": None, "usage": {"input_tokens": 100, "output_tokens": 1}})
+                                            "stop_reason": None, "stop_sequence": None, "usage": {"input_tokens": turn.get("input_tokens", 100), "output_tokens": 1}})
             blocks = []
             if turn.get("thinking"):
                 blocks.append(({"type": "thinking", "thinking": "", "signature": ""}, [{"type": "thinking_delta", "thinking": turn["thinking"]},
@@ -144,7 +149,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             for i, (name, arguments) in enumerate(turn.get("tools", [])):
                 text = json.dumps(arguments)
                 half = len(text) // 2
-                call = f"toolu_{abs(hash(json.dumps([body['messages'][0], len(body['messages']), number, i]))) % 10 ** 12:012d}"
+                call = f"toolu_{number:03d}_{abs(hash(json.dumps([body['messages'][0], len(body['messages']), number, i]))) % 10 ** 12:012d}"
                 blocks.append(({"type": "tool_use", "id": call, "name": name, "input": {}},
                                [{"type": "input_json_delta", "partial_json": text[:half]}, {"type": "input_json_delta", "partial_json": text[half:]}]))
             for i, (block, deltas) in enumerate(blocks):

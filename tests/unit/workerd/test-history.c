@@ -258,6 +258,89 @@ static void test_pause_turn_goes_on(void **state)
         assert_int_equal(history_next(h, NULL), HISTORY_MODEL);
 }
 
+#define SAID(text)                                                                                 \
+        "{\"seq\":%d,\"event_type\":\"message\",\"role\":\"user\",\"content\":[" TEXT(text) "]}"
+
+static void step(struct history *h, unsigned *seq, const char *command, const char *output)
+{
+        cleanup_free char *turn = xasprintf(
+                "{\"seq\":%u,\"event_type\":\"message\",\"role\":\"assistant\",\"content\":[{"
+                "\"type\":\"tool_use\",\"id\":\"i%u\",\"name\":\"bash\",\"input\":{\"command\":"
+                "\"%s\"}}]}",
+                *seq + 1, *seq, command);
+        cleanup_free char *result = xasprintf(
+                "{\"seq\":%u,\"event_type\":\"post_tool\",\"tool_call_id\":\"i%u\",\"error\":null,"
+                "\"tool_output\":[{\"type\":\"image\",\"digest\":\"%s\"}]}",
+                *seq + 2, *seq, output);
+
+        add(h, turn);
+        add(h, result);
+        *seq += 2;
+}
+
+/* The same call with the same picture, or the same few in turn; a person's word ends it. */
+static void test_loops(void **state)
+{
+        CLEANUP(history_freep) struct history *h = history_new(MIB);
+        unsigned seq = 1;
+
+        add(h, USER(1, "go"));
+        step(h, &seq, "ls", "x");
+        step(h, &seq, "ls", "x");
+        assert_null(history_loop(h, 3));
+        step(h, &seq, "ls", "x");
+        assert_string_equal(history_loop(h, 3)->name, "bash");
+        assert_null(history_loop(h, 4));
+        assert_null(history_loop(h, 0));
+        step(h, &seq, "ls", "y"); /* another screen */
+        assert_null(history_loop(h, 3));
+        for (size_t i = 0; i < 2; i++) {
+                step(h, &seq, "a", "x");
+                step(h, &seq, "b", "x");
+        }
+        assert_null(history_loop(h, 3));
+        step(h, &seq, "a", "x");
+        step(h, &seq, "b", "x");
+        assert_non_null(history_loop(h, 3));
+        cleanup_free char *said = xasprintf(SAID("try c"), (int) ++seq);
+        add(h, said);
+        assert_null(history_loop(h, 3));
+}
+
+/* What was dropped is counted on; what is kept stays as it was. */
+static void test_compaction(void **state)
+{
+        CLEANUP(history_freep) struct history *h = history_new(MIB);
+        unsigned seq = 2;
+
+        add(h, USER(1, "first"));
+        add(h, "{\"seq\":2,\"event_type\":\"message\",\"role\":\"user\",\"pinned\":true,"
+               "\"content\":[" TEXT("remember") "]}");
+        assert_int_equal(history_compact_upto(h, 1), 0);
+        for (size_t i = 0; i < 5; i++)
+                step(h, &seq, "ls", "x");
+        assert_int_equal(history_turns(h), 5);
+        assert_int_equal(history_compact_upto(h, 2), 7);
+        assert_int_equal(history_compact_upto(h, 5), 0); /* nothing but words would go */
+        add(h, "{\"seq\":13,\"event_type\":\"compaction\",\"upto_seq\":7,\"summary\":\"did it\"}");
+        assert_int_equal(history_assistant_turns(h), 5);
+        assert_int_equal(history_turns(h), 5);
+        assert_int_equal(history_last_user_seq(h), 2);
+        assert_int_equal(history_next(h, NULL), HISTORY_MODEL);
+        cleanup_json json_t *got = history_compose(h, 0);
+        cleanup_free char *text = json_text(got);
+        assert_int_equal(json_array_size(got), 5);
+        assert_non_null(strstr(text, "first"));
+        assert_non_null(strstr(text, "remember"));
+        assert_non_null(strstr(text, "did it"));
+        assert_null(strstr(text, "\"i2\""));
+        assert_non_null(strstr(text, "\"i10\""));
+        add(h, "{\"seq\":14,\"event_type\":\"usage\",\"usage\":{\"input_tokens\":5,\"cache_read_"
+               "tokens\":"
+               "6,\"output_tokens\":7}}");
+        assert_int_equal(history_context(h), 18);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -269,6 +352,8 @@ int main(void)
                 cmocka_unit_test(test_bad_events),
                 cmocka_unit_test(test_an_id_twice),
                 cmocka_unit_test(test_pause_turn_goes_on),
+                cmocka_unit_test(test_loops),
+                cmocka_unit_test(test_compaction),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
