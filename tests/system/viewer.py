@@ -104,6 +104,7 @@ class Viewer:
     def step(self, timeout=20):
         """One message of the server; asks for the next update after one."""
         kind = self.take(1, timeout)[0]
+        timeout = 20  # a message that has begun is read to its end
         if kind == 0:
             count = struct.unpack(">xH", self.take(3, timeout))[0]
             fresh = False

@@ -153,8 +153,8 @@ export function Desktop({ session: given, stream }: { session: Session | undefin
         <span class="desk-live" data-live={String(live && !replay)}><i aria-hidden="true" />{word}</span>
         {s && !replay && <Takeover session={s} live={live} stage={stage} />}
         <span class="grow" />
-        {s?.slot?.width && <span class="num dim opt-size">{t.size(w, height)}</span>}
-        {live && <IconButton icon={replaying ? 'monitor' : 'clock'} label={replaying ? texts.replay.close : texts.replay.open} pressed={replaying} onClick={() => setReplaying(!replaying)} />}
+        {s?.slot?.width && !drives && <span class="num dim opt-size">{t.size(w, height)}</span>}
+        {live && !drives && <IconButton icon={replaying ? 'monitor' : 'clock'} label={replaying ? texts.replay.close : texts.replay.open} pressed={replaying} onClick={() => setReplaying(!replaying)} />}
         <span class="fold"><IconButton icon={folded ? 'chevronDown' : 'minimize'} label={folded ? t.show : t.hide} onClick={() => setFolded(!folded)} /></span>
         <IconButton
           icon={full ? 'minimize' : 'maximize'} label={full ? t.exitFull : t.full}
