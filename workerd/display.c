@@ -7,6 +7,7 @@
 
 #include "clipboard.h"
 #include "common/base/list.h"
+#include "slot-files.h"
 
 #define PICTURES_MAX 32 /* waiting for their turn */
 #define CLIPBOARDS_MAX 8
@@ -17,6 +18,7 @@
 struct display {
         struct display_config config;
         struct fdlink_server *server;
+        struct slot_files *files;
         struct list pictures, clipboards, resizes;
         unsigned n_pictures, n_clipboards, n_resizes;
 };
@@ -293,6 +295,27 @@ static int on_display_resize(void *userdata, struct fdlink_request *req, const v
         return 0;
 }
 
+/* The requests on files differ only in who answers them. */
+#define FILES_ROUTE(verb)                                                                          \
+        static int on_file_##verb(void *userdata, struct fdlink_request *req, const void *msg)     \
+        {                                                                                          \
+                struct display *d = userdata;                                                      \
+                const struct slot_file_##verb *m = msg;                                            \
+                struct slot *s = find(d, req, m->session_id);                                      \
+                return s ? slot_files_##verb(d->files, s, req, m) : 0;                             \
+        }
+FILES_ROUTE(get)
+FILES_ROUTE(put)
+FILES_ROUTE(commit)
+FILES_ROUTE(delete)
+
+static void on_connection_end(void *userdata, uint64_t connection)
+{
+        struct display *d = userdata;
+        if (d->files)
+                slot_files_gone(d->files, connection);
+}
+
 int display_new(const struct display_config *c, struct display **ret)
 {
         static const struct fdlink_route routes[] = {
@@ -301,6 +324,10 @@ int display_new(const struct display_config *c, struct display **ret)
                 { &wire_clipboard_put, on_clipboard_put },
                 { &wire_clipboard_get, on_clipboard_get },
                 { &wire_display_resize, on_display_resize },
+                { &wire_slot_file_get, on_file_get },
+                { &wire_slot_file_put, on_file_put },
+                { &wire_slot_file_commit, on_file_commit },
+                { &wire_slot_file_delete, on_file_delete },
         };
         struct display *d = xnew(struct display);
         d->config = *c;
@@ -315,9 +342,12 @@ int display_new(const struct display_config *c, struct display **ret)
                                            .any_uid = c->any_uid,
                                            .routes = routes,
                                            .n_routes = ARRAY_LEN(routes),
+                                           .on_end = on_connection_end,
                                            .userdata = d };
+        d->files = slot_files_new();
         int r = fdlink_server_new(&sc, &d->server);
         if (r < 0) {
+                slot_files_free(d->files);
                 free(d);
                 return r;
         }
@@ -343,6 +373,7 @@ struct display *display_free(struct display *d)
         struct resize *z, *z_next;
         list_foreach_safe (z, z_next, &d->resizes, link)
                 resize_free(z);
+        d->files = slot_files_free(d->files);
         fdlink_server_free(d->server);
         free(d);
         return NULL;

@@ -152,7 +152,9 @@ int guest_on_output(struct guest *g, const struct guest_output *m)
 int guest_on_taken(struct guest *g, const struct guest_taken *m)
 {
         struct guest_command *p = find(g, m->proc);
-        if (!p || m->bytes > p->input_open)
+        if (!p) /* it ended while input was on its way: what was dropped is told, too */
+                return m->proc <= g->last_proc ? 0 : -EPROTO;
+        if (m->bytes > p->input_open)
                 return -EPROTO;
         p->input_open -= m->bytes;
         if (!p->wants_room || p->input_open > GUEST_INPUT_WINDOW / 2)

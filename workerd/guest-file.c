@@ -13,7 +13,7 @@ static struct guest_call *find(struct guest *g, uint32_t id, bool writing)
 {
         struct guest_call *c;
         list_foreach (c, &g->calls, link)
-                if (c->id == id && (c->kind == CALL_WRITE) == writing)
+                if (c->id == id && (c->kind == CALL_WRITE || c->kind == CALL_REMOVE) == writing)
                         return c;
         return NULL;
 }
@@ -83,6 +83,7 @@ static void call_end(struct guest *g, struct guest_call *c, int r,
                 done.on_fd(done.userdata, r, r < 0 ? -1 : TAKE_FD(fd), r < 0 ? 0 : done.offset);
                 break;
         case CALL_WRITE:
+        case CALL_REMOVE:
                 done.on_done(done.userdata, r);
                 break;
         case CALL_LIST:
@@ -99,6 +100,8 @@ static int ask(struct guest *g, struct guest_call *c)
         struct guest_read m = { .call = c->id,
                                 .path = c->path,
                                 .offset = c->offset,
+                                .has_beneath = true,
+                                .beneath = c->beneath,
                                 .max = (uint32_t) MIN(left, GUEST_PIECE) };
         int r = guest_send(g, &wire_guest_read, &m);
         if (r == 0)
@@ -124,20 +127,33 @@ int guest_read_file(struct guest *g, uint64_t epoch, const char *path, uint64_t 
         return r;
 }
 
-int guest_fetch_file(struct guest *g, uint64_t epoch, const char *path, uint64_t max,
-                     guest_fd_fn fn, void *userdata)
+static int fetch(struct guest *g, uint64_t epoch, const char *path, bool beneath, uint64_t max,
+                 guest_fd_fn fn, void *userdata)
 {
         struct guest_call *c;
         int r = call_new(g, epoch, CALL_FETCH, path, userdata, &c);
         if (r < 0)
                 return r;
         c->on_fd = fn;
+        c->beneath = beneath;
         c->max = MIN(max, (uint64_t) INT64_MAX - 1) + 1; /* one more shows that it is too large */
         c->fd = memfd_create("fetched", MFD_CLOEXEC | MFD_ALLOW_SEALING);
         r = c->fd < 0 ? -errno : ask(g, c);
         if (r < 0)
                 call_free(g, c);
         return r;
+}
+
+int guest_fetch_file(struct guest *g, uint64_t epoch, const char *path, uint64_t max,
+                     guest_fd_fn fn, void *userdata)
+{
+        return fetch(g, epoch, path, false, max, fn, userdata);
+}
+
+int guest_fetch_beneath(struct guest *g, uint64_t epoch, const char *path, uint64_t max,
+                        guest_fd_fn fn, void *userdata)
+{
+        return fetch(g, epoch, path, true, max, fn, userdata);
 }
 
 static int seal(int fd)
@@ -203,6 +219,8 @@ static int push(struct guest *g, struct guest_call *c)
                                          .path = c->path,
                                          .offset = c->offset,
                                          .data = { n ? data : "", n },
+                                         .has_beneath = true,
+                                         .beneath = c->beneath,
                                          .last = c->offset + n == c->end };
                 int r = guest_send(g, &wire_guest_write, &m);
                 if (r < 0)
@@ -259,8 +277,8 @@ int guest_write_file(struct guest *g, uint64_t epoch, const char *path, const vo
         return start_write(g, c, fn);
 }
 
-int guest_write_from(struct guest *g, uint64_t epoch, const char *path, int fd, guest_done_fn fn,
-                     void *userdata)
+static int write_from(struct guest *g, uint64_t epoch, const char *path, bool beneath, int fd,
+                      guest_done_fn fn, void *userdata)
 {
         cleanup_close int own = fd;
         struct guest_call *c;
@@ -274,7 +292,38 @@ int guest_write_from(struct guest *g, uint64_t epoch, const char *path, int fd, 
                 return r;
         c->fd = TAKE_FD(own);
         c->end = (uint64_t) st.st_size;
+        c->beneath = beneath;
         return start_write(g, c, fn);
+}
+
+int guest_write_from(struct guest *g, uint64_t epoch, const char *path, int fd, guest_done_fn fn,
+                     void *userdata)
+{
+        return write_from(g, epoch, path, false, fd, fn, userdata);
+}
+
+int guest_write_beneath(struct guest *g, uint64_t epoch, const char *path, int fd, guest_done_fn fn,
+                        void *userdata)
+{
+        return write_from(g, epoch, path, true, fd, fn, userdata);
+}
+
+int guest_remove_beneath(struct guest *g, uint64_t epoch, const char *path, guest_done_fn fn,
+                         void *userdata)
+{
+        struct guest_call *c;
+        int r = call_new(g, epoch, CALL_REMOVE, path, userdata, &c);
+        if (r < 0)
+                return r;
+        c->on_done = fn;
+        c->all_sent = true;
+        r = guest_send(g, &wire_guest_remove,
+                       &(struct guest_remove){ .call = c->id, .path = c->path });
+        if (r < 0)
+                call_free(g, c);
+        else
+                c->inflight++;
+        return r;
 }
 
 int guest_on_done(struct guest *g, const struct guest_done *m)
@@ -284,7 +333,7 @@ int guest_on_done(struct guest *g, const struct guest_done *m)
                 return -EPROTO;
         c->inflight--;
         int r = (int) m->error;
-        if (r == 0 && !c->forgotten)
+        if (r == 0 && !c->forgotten && c->kind == CALL_WRITE)
                 r = push(g, c);
         if (r < 0 && !c->forgotten) {
                 /* Tell now; the answers still on their way are waited for in silence. */
@@ -302,21 +351,37 @@ int guest_on_done(struct guest *g, const struct guest_done *m)
         return 0;
 }
 
-int guest_list_dir(struct guest *g, uint64_t epoch, const char *path, unsigned depth,
-                   guest_listing_fn fn, void *userdata)
+static int list(struct guest *g, uint64_t epoch, const char *path, bool beneath, unsigned depth,
+                guest_listing_fn fn, void *userdata)
 {
         struct guest_call *c;
         int r = call_new(g, epoch, CALL_LIST, path, userdata, &c);
         if (r < 0)
                 return r;
         c->on_listing = fn;
-        struct guest_list m = { .call = c->id, .path = c->path, .depth = depth };
+        struct guest_list m = { .call = c->id,
+                                .path = c->path,
+                                .depth = depth,
+                                .has_beneath = true,
+                                .beneath = beneath };
         r = guest_send(g, &wire_guest_list, &m);
         if (r < 0)
                 call_free(g, c);
         else
                 c->inflight++;
         return r;
+}
+
+int guest_list_dir(struct guest *g, uint64_t epoch, const char *path, unsigned depth,
+                   guest_listing_fn fn, void *userdata)
+{
+        return list(g, epoch, path, false, depth, fn, userdata);
+}
+
+int guest_list_beneath(struct guest *g, uint64_t epoch, const char *path, guest_listing_fn fn,
+                       void *userdata)
+{
+        return list(g, epoch, path, true, 1, fn, userdata);
 }
 
 int guest_on_listing(struct guest *g, const struct guest_listing *m)

@@ -36,7 +36,7 @@ struct guest_command {
         bool paused, input_eof, wants_room, forgotten;
 };
 
-enum call_kind { CALL_READ, CALL_FETCH, CALL_WRITE, CALL_LIST };
+enum call_kind { CALL_READ, CALL_FETCH, CALL_WRITE, CALL_LIST, CALL_REMOVE };
 struct guest_call {
         struct list link;
         enum call_kind kind;
@@ -52,6 +52,7 @@ struct guest_call {
         uint64_t offset, end, max; /* next byte to ask for or send; where to stop */
         unsigned inflight;         /* questions without answer */
         bool all_sent, forgotten;
+        bool beneath; /* path is beneath home and no link leads out */
 };
 
 /* guest.c */

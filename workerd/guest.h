@@ -107,5 +107,18 @@ typedef void (*guest_listing_fn)(void *userdata, int r, const struct guest_listi
 int guest_list_dir(struct guest *g, uint64_t epoch, const char *path, unsigned depth,
                    guest_listing_fn fn, void *userdata) mustuse;
 
+/* For people: `path` is relative to home ("." = home itself) and resolved beneath it; a link that
+ * leads out is -EXDEV or -ELOOP, whatever the slot has put there. Else as their namesakes.
+ * guest_write_beneath replaces a link of that name; guest_remove_beneath removes a file, a link or
+ * an empty folder. */
+int guest_fetch_beneath(struct guest *g, uint64_t epoch, const char *path, uint64_t max,
+                        guest_fd_fn fn, void *userdata) mustuse;
+int guest_write_beneath(struct guest *g, uint64_t epoch, const char *path, int fd, guest_done_fn fn,
+                        void *userdata) mustuse;
+int guest_list_beneath(struct guest *g, uint64_t epoch, const char *path, guest_listing_fn fn,
+                       void *userdata) mustuse;
+int guest_remove_beneath(struct guest *g, uint64_t epoch, const char *path, guest_done_fn fn,
+                         void *userdata) mustuse;
+
 /* Forgets every pending file call with this userdata: no callback will come. */
 void guest_cancel(struct guest *g, void *userdata);

@@ -9,7 +9,7 @@
 
 struct process {
         pid_t pid, parent;
-        uint64_t ticks, pages;
+        uint64_t ticks, pages, threads;
         enum { PROCESS_UNKNOWN, PROCESS_INSIDE, PROCESS_OUTSIDE } where;
 };
 
@@ -25,18 +25,20 @@ static bool read_process(const char *name, struct process *ret)
         const char *at = strrchr(text, ')');
         unsigned long user = 0, system = 0;
         long pages = 0;
+        long threads = 0;
         int parent = 0;
         if (!at)
                 return false;
         /* NOLINTNEXTLINE(cert-err34-c): the kernel wrote it */
         if (sscanf(at,
                    ") %*c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu %*d %*d %*d %*d "
-                   "%*d %*d %*u %*u %ld",
-                   &parent, &user, &system, &pages) != 4)
+                   "%ld %*d %*u %*u %ld",
+                   &parent, &user, &system, &threads, &pages) != 5)
                 return false;
         *ret = (struct process){ .pid = (pid_t) strtol(name, NULL, 10),
                                  .parent = parent,
                                  .ticks = user + system,
+                                 .threads = threads > 0 ? (uint64_t) threads : 0,
                                  .pages = pages > 0 ? (uint64_t) pages : 0 };
         return true;
 }
@@ -125,7 +127,7 @@ int slot_load(const struct slot *s, struct slot_load *ret)
         if (use.memory_bytes > 0)
                 load.memory_bytes = use.memory_bytes;
         load.memory_kills = use.memory_kills + s->watch_kills;
-        load.fork_refusals = use.fork_refusals;
+        load.fork_refusals = use.fork_refusals + s->watch_full;
         *ret = load;
         return 0;
 }
@@ -142,15 +144,18 @@ static uint64_t proportional(pid_t pid)
         return at ? strtoull(at + 5, NULL, 10) * 1024 : 0;
 }
 
-bool slot_watch_memory(pid_t inner, uint64_t bytes)
+bool slot_watch_memory(pid_t inner, uint64_t bytes, uint64_t *ret_tasks)
 {
         cleanup_free struct process *all = NULL;
-        uint64_t total = 0, most = 0;
+        uint64_t total = 0, most = 0, tasks = 0;
         const struct process *largest = NULL;
         size_t n = inner > 0 ? read_slot(inner, &all) : 0;
         for (size_t i = 0; i < n; i++)
-                if (all[i].where == PROCESS_INSIDE)
+                if (all[i].where == PROCESS_INSIDE) {
                         total += all[i].pages * (uint64_t) sysconf(_SC_PAGESIZE);
+                        tasks += all[i].threads;
+                }
+        *ret_tasks = tasks;
         if (total <= bytes)
                 return false; /* even when what is shared counts for each */
         total = 0;

@@ -61,8 +61,8 @@ struct slot {
         int listener;     /* of the display until it was handed over */
         struct sandbox sandbox;
         struct cgroup cgroup;
-        struct loop_timer watch; /* of the memory, where no group limits it */
-        uint64_t watch_kills;
+        struct loop_timer watch;          /* of the memory, where no group limits it */
+        uint64_t watch_kills, watch_full; /* programs killed; looks that found no room for more */
         sd_event_source *child, *info, *errors, *inner;
         struct loop_timer deadline;
         struct loop_task settle; /* leaves SLOT_PHASE_ENDING when all is gone */
@@ -84,11 +84,12 @@ void slot_fail(struct slot *s, const char *fmt, ...) printf_like(2, 3);
 void slot_inner_path(const struct slot *s, const char *name, char ret[static SLOT_PATH_MAX]);
 void slot_write_processes(const struct slot *s);
 /* slot-load.c: kills the largest program below process 1 when all together use more than `bytes`.
- * True when it did. Without shared pages counted twice. */
-bool slot_watch_memory(pid_t inner, uint64_t bytes);
+ * True when it did. Without shared pages counted twice. *ret_tasks: processes and threads there. */
+bool slot_watch_memory(pid_t inner, uint64_t bytes, uint64_t *ret_tasks);
 int slot_folder_open(const char *state_dir, const char *id, int *ret_folder, int *ret_lock) mustuse;
 
-/* slot-network.c. prepare gives the helper's end of the gate, the caller's, -1 when there is none. */
+/* slot-network.c. prepare gives the helper's end of the gate, the caller's, -1 when there is none.
+ */
 int slot_network_prepare(struct slot *s, int *ret_theirs) mustuse;
 void slot_network_up(struct slot *s); /* the helper has greeted */
 void slot_network_end(struct slot *s);

@@ -39,6 +39,7 @@ static char *failure(struct sandbox *b)
 static void listen_to(int stream, struct sandbox *b, const struct cgroup *g, struct buf *said)
 {
         uint64_t until = now_monotonic() + PROOF_USEC;
+        uint64_t tasks;
         bool watch = g->enter[CGROUP_MEMORY] < 0;
         while (now_monotonic() < until) {
                 struct pollfd p = { .fd = stream, .events = POLLIN };
@@ -50,7 +51,7 @@ static void listen_to(int stream, struct sandbox *b, const struct cgroup *g, str
                                 return;
                 }
                 if (watch)
-                        (void) slot_watch_memory(b->inner, small.memory_bytes);
+                        (void) slot_watch_memory(b->inner, small.memory_bytes, &tasks);
         }
 }
 

@@ -13,7 +13,15 @@
 #include "common/base/buf.h"
 
 /* Where the child finds what; bubblewrap passes 3, 4 and 8 on to the helper. */
-enum { FD_STREAM = 3, FD_LISTENER = 4, FD_ARGS = 5, FD_FILTER = 6, FD_INFO = 7, FD_GATE = 8, FD_MAX = 9 };
+enum {
+        FD_STREAM = 3,
+        FD_LISTENER = 4,
+        FD_ARGS = 5,
+        FD_FILTER = 6,
+        FD_INFO = 7,
+        FD_GATE = 8,
+        FD_MAX = 9
+};
 
 #define HELPER_INSIDE "/run/slot/guest"
 
@@ -35,8 +43,8 @@ static bool may_limit_namespaces(void)
         return statvfs("/proc/sys/user", &v) == 0 && !(v.f_flag & ST_RDONLY);
 }
 
-/* What programs look at to find a proxy: curl, git, apt, pip and Python the first two, Chromium too,
- * Node.js when it is told to. */
+/* What programs look at to find a proxy: curl, git, apt, pip and Python the first two, Chromium
+ * too, Node.js when it is told to. */
 static void add_proxy(struct buf *b)
 {
         static const char *const names[] = { "http_proxy", "https_proxy", "HTTP_PROXY",
@@ -166,9 +174,8 @@ int sandbox_start(const struct sandbox_config *c, struct sandbox *ret)
                          processes,
                          (char *) (c->gate >= 0 ? "8" : "-"),
                          NULL };
-        const int fds[FD_MAX] = { null,        errors_write, errors_write, c->stream,
-                                  c->listener, args,         filter,       info_write,
-                                  c->gate };
+        const int fds[FD_MAX] = { null, errors_write, errors_write, c->stream, c->listener,
+                                  args, filter,       info_write,   c->gate };
         pid_t pid = fork();
         if (pid < 0)
                 return -errno;

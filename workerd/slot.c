@@ -197,10 +197,14 @@ static void on_deadline(void *userdata)
 static void on_watch(void *userdata)
 {
         struct slot *s = userdata;
-        if (slot_watch_memory(s->sandbox.inner, s->config.limits.memory_bytes)) {
+        uint64_t tasks = 0;
+        if (slot_watch_memory(s->sandbox.inner, s->config.limits.memory_bytes, &tasks)) {
                 s->watch_kills++;
                 log_notice("slot %s: a program was ended: out of memory", s->config.id);
         }
+        /* At the limit of processes, or so close that little can be started. */
+        if (s->cgroup.enter[CGROUP_PIDS] < 0 && tasks + 4 >= s->config.limits.processes)
+                s->watch_full++;
         loop_timer_arm(&s->watch, WATCH_USEC);
 }
 
@@ -208,7 +212,8 @@ void slot_hits(const struct slot *s, struct slot_hits *ret)
 {
         struct cgroup_use use;
         cgroup_read(&s->cgroup, &use);
-        *ret = (struct slot_hits){ use.memory_kills + s->watch_kills, use.fork_refusals };
+        *ret = (struct slot_hits){ use.memory_kills + s->watch_kills,
+                                   use.fork_refusals + s->watch_full };
 }
 
 char *slot_hits_text(const struct slot *s, const struct slot_hits *before)
@@ -307,7 +312,7 @@ static int start(struct slot *s)
         set_phase(s, SLOT_PHASE_STARTING, "start");
         s->said[0] = '\0';
         loop_timer_arm(&s->deadline, s->config.start_usec);
-        if (s->cgroup.enter[CGROUP_MEMORY] < 0)
+        if (s->cgroup.enter[CGROUP_MEMORY] < 0 || s->cgroup.enter[CGROUP_PIDS] < 0)
                 loop_timer_arm(&s->watch, WATCH_USEC);
         if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) {
                 int r = -errno;

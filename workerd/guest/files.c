@@ -3,14 +3,35 @@
 
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/openat2.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
-static int open_regular(const char *path, struct stat *ret)
+/* Beneath home no link leads out, whatever the slot has put there. */
+int file_open(const char *path, bool beneath, int flags)
+{
+        struct open_how how = { .flags = (uint64_t) (flags | O_CLOEXEC |
+                                                     (flags & O_PATH ? 0 : O_NOCTTY)),
+                                .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS };
+        if (!beneath) {
+                int fd = open(path, flags | O_CLOEXEC | O_NOCTTY);
+                return fd < 0 ? -errno : fd;
+        }
+        cleanup_close int home = open(HOME, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (home < 0)
+                return -errno;
+        int fd = (int) syscall(SYS_openat2, home, *path ? path : ".", &how, sizeof(how));
+        return fd < 0 ? -errno : fd;
+}
+
+static int open_regular(const char *path, bool beneath, struct stat *ret)
 {
         /* O_NONBLOCK: a FIFO must not stop the helper. */
-        cleanup_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-        if (fd < 0 || fstat(fd, ret) < 0)
+        cleanup_close int fd = file_open(path, beneath, O_RDONLY | O_NONBLOCK);
+        if (fd < 0)
+                return fd;
+        if (fstat(fd, ret) < 0)
                 return -errno;
         if (S_ISDIR(ret->st_mode))
                 return -EISDIR;
@@ -24,7 +45,7 @@ void file_read(struct helper *h, const struct guest_read *m)
         static char data[CHUNK];
         struct guest_data answer = { .call = m->call, .data = { data, 0 } };
         struct stat st = { 0 };
-        cleanup_close int fd = open_regular(m->path, &st);
+        cleanup_close int fd = open_regular(m->path, m->has_beneath && m->beneath, &st);
         size_t want = MIN(m->max, sizeof(data));
         ssize_t n = fd < 0 || m->offset > INT64_MAX ? 0 : pread(fd, data, want, (off_t) m->offset);
         if (fd < 0)
@@ -54,14 +75,80 @@ static int make_parents(const char *path)
         return 0;
 }
 
+/* The folder that `path` lies in, beneath home, made when it is not there; *ret_name is the rest.
+ */
+static int open_parent(const char *path, bool make, const char **ret_name)
+{
+        cleanup_free char *folder = xstrdup(path);
+        const char *slash = strrchr(path, '/');
+        const char *name = slash ? slash + 1 : path;
+        if (!*name || streq(name, ".") || streq(name, ".."))
+                return -EISDIR;
+        if (!slash)
+                folder[0] = '\0';
+        else
+                folder[slash - path] = '\0';
+        *ret_name = name;
+        int fd = file_open(folder, true, O_PATH | O_DIRECTORY);
+        for (char *s = folder; make && fd == -ENOENT; s++) {
+                if (*s && *s != '/')
+                        continue;
+                bool last = !*s;
+                const char *one = NULL;
+                *s = '\0';
+                cleanup_close int above = open_parent(folder, false, &one);
+                if (above < 0)
+                        return above;
+                if (mkdirat(above, one, 0755) < 0 && errno != EEXIST)
+                        return -errno;
+                if (last)
+                        return file_open(folder, true, O_PATH | O_DIRECTORY);
+                *s = '/';
+        }
+        return fd;
+}
+
 static void upload_end(struct upload *u)
 {
         if (u->temporary)
-                (void) unlink(u->temporary);
+                (void) unlinkat(u->folder, u->temporary, 0);
+        if (u->folder >= 0)
+                (void) close(u->folder);
         fd_close(u->fd);
         free(u->path);
         free(u->temporary);
-        *u = (struct upload){ .fd = -1 };
+        *u = (struct upload){ .fd = -1, .folder = AT_FDCWD };
+}
+
+/* A link of that name is replaced, not followed. */
+static int upload_begin_beneath(const struct guest_write *m, struct upload *u, struct upload **ret)
+{
+        static unsigned number;
+        const char *name = NULL;
+        struct stat st;
+        cleanup_close int folder = open_parent(m->path, true, &name);
+        if (folder < 0)
+                return folder;
+        bool exists = fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
+        if (exists && !S_ISREG(st.st_mode) && !S_ISLNK(st.st_mode))
+                return S_ISDIR(st.st_mode) ? -EISDIR : -EINVAL;
+        char *temporary = xasprintf(".part-%u-%" PRIu64, ++number, now_monotonic());
+        int fd = openat(folder, temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+                        0600);
+        if (fd < 0) {
+                int r = -errno;
+                free(temporary);
+                return r;
+        }
+        (void) fchmod(fd, exists && S_ISREG(st.st_mode) ? st.st_mode & 07777 : 0644);
+        *u = (struct upload){ .used = true,
+                              .call = m->call,
+                              .fd = fd,
+                              .path = xstrdup(name),
+                              .temporary = temporary,
+                              .folder = TAKE_FD(folder) };
+        *ret = u;
+        return 0;
 }
 
 static int upload_begin(struct helper *h, const struct guest_write *m, struct upload **ret)
@@ -74,6 +161,8 @@ static int upload_begin(struct helper *h, const struct guest_write *m, struct up
                 return -EBUSY;
         if (m->path[0] == '\0' || str_ends(m->path, "/"))
                 return -EISDIR;
+        if (m->has_beneath && m->beneath)
+                return upload_begin_beneath(m, u, ret);
         int r = make_parents(m->path);
         if (r < 0)
                 return r;
@@ -96,9 +185,12 @@ static int upload_begin(struct helper *h, const struct guest_write *m, struct up
                 return r;
         }
         (void) fchmod(fd, exists ? st.st_mode & 07777 : 0644);
-        *u = (struct upload){
-                .used = true, .call = m->call, .fd = fd, .path = target, .temporary = temporary
-        };
+        *u = (struct upload){ .used = true,
+                              .call = m->call,
+                              .fd = fd,
+                              .path = target,
+                              .temporary = temporary,
+                              .folder = AT_FDCWD };
         *ret = u;
         return 0;
 }
@@ -118,7 +210,7 @@ static int upload_piece(struct upload *u, const struct guest_write *m)
         u->size += m->data.len;
         if (!m->last)
                 return 0;
-        if (rename(u->temporary, u->path) < 0)
+        if (renameat(u->folder, u->temporary, u->folder, u->path) < 0)
                 return -errno;
         free(TAKE_PTR(u->temporary));
         return 0;
@@ -137,5 +229,17 @@ void file_write(struct helper *h, const struct guest_write *m)
                 r = upload_piece(u, m);
         if (u && (r < 0 || m->last))
                 upload_end(u);
+        helper_send(h, &wire_guest_done, &(struct guest_done){ .call = m->call, .error = r });
+}
+
+void file_remove(struct helper *h, const struct guest_remove *m)
+{
+        const char *name = NULL;
+        cleanup_close int folder = open_parent(m->path, false, &name);
+        int r = folder < 0 ? folder : 0;
+        if (r == 0 && unlinkat(folder, name, 0) < 0)
+                r = -errno;
+        if (r == -EISDIR)
+                r = unlinkat(folder, name, AT_REMOVEDIR) < 0 ? -errno : 0;
         helper_send(h, &wire_guest_done, &(struct guest_done){ .call = m->call, .error = r });
 }

@@ -14,6 +14,7 @@
 #include "proto/wire.h"
 
 #define HELPER_VERSION 1
+#define HOME "/home/agent"
 #define EGRESS_PORT 3128 /* as in egress-link.h */
 #define COMMANDS_MAX 64
 #define UPLOADS_MAX 16
@@ -44,6 +45,7 @@ struct upload {
         int fd;
         uint64_t size;
         char *path, *temporary;
+        int folder; /* the two are relative to; AT_FDCWD */
 };
 
 struct helper {
@@ -86,5 +88,7 @@ pid_t command_start(const struct guest_spawn *m, const int fds[static 3], const 
 /* files.c */
 void file_read(struct helper *h, const struct guest_read *m);
 void file_write(struct helper *h, const struct guest_write *m);
+void file_remove(struct helper *h, const struct guest_remove *m);
+int file_open(const char *path, bool beneath, int flags); /* a descriptor or a negative errno */
 /* listing.c */
 void file_list(struct helper *h, const struct guest_list *m);

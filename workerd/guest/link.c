@@ -72,6 +72,9 @@ static void dispatch(struct helper *h, struct span frame)
         case MSG_GUEST_WRITE:
                 file_write(h, msg);
                 break;
+        case MSG_GUEST_REMOVE:
+                file_remove(h, msg);
+                break;
         case MSG_GUEST_LIST:
                 file_list(h, msg);
                 break;

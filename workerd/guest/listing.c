@@ -69,15 +69,17 @@ void file_list(struct helper *h, const struct guest_list *m)
         struct guest_listing answer = { .call = m->call };
         cleanup_free struct guest_entry *entries = xnewn(struct guest_entry, ENTRIES_MAX);
         struct stat st;
-        if (stat(m->path, &st) < 0)
-                answer.error = -errno;
+        bool beneath = m->has_beneath && m->beneath;
+        cleanup_close int at = file_open(m->path, beneath, O_PATH);
+        if (at < 0 || fstat(at, &st) < 0)
+                answer.error = at < 0 ? at : -errno;
         else {
                 answer.kind = kind_of(st.st_mode);
                 answer.size = (uint64_t) st.st_size;
         }
         if (answer.kind == 2) {
-                cleanup_close int fd = open(m->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-                answer.error = fd < 0 ? -errno : add_entries(fd, "", entries, &answer.n_entries);
+                cleanup_close int fd = file_open(m->path, beneath, O_RDONLY | O_DIRECTORY);
+                answer.error = fd < 0 ? fd : add_entries(fd, "", entries, &answer.n_entries);
                 if (fd >= 0 && m->depth > 1)
                         add_second_level(fd, entries, &answer.n_entries);
         }

@@ -3,9 +3,12 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 extern char **environ;
+
+#define NICE 10
 
 /* The slot's own environment with the additions; later entries win. The list is freed by the
  * caller, the strings are borrowed. */
@@ -42,6 +45,9 @@ static void child(const struct guest_spawn *m, const int fds[static 3], char **a
         sigemptyset(&none);
         (void) signal(SIGPIPE, SIG_DFL);
         (void) sigprocmask(SIG_SETMASK, &none, NULL);
+        /* The helper and the screen get their turn however many of these there are. */
+        if (!m->listener)
+                (void) setpriority(PRIO_PROCESS, 0, NICE);
         if (setsid() < 0)
                 goto failed;
         for (int i = 0; i < 3; i++)

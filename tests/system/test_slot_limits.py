@@ -1,0 +1,261 @@
+"""F18 and what a session may leave behind: hogs, bombs and fillers harm only their own step, and the next session finds nothing."""
+import json
+import os
+import pathlib
+import time
+
+import pytest
+
+from conftest import Berth, wait_until
+
+MIB = 1 << 20
+SMALL = {"slot_memory": "300M", "slot_home_bytes": "64M", "slot_home_files": "2000", "slot_tmp_bytes": "32M", "slot_processes": "200", "slot_cpu_percent": "60"}
+
+
+def play(b, commands, session=None, seconds=90, **body):
+    """Runs the commands one after the other in one session; (session id, their post_tool events)."""
+    turns = [{"tools": [["bash", {"command": c}]]} for c in commands] + [{"text": "done"}]
+    before = 0
+    if session:
+        before = len([e for e in b.events(session) if e["event_type"] == "post_tool"])
+        b.call("POST", f"/sessions/{session}/messages", 202, json={"content": "SCRIPT: " + json.dumps(turns)})
+    else:
+        session = b.create(turns, **body)["session_id"]
+    wait_until(lambda: len([e for e in b.events(session) if e["event_type"] == "post_tool"]) >= before + len(commands), seconds,
+               lambda: f"{session}: {b.session(session)}\n{b.logs()}")
+    b.wait_status(session, "idle")
+    return session, [e for e in b.events(session) if e["event_type"] == "post_tool"][before:]
+
+
+def said(event):
+    return (event.get("error") or "") + "".join(p.get("text", "") for p in event.get("tool_output") or [])
+
+
+@pytest.fixture(scope="module", params=["cgroup", "own"])
+def small(request):
+    """One small headless slot; limited by control groups, or without any (rlimits and the worker's own watch)."""
+    b = Berth(workers=1, settings={"workerd": {**SMALL, "slot_cgroups": "yes" if request.param == "cgroup" else "no"}})
+    try:
+        b.start()
+        b.one, _ = play(b, ["echo begin"])  # all go on in this session: what one does must not end it
+        yield b, request.param
+    finally:
+        b.close()
+
+
+def limits(b):
+    return b.call("GET", "/workers", 200).json()["workers"][0]["limits"]
+
+
+def test_proofs(small):
+    """What a canary found at the start is told, and is true for all but what this host cannot do."""
+    b, by = small
+    told = limits(b)
+    for name in ("memory", "processes", "disk", "files", "open_files", "network"):
+        assert told[name]["proven"], (name, told)
+    if by == "own":
+        assert told["memory"]["by"] == "watchdog" and told["processes"]["by"] == "rlimit" and told["cpu"] == {"by": "none", "proven": False, "max": 60}
+    elif told["memory"]["by"] != "cgroup":
+        pytest.skip("no control groups can be had on this host")
+    else:
+        assert told["cpu"]["proven"]
+
+
+def test_memory_hog(small):
+    b, by = small
+    _, (hog, after) = play(b, ["python3 -c 'x = bytearray(900 << 20); import time; time.sleep(20)'", "echo alive"], b.one)
+    assert "Killed" in said(hog) or "137" in said(hog)
+    assert "more than 300 MiB of memory" in said(hog)
+    assert said(after).strip() == "alive"
+
+
+def test_memory_hog_of_many(small):
+    """Many small ones together are as one large."""
+    b, by = small
+    started = time.monotonic()
+    _, (hog, after) = play(b, ["for i in 1 2 3 4 5 6 7 8; do python3 -c 'x = bytearray(80 << 20); import time; time.sleep(2)' & done; wait; false", "echo alive"], b.one)
+    assert "memory" in said(hog), said(hog)
+    assert said(after).strip() == "alive" and time.monotonic() - started < 60
+
+
+@pytest.mark.parametrize("bomb", [":(){ :|:& };:; sleep 20", "python3 -c 'import os\nwhile True:\n  try: os.fork()\n  except OSError: pass'"], ids=["shell", "python"])
+def test_fork_bomb(small, bomb):
+    b, by = small
+    if by == "own" and "python" in bomb:
+        pytest.skip("one kind of bomb is enough without control groups")
+    started = time.monotonic()
+    _, (_, after, last) = play(b, [bomb, "echo alive", "echo alive"], b.one)
+    assert said(last).strip().endswith("alive"), (said(after), said(last))
+    assert time.monotonic() - started < 80
+    other = b.call("GET", "/health", 200)
+    assert other.elapsed.total_seconds() < 2
+
+
+def test_disk_and_inodes(small):
+    b, by = small
+    _, (disk, inodes, tmp, shm, after) = play(b, [
+        "dd if=/dev/zero of=big bs=1M count=500; ls -s big | cut -d' ' -f1; rm big",
+        "mkdir n; cd n; for i in $(seq 3000); do : > $i || break; done; ls | wc -l; cd ..; rm -r n",
+        "dd if=/dev/zero of=/tmp/big bs=1M count=500; rm /tmp/big", "dd if=/dev/zero of=/dev/shm/big bs=1M count=500; rm /dev/shm/big", "echo alive > x; cat x"], b.one)
+    assert "No space left" in said(disk) and "No space left" in said(tmp) and "No space left" in said(shm)
+    assert "No space left" in said(inodes)
+    assert said(after).strip() == "alive"
+
+
+def test_other_bombs(small):
+    """Open files, endless output, zombies, signals to process 1."""
+    b, by = small
+    _, (files, log, zombies, stop, after) = play(b, [
+        "python3 -c 'f=[]\nwhile True: f.append(open(\"/dev/null\"))'", "timeout 2 yes 0123456789abcdef0123456789abcdef",
+        "python3 -c 'import os\nfor i in range(100):\n  if os.fork() == 0: os._exit(0)'; sleep 1; ps -eo stat | grep -c Z", "kill -STOP 1; kill -9 1; kill -TERM 1; echo still here",
+        "echo alive"], b.one)
+    assert "Too many open files" in said(files)
+    assert len(said(log)) < 100_000 and "were not kept" in said(log)
+    assert said(zombies).split()[0] == "0", said(zombies)
+    assert "still here" in said(stop) and said(after).strip() == "alive"
+
+
+def test_cpu_spinner(small):
+    b, by = small
+    if by == "own":
+        pytest.skip("without control groups nothing limits the processor, and the status says so")
+    _, (spin,) = play(b, ["python3 -c 'import time\nt=time.time()\nwhile time.time()-t<2: pass\nprint(time.process_time())'"], b.one)
+    assert float(said(spin).split()[0]) < 1.6, said(spin)  # 60 % of 2 s, and the first period
+
+
+LEAVE = r"""
+echo marker-home > ~/left; echo marker > /tmp/left; echo marker > /var/tmp/left; echo marker > /dev/shm/left; echo m > /run/left 2>/dev/null
+python3 - <<'X'
+import ctypes, os, socket, time
+libc = ctypes.CDLL(None)
+assert libc.shmget(0x42, 4096, 0o1666) >= 0 and libc.msgget(0x42, 0o1666) >= 0 and libc.semget(0x42, 1, 0o1666) >= 0
+for depth in range(2):
+    if os.fork(): os._exit(0) if depth else os.wait()
+    else: os.setsid() if depth == 0 else None
+X
+cat > /tmp/marker-daemon.py <<'X'
+import os, socket, time
+s = socket.socket(socket.AF_UNIX); s.bind("\0marker-abstract"); s.listen()
+t = socket.socket(); t.bind(("127.0.0.1", 4242)); t.listen()
+while True: time.sleep(1)
+X
+(setsid nohup python3 /tmp/marker-daemon.py >/dev/null 2>&1 &) ; (setsid bash -c 'trap "" TERM HUP INT; exec -a marker-sleep sleep 1000' >/dev/null 2>&1 &)
+if [ -n "$DISPLAY" ] && command -v xprop >/dev/null && xprop -root >/dev/null 2>&1; then
+  xprop -root -f MARKER 8s -set MARKER marker; echo marker-clip | xclip -selection clipboard -i; (setsid xterm -T marker-window >/dev/null 2>&1 &)
+  for i in $(seq 100); do xwininfo -root -tree | grep -q marker-window && break; sleep 0.1; done
+fi
+sleep 0.5; pgrep -af marker | grep -v pgrep; grep -c marker-abstract /proc/net/unix; awk '{print $2}' /proc/net/tcp | grep -ci ':1092'
+"""
+LOOK = r"""
+cat ~/left /tmp/left /var/tmp/left /dev/shm/left /run/left 2>/dev/null
+find / -xdev -newer /proc/1/cmdline -name '*left*' 2>/dev/null; find /home /tmp /var/tmp /run /dev/shm -name '*marker*' 2>/dev/null
+pgrep -af marke[r]; grep marker-abstract /proc/net/unix; awk '{print $2}' /proc/net/tcp | grep -i ':1092'
+python3 -c '
+import ctypes
+libc = ctypes.CDLL(None)
+print([n for n, f in (("shm", lambda: libc.shmget(0x42, 0, 0)), ("msg", lambda: libc.msgget(0x42, 0)), ("sem", lambda: libc.semget(0x42, 0, 0))) if f() >= 0] or "")'
+if [ -n "$DISPLAY" ] && xprop -root >/dev/null 2>&1; then
+  xprop -root MARKER | grep -v 'no such atom\|not found'; timeout 5 xclip -selection clipboard -o 2>/dev/null | grep marker; xwininfo -root -tree | grep marker
+fi
+echo "looked: $(ls -A ~ | wc -l) $(date +%s)" | cut -d' ' -f1
+"""
+
+
+def host_uids(b):
+    found = set()
+    for pid in b.slot_processes("worker1"):
+        try:
+            found.add(int((pathlib.Path("/proc") / str(pid) / "status").read_text().split("\nUid:\t")[1].split()[0]))
+        except (OSError, IndexError):
+            pass
+    return {u for u in found if u >= 1 << 16}
+
+
+@pytest.mark.parametrize("kind", ["headless", "desktop"])
+def test_nothing_is_left_for_the_next(kind):
+    b = Berth(workers=1, kind=kind)
+    try:
+        b.start()
+        first, (left,) = play(b, [LEAVE], kind=kind)
+        text = said(left)
+        assert "marker-daemon" in text and "marker-sleep" in text, text  # they were there
+        if kind == "desktop":
+            assert "xterm" in text, text
+        before = host_uids(b)
+        b.call("POST", f"/sessions/{first}/stop", 200)
+        second, (look,) = play(b, [LOOK], kind=kind)
+        assert said(look).split() == ["looked:"], said(look)
+        assert b.session(second)["worker_id"] == "1"
+        after = host_uids(b)
+        if limits(b)["identity"]["by"] != "own uid":
+            assert before and after and not before & after, "each session is somebody else on the host"
+    finally:
+        b.close()
+
+
+def census(b):
+    """What of slots the host holds: processes by uid, mounts, folders, control groups, descriptors of the worker."""
+    worker = b.pid("worker1")
+    return {"descriptors": len(os.listdir(f"/proc/{worker}/fd")), "mounts": len(pathlib.Path("/proc/self/mountinfo").read_text().splitlines()),
+            "processes": len(b.slot_processes("worker1")), "folders": sorted(p.name for p in (b.folder / "s" / "worker1" / "1").iterdir()),
+            "groups": sum(1 for base in b.stack.cgroups or [] for _ in base.rglob("slot-*") if _.is_dir())}
+
+
+@pytest.mark.parametrize("kind,cycles", [("headless", 6), ("desktop", 2)])
+def test_cycles_leave_nothing(request, kind, cycles):
+    b = Berth(workers=1, kind=kind)
+    cycles = 100 if request.config.getoption("--nightly", False) else cycles
+    try:
+        b.start()
+        worker = lambda: b.call("GET", "/workers", 200).json()["workers"][0]["state"] == "warm"  # noqa: E731
+
+        def cycle():
+            session, _ = play(b, ["echo x > y"], kind=kind)
+            b.call("POST", f"/sessions/{session}/stop", 200)
+            wait_until(worker, 30, "a warm slot")
+        cycle()
+        begin = census(b)
+        for _ in range(cycles):
+            cycle()
+        wait_until(lambda: census(b) == begin, 10, lambda: f"{begin} and after {cycles} cycles {census(b)}")
+    finally:
+        b.close()
+
+
+def test_a_killed_worker_leaves_nothing():
+    """kill -9 of the worker while a hostile slot runs: 10 s later no process, mount, socket, group or folder of it is there."""
+    b = Berth(workers=1)
+    try:
+        b.start()
+        play(b, [LEAVE])
+        pids, uids = b.slot_processes("worker1"), host_uids(b)
+        mounts = pathlib.Path("/proc/self/mountinfo").read_text()
+        b.kill("worker1", restart=False)
+
+        def gone():
+            alive = []
+            for p in pathlib.Path("/proc").glob("[0-9]*"):
+                try:
+                    text = (p / "status").read_text()
+                except OSError:
+                    continue
+                if "State:\tZ" not in text and int(text.split("\nUid:\t")[1].split()[0]) in uids:
+                    alive.append(p.name)
+            return not alive and not [p for p in pids if "State:\tZ" not in _status(p)]
+        wait_until(gone, 10, "its slot's processes to end")
+        assert pathlib.Path("/proc/self/mountinfo").read_text() == mounts
+        groups = [g for base in b.stack.cgroups or [] for g in base.rglob("slot-*/cgroup.procs")]
+        assert not [g for g in groups if g.read_text().strip()]
+        b.stack.start(b.stack.services["worker1"])
+        wait_until(lambda: [w for w in b.call("GET", "/workers", 200).json()["workers"] if w["online"] and w["state"] == "warm"], 30, "the worker again")
+        assert sorted(p.name for p in (b.folder / "s" / "worker1").iterdir()) == ["1"]
+        assert len(b.slot_processes("worker1")) <= 3
+    finally:
+        b.close()
+
+
+def _status(pid):
+    try:
+        return (pathlib.Path("/proc") / str(pid) / "status").read_text()
+    except OSError:
+        return "State:\tZ"
