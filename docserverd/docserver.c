@@ -7,6 +7,7 @@
 
 #include "common/io/log.h"
 #include "fetches.h"
+#include "lookups.h"
 #include "hooks.h"
 #include "proto/messages.h"
 #include "reading.h"
@@ -303,6 +304,7 @@ static int open_blobs(struct docserver *d)
                 return r;
         }
         d->fetches = fetches_new(d);
+        d->lookups = lookups_new();
         return s3 ? open_remote(d) : 0;
 }
 
@@ -401,6 +403,7 @@ struct docserver *docserver_free(struct docserver *d)
         sweep_free(d->sweep);
         uploads_free(d->uploads);
         fetches_free(d->fetches);
+        lookups_free(d->lookups);
         claims_free(d->claims);
         blob_store_free(d->blobs);
         free(d);

@@ -49,6 +49,7 @@ struct reading;
 struct vectors;
 struct report;
 struct fetches;
+struct lookups;
 
 struct docserver {
         struct daemon *daemon;
@@ -59,6 +60,7 @@ struct docserver {
         struct jobs *remote[REMOTE_MAX]; /* threads for what waits for the remote blob store */
         size_t n_remote;                 /* 0: there is none */
         struct fetches *fetches;
+        struct lookups *lookups;
         struct pg_pool *pg; /* the same */
         struct claims *claims;
         struct uploads *uploads;

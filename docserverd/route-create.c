@@ -8,6 +8,7 @@
 #include "common/base/buf.h"
 #include "common/base/media.h"
 #include "common/io/log.h"
+#include "lookups.h"
 #include "proto/messages.h"
 #include "store-recordings.h"
 #include "uploads.h"
@@ -181,6 +182,7 @@ static int put_store(struct put *p)
         if (p->volume)
                 return put_store_file(p);
         if (p->replace) {
+                lookups_forget(p->server->lookups, now_monotonic());
                 struct store_replace replace = {
                         .quota = &quota,
                         .tenant = p->tenant,

@@ -2,6 +2,7 @@
 #include "docserver.h"
 
 #include "common/base/buf.h"
+#include "lookups.h"
 #include "proto/messages.h"
 #include "store.h"
 #include "sweep.h"
@@ -102,6 +103,7 @@ int route_document_patch(void *userdata, struct rpc_peer *peer, struct rpc_reque
         if (why)
                 return rpc_reply_error(req, ERROR_CODE_BAD_REQUEST, "filename %s", why);
 
+        lookups_forget(d->lookups, now_monotonic());
         if (!m->set_tags && !metadata && !m->filename)
                 r = store_json(d->pg, m->tenant, m->document_id, on_document, req);
         else
@@ -160,6 +162,7 @@ int route_documents_tag(void *userdata, struct rpc_peer *peer, struct rpc_reques
                 buf_putf(&ids, "%s%s", i ? "," : "", m->document_ids[i]);
         }
         buf_puts(&ids, "}");
+        lookups_forget(d->lookups, now_monotonic());
         r = store_tag(d->pg, m->tenant, ids.data, &add, &remove, on_tagged, req);
         if (r < 0)
                 docserver_reply_failure(req, r);
@@ -188,6 +191,7 @@ int route_document_delete(void *userdata, struct rpc_peer *peer, struct rpc_requ
         struct docserver *d = userdata;
         const struct document_delete *m = msg;
         struct delete_call *c = xnew(struct delete_call);
+        lookups_forget(d->lookups, now_monotonic());
         c->server = d;
         c->req = req;
         int r = store_delete(d->pg, m->tenant, m->document_id, on_deleted, c);

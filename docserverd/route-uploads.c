@@ -3,6 +3,7 @@
 
 #include "common/io/log.h"
 #include "fetches.h"
+#include "lookups.h"
 #include "proto/messages.h"
 #include "store.h"
 #include "uploads.h"
@@ -93,6 +94,7 @@ struct open_call {
         char *tenant, *id;
         uint32_t version;       /* 0 = newest */
         uint64_t first, length; /* length 0: all */
+        uint64_t begun;         /* see lookups.h */
         bool again; /* the row named a blob that was gone: a delete or a new version came in between
                      */
 
@@ -120,6 +122,7 @@ static void on_open_row(void *userdata, int r, const struct store_bytes *bytes);
 
 static int open_look_up(struct open_call *o)
 {
+        o->begun = lookups_begin(o->server->lookups);
         return store_bytes(o->server->pg, o->tenant, o->id, o->version, on_open_row, o);
 }
 
@@ -193,17 +196,12 @@ static void on_hold(void *userdata)
         open_answer(o, &o->bytes, -1, false);
 }
 
-static void on_open_row(void *userdata, int r, const struct store_bytes *bytes)
+static void open_blob(struct open_call *o, const struct store_bytes *bytes)
 {
-        struct open_call *o = userdata;
         cleanup_close int fd = -1;
-        if (r < 0) {
-                open_failed(o, r);
-                return;
-        }
         o->wait.ready = on_fetched;
-        r = fetches_open(o->server->fetches, bytes->checksum, bytes->size, o->first, o->length,
-                         &o->wait, &fd, &o->part);
+        int r = fetches_open(o->server->fetches, bytes->checksum, bytes->size, o->first, o->length,
+                             &o->wait, &fd, &o->part);
         if (r < 1) {
                 open_ended(o, bytes, r, fd);
                 return;
@@ -220,6 +218,19 @@ static void on_open_row(void *userdata, int r, const struct store_bytes *bytes)
         loop_timer_arm(&o->hold, HOLD_USEC);
 }
 
+static void on_open_row(void *userdata, int r, const struct store_bytes *bytes)
+{
+        struct open_call *o = userdata;
+        if (r < 0) {
+                open_failed(o, r);
+                return;
+        }
+        if (o->version == 0)
+                lookups_keep(o->server->lookups, o->begun, o->tenant, o->id, bytes,
+                             now_monotonic());
+        open_blob(o, bytes);
+}
+
 int route_document_open(void *userdata, struct fdlink_request *req, const void *msg)
 {
         const struct document_open *m = msg;
@@ -232,6 +243,14 @@ int route_document_open(void *userdata, struct fdlink_request *req, const void *
         if (m->has_range_first && m->has_range_length) {
                 o->first = m->range_first;
                 o->length = m->range_length;
+        }
+        const struct store_bytes *known =
+                o->version == 0
+                        ? lookups_find(o->server->lookups, o->tenant, o->id, now_monotonic())
+                        : NULL;
+        if (known) {
+                open_blob(o, known);
+                return 0;
         }
         int r = open_look_up(o);
         if (r < 0)

@@ -3,6 +3,7 @@
 #include "sweep.h"
 
 #include "common/io/log.h"
+#include "lookups.h"
 #include "store-recordings.h"
 #include "uploads.h"
 
@@ -197,6 +198,7 @@ static void on_round(void *userdata)
         s->walking = true;
         if (store_expire_keys(d->pg) < 0)
                 log_debug("Old idempotency keys stay until the next round");
+        lookups_forget(d->lookups, now_monotonic());
         if (store_expire_volumes(d->pg, d->settings->volumes_keep, d->settings->upload_lifetime) <
             0)
                 log_debug("Old volumes stay until the next round");

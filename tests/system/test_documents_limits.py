@@ -176,3 +176,27 @@ def test_dates(docs):
     docs.call("PUT", f"{url}/content", 200, data=b"abcdefghij")
     assert docs.call("GET", url, 200, headers={**ranged, "If-Range": date}).content == b"abcdefghij"
     assert docs.call("GET", url, 200, headers={"If-Modified-Since": date}).content == b"abcdefghij"
+
+
+# ---- rows that are remembered for a moment ----
+
+
+def test_reads_after_changes(own):  # noqa: F811
+    """Without sweeps rows are remembered; who was told of a change sees it."""
+    d = own()
+    doc = d.put(b"first", "a.txt").json()
+    url = f"/documents/{doc['id']}"
+    for i in range(3):
+        for _ in range(3):
+            assert d.call("GET", url, 200).content == (b"first" if i == 0 else b"%d" % (i - 1))
+        d.call("PUT", f"{url}/content", 200, data=b"%d" % i)
+        assert d.call("GET", url, 200).content == b"%d" % i
+        time.sleep(3.1)  # the time in which nothing is kept after a change
+    d.call("GET", url, 200)
+    d.call("PATCH", url, 200, json={"filename": "b.txt"})
+    assert "b.txt" in d.call("GET", url, 200).headers["Content-Disposition"]
+    time.sleep(3.1)
+    d.call("GET", url, 200)
+    d.call("GET", url, 200)
+    d.call("DELETE", url, 204)
+    d.call("GET", url, 404)
