@@ -45,13 +45,14 @@ struct hub_batch *batch_free(struct hub_batch *b)
         buf_done(&b->approvals_new);
         buf_done(&b->approvals_decided);
         buf_done(&b->usage);
+        buf_done(&b->audit);
         free(b);
         return NULL;
 }
 
 bool batch_empty(const struct hub_batch *b)
 {
-        return b->n_sessions == 0 && b->n_events == 0 && b->n_idempotency == 0;
+        return b->n_sessions == 0 && b->n_events == 0 && b->n_idempotency == 0 && b->audit.len == 0;
 }
 
 size_t batch_bytes(const struct hub_batch *b)
@@ -213,6 +214,11 @@ void hub_idempotency(struct hub_batch *b, const char *tenant, const char *scope,
         b->idempotency[b->n_idempotency++] = (struct batch_idempotency){
                 tenant, scope, key, digest, session_id, message_id, seq,
         };
+}
+
+void hub_audit(struct hub_batch *b, const char *row)
+{
+        buf_putf(&b->audit, "%s%s", b->audit.len > 0 ? "," : "", row);
 }
 
 uint64_t hub_now(const struct hub_batch *b)

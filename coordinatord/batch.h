@@ -46,6 +46,7 @@ struct hub_batch {
         struct batch_idempotency *idempotency;
         size_t n_idempotency, cap_idempotency;
         struct buf approvals_new, approvals_decided, usage; /* members of JSON arrays */
+        struct buf audit;                                   /* rows as JSON objects, by commas */
         size_t attachment_bytes;
         unsigned attempts;
 };

@@ -106,6 +106,7 @@ void hub_session_delete(struct hub_batch *b, struct session *s);
 void hub_idempotency(struct hub_batch *b, const char *tenant, const char *scope, const char *key,
                      const char *digest, const char *session_id, const char *message_id,
                      uint64_t seq);
+void hub_audit(struct hub_batch *b, const char *row); /* a row of audit.h; copied */
 uint64_t hub_now(const struct hub_batch *b); /* realtime of the batch */
 
 /* For done: the session object as stored, of a session written with publish; NULL when it is not

@@ -1,6 +1,8 @@
 /* Requests between arrival and answer. */
 #include "request.h"
 
+#include "audit.h"
+
 #include "common/io/log.h"
 
 #define REQUESTS_MAX 20000
@@ -52,6 +54,7 @@ struct request *request_new(struct coordinator *c, size_t size, struct rpc_peer 
         q->deadline = from_client ? now_monotonic() + c->settings->request_timeout : 0;
         list_push_back(&c->requests, &q->link);
         list_init(&q->wait_link);
+        q->audit = audit_context(rpc);
         c->n_requests++;
         if (type && copy_message(q, type, msg) < 0) {
                 request_refuse(q, ERROR_CODE_INTERNAL, "the request could not be kept");
@@ -77,6 +80,8 @@ void request_refuse(struct request *q, enum error_code code, const char *fmt, ..
 
 void request_reply(struct request *q, const void *reply)
 {
+        if (q->audit && !q->audited)
+                audit_later(q);
         if (q->rpc)
                 rpc_reply(q->rpc, reply);
         q->rpc = NULL;
@@ -99,6 +104,7 @@ void request_end(struct request *q)
         (void) wire_arena_free(q->arena);
         buf_done(&q->frame);
         free(q->key);
+        free(q->audit);
         free(q);
 }
 
@@ -178,6 +184,7 @@ static void on_key_found(void *userdata, int r, PGresult **results, size_t n,
                                "this Idempotency-Key was used with another request");
                 request_end(q);
         } else {
+                q->audited = true; /* as the first one: this one does nothing */
                 q->replay(q, results[0]);
         }
 }
@@ -222,7 +229,13 @@ static int apply_entry(struct hub_entry *e, struct hub_batch *b)
 
         if (q->late && !q->sticky)
                 return hub_refuse(e, ERROR_CODE_UNAVAILABLE, "the request came too late");
-        return q->apply(q, q->session, b);
+        int r = q->apply(q, q->session, b);
+        if (r >= 0 && q->audit && !q->replayed) {
+                cleanup_free char *row = audit_row(q, q->session ? q->session->id : NULL);
+                hub_audit(b, row);
+                q->audited = true;
+        }
+        return r;
 }
 
 static void entry_done(struct hub_entry *e, int r, const struct hub_batch *b)

@@ -29,6 +29,8 @@ struct request {
         void (*done)(struct request *q, const struct hub_batch *b); /* stored: answer */
         void (*replay)(struct request *q, const PGresult *found);
         const char *digest;
+        char *audit;                        /* who asks: audit.h; NULL = nobody's act */
+        bool audited;                       /* its row is written, or part of its commit */
         void (*release)(struct request *q); /* of what the route keeps beside; may be NULL */
 };
 

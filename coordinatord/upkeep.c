@@ -1,5 +1,6 @@
 /* Once a second, beside work: rows of workers, counters, old keys, what deleted sessions left
  * behind. */
+#include "audit.h"
 #include "approval.h"
 #include "budget.h"
 #include "common/io/log.h"
@@ -221,8 +222,10 @@ void upkeep_tick(struct coordinator *c)
                 expire(c);
         if (t % RETAIN_TICKS == 0)
                 retain_step(c);
-        if (t % PARTITION_TICKS == 0)
+        if (t % PARTITION_TICKS == 0) {
                 partition(c);
+                audit_upkeep(c);
+        }
         if (t % PURGE_TICKS == 0)
                 upkeep_purge(c);
 }

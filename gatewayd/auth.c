@@ -1,12 +1,15 @@
 /* Tokens, tickets and origins: decides who sends a request. */
 #include "gatewayd/auth.h"
 
+#include "common/base/json.h"
 #include "common/io/log.h"
 #include "gatewayd/gateway.h"
 #include "gatewayd/http-private.h"
+#include "gatewayd/rights.h"
 
 #define CACHE_MAX 10000u
-#define GOOD_USEC (5 * USEC_PER_SEC)
+/* With the streams' look each second (sink.c) a revoked token is out within 5 s, bus or not. */
+#define GOOD_USEC (2 * USEC_PER_SEC)
 #define BAD_USEC (1 * USEC_PER_SEC)
 #define STALE_USEC                                                                                 \
         (60 * USEC_PER_SEC) /* a known token goes on this long when the database cannot be asked   \
@@ -15,6 +18,11 @@
 #define TICKET_USEC (30 * USEC_PER_SEC)
 #define TOKEN_MAX 256u
 #define WAITERS_MAX 10000u
+#define REPORT_USEC (20 * USEC_PER_SEC)
+#define USED_USEC (60 * USEC_PER_SEC) /* last_used_at is told this often at most */
+#define USED_MAX 1000u
+
+#define LATE_USEC (500 * USEC_PER_MSEC)
 
 enum grant_state { GRANT_UNKNOWN, GRANT_GOOD, GRANT_BAD };
 
@@ -23,7 +31,11 @@ struct auth_grant {
         char hash[SHA256_HEX];
         enum grant_state state;
         struct principal who;
-        uint64_t asked_us; /* of the answer that state is from */
+        uint64_t asked_us; /* of the answer that state is from; 0 = ask before it counts */
+        uint64_t good_us;  /* of the last answer that was good */
+        uint64_t since_us; /* when the question under way was put */
+        bool used;         /* since that was told */
+        uint64_t told_used_us;
         bool asking;
         unsigned refs;
         struct list waiters; /* struct waiter.by_grant */
@@ -38,6 +50,7 @@ struct auth_waiter {
 
 struct ticket {
         char hash[SHA256_HEX];
+        char *path; /* NULL = any */
         struct principal who;
         uint64_t until_us;
         struct list age;
@@ -48,6 +61,7 @@ struct auth {
         struct map *by_hash, *tickets;
         struct list grants, tickets_by_age;
         size_t n_waiters;
+        struct loop_timer report;
 };
 
 static const char *const role_names[ROLE_MAX] = {
@@ -108,8 +122,8 @@ static struct auth_grant *grant_get(struct auth *a, const char *hash)
 
 static bool grant_fresh(const struct auth_grant *g, uint64_t now)
 {
-        return (g->state == GRANT_GOOD && now - g->asked_us < GOOD_USEC) ||
-               (g->state == GRANT_BAD && now - g->asked_us < BAD_USEC);
+        return g->asked_us && ((g->state == GRANT_GOOD && now - g->asked_us < GOOD_USEC) ||
+                               (g->state == GRANT_BAD && now - g->asked_us < BAD_USEC));
 }
 
 static int grant_verdict(const struct auth_grant *g)
@@ -117,7 +131,9 @@ static int grant_verdict(const struct auth_grant *g)
         return g->state == GRANT_GOOD ? 0 : g->state == GRANT_BAD ? -EACCES : -EAGAIN;
 }
 
-static void tell_waiters(struct auth_grant *g)
+/* late: the question took long and was not answered. A request that went on now would wait for the
+ * database a second time. */
+static void tell_waiters(struct auth_grant *g, bool late)
 {
         struct auth_waiter *w;
 
@@ -129,7 +145,7 @@ static void tell_waiters(struct auth_grant *g)
                 g->auth->n_waiters--;
                 free(w);
                 req->priv->auth_waiter = NULL;
-                fn(req, grant_verdict(g), &g->who);
+                fn(req, late ? -EAGAIN : grant_verdict(g), &g->who);
         }
         g->refs--;
 }
@@ -141,20 +157,26 @@ static void looked_up(void *userdata, int r, PGresult **results, size_t n,
         uint64_t now = now_monotonic();
 
         g->asking = false;
+        enum role of_user = ROLE_ADMIN;
         if (r == 0 && PQntuples(results[0]) == 1 &&
-            role_parse(pg_str(results[0], 0, 2), &g->who.role) == 0) {
+            role_parse(pg_str(results[0], 0, 2), &g->who.role) == 0 &&
+            (!pg_str(results[0], 0, 3) || role_parse(pg_str(results[0], 0, 3), &of_user) == 0)) {
+                g->who.role = MIN(g->who.role, of_user);
+                g->who.scopes = rights_scopes_of(pg_str(results[0], 0, 4));
+                (void) snprintf(g->who.token_id, sizeof(g->who.token_id), "%s",
+                                strempty(pg_str(results[0], 0, 5)) ? "" : pg_str(results[0], 0, 5));
                 g->state = GRANT_GOOD;
                 (void) snprintf(g->who.tenant, sizeof(g->who.tenant), "%s",
                                 pg_str(results[0], 0, 0));
                 (void) snprintf(g->who.name, sizeof(g->who.name), "%s", pg_str(results[0], 0, 1));
                 memcpy(g->who.token_hash, g->hash, SHA256_HEX);
-                g->asked_us = now;
+                g->asked_us = g->good_us = now;
         } else if (r == 0) {
                 g->state = GRANT_BAD;
                 g->asked_us = now;
-        } else if (g->state != GRANT_GOOD || now - g->asked_us > STALE_USEC)
+        } else if (g->state != GRANT_GOOD || now - g->good_us > STALE_USEC)
                 g->state = GRANT_UNKNOWN;
-        tell_waiters(g);
+        tell_waiters(g, r < 0 && now - g->since_us > LATE_USEC);
 }
 
 static int grant_ask(struct auth_grant *g)
@@ -162,12 +184,18 @@ static int grant_ask(struct auth_grant *g)
         if (g->asking)
                 return 0;
         int r = pg_query_as(g->auth->gateway->pg, PG_ALL_TENANTS, looked_up, g,
-                            "SELECT tenant, name, role FROM core.auth_token WHERE token_hash = $1 "
-                            "AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())",
+                            "SELECT t.tenant, COALESCE(u.name, t.name), t.role, u.role, t.scopes, "
+                            "t.token_id FROM core.auth_token t LEFT JOIN core.tenant n ON n.tenant "
+                            "= t.tenant LEFT JOIN core.app_user u ON u.tenant = t.tenant AND "
+                            "u.name = t.user_name WHERE t.token_hash = $1 AND t.revoked_at IS NULL "
+                            "AND (t.expires_at IS NULL OR t.expires_at > now()) AND n.disabled_at "
+                            "IS NULL AND (t.user_name IS NULL OR (u.name IS NOT NULL AND "
+                            "u.disabled_at IS NULL))",
                             "s", g->hash);
         if (r < 0)
                 return r;
         g->asking = true;
+        g->since_us = now_monotonic();
         return 0;
 }
 
@@ -180,13 +208,14 @@ static void check_token(struct auth *a, struct http_request *req, const char *ha
                 fn(req, -EAGAIN, NULL);
                 return;
         }
+        g->used = true;
         if (grant_fresh(g, now)) {
                 fn(req, grant_verdict(g), &g->who);
                 return;
         }
         /* While the database is gone a known token is taken at once: the request would else wait
          * for it here and once more for what it came for. */
-        bool usable = g->state == GRANT_GOOD && now - g->asked_us <= STALE_USEC;
+        bool usable = g->state == GRANT_GOOD && now - g->good_us <= STALE_USEC;
         if (grant_ask(g) < 0 || (usable && !pg_pool_up(a->gateway->pg))) {
                 fn(req, usable ? 0 : -EAGAIN, &g->who);
                 return;
@@ -239,6 +268,7 @@ static void ticket_free(struct auth *a, struct ticket *t)
 {
         list_remove(&t->age);
         (void) map_remove(a->tickets, t->hash);
+        free(t->path);
         free(t);
 }
 
@@ -254,7 +284,19 @@ static void drop_old_tickets(struct auth *a, uint64_t now)
 void auth_ticket_route(struct http_request *req)
 {
         struct auth *a = req->gateway->auth;
+        struct {
+                char *path;
+        } body = { 0 };
+        static const struct json_field fields[] = {
+                { .name = "path", .kind = JSON_KIND_STRING, .min = 1, .max = 2000 },
+        };
+        struct json_problem problem;
+        if (req->json && json_read(req->json, fields, ARRAY_LEN(fields), &body, &problem) < 0) {
+                http_reply_error(req, ERROR_CODE_BAD_REQUEST, problem.field, "%s", problem.message);
+                return;
+        }
         struct ticket *t = xnew(struct ticket);
+        t->path = xstrdup(body.path);
         char bytes[32], text[64] = "tk_", expires[TIMESTAMP_MAX];
         cleanup_buf struct buf json = { 0 };
 
@@ -283,9 +325,14 @@ static void check_ticket(struct auth *a, struct http_request *req, const char *t
                 fn(req, -EACCES, NULL);
                 return;
         }
+        /* Used up by any attempt, right or wrong. What counts are the rights of its token now. */
         struct principal who = t->who;
+        bool fits = !t->path || streq(t->path, req->path);
         ticket_free(a, t);
-        fn(req, 0, &who);
+        if (!fits)
+                fn(req, -EACCES, NULL);
+        else
+                check_token(a, req, who.token_hash, fn);
 }
 
 /* ---- requests ---- */
@@ -349,6 +396,41 @@ bool auth_origin_ok(const struct gateway *g, const char *origin, const char *hos
         return false;
 }
 
+/* ---- what changes, what was used ---- */
+
+void auth_changed(struct auth *a)
+{
+        struct auth_grant *g, *tmp;
+
+        list_foreach_safe (g, tmp, &a->grants, age) {
+                g->asked_us = 0;
+                if (g->refs > 0)
+                        (void) grant_ask(g);
+        }
+}
+
+static void report_used(void *userdata)
+{
+        struct auth *a = userdata;
+        const char *hashes[USED_MAX];
+        struct tokens_used m = { .token_hashes = hashes };
+        uint64_t now = now_monotonic();
+        struct auth_grant *g, *tmp;
+
+        loop_timer_arm(&a->report, REPORT_USEC);
+        list_foreach_safe (g, tmp, &a->grants, age) {
+                if (!g->used || g->state != GRANT_GOOD || m.n_token_hashes == USED_MAX ||
+                    (g->told_used_us && now - g->told_used_us < USED_USEC))
+                        continue;
+                hashes[m.n_token_hashes++] = g->hash;
+                g->used = false;
+                g->told_used_us = now;
+        }
+        if (m.n_token_hashes > 0 &&
+            rpc_send(rpc_client_peer(a->gateway->coordinator), &wire_tokens_used, &m) < 0)
+                log_debug("the last use of %zu tokens is not told", m.n_token_hashes);
+}
+
 int auth_new(struct gateway *g, struct auth **ret)
 {
         struct auth *a = xnew(struct auth);
@@ -359,7 +441,10 @@ int auth_new(struct gateway *g, struct auth **ret)
         list_init(&a->grants);
         list_init(&a->tickets_by_age);
         *ret = a;
-        return 0;
+        int r = loop_timer_init(&a->report, g->event, report_used, a);
+        if (r >= 0)
+                loop_timer_arm(&a->report, USEC_PER_SEC);
+        return r;
 }
 
 struct auth *auth_free(struct auth *a)
@@ -375,6 +460,7 @@ struct auth *auth_free(struct auth *a)
         }
         while ((t = list_first(&a->tickets_by_age, struct ticket, age)))
                 ticket_free(a, t);
+        loop_timer_done(&a->report);
         (void) map_free(a->by_hash);
         (void) map_free(a->tickets);
         free(a);

@@ -26,6 +26,8 @@ struct principal {
         char name[65];
         enum role role;
         char token_hash[SHA256_HEX]; /* "" for public routes */
+        char token_id[65];
+        uint32_t scopes; /* rights.h; 0 = all that the role may */
 };
 
 int auth_new(struct gateway *g, struct auth **ret) mustuse;
@@ -39,8 +41,13 @@ typedef void (*auth_fn)(struct http_request *req, int r, const struct principal 
 void auth_check(struct auth *a, struct http_request *req, bool allow_ticket, auth_fn fn);
 void auth_forget(struct auth *a, struct http_request *req); /* the callback never runs */
 
-/* POST /tickets: 201 {"ticket","expires_in":30,"expires_at"}; single use, carries the asker's
- * principal. */
+/* Somebody's rights have changed (the bus said so): every token is looked up again before it
+ * counts.
+ */
+void auth_changed(struct auth *a);
+
+/* POST /tickets, optionally for one path only: 201 {"ticket","expires_in":30,"expires_at"}; single
+ * use, carries the asker's principal. */
 void auth_ticket_route(struct http_request *req);
 
 /* Open streams hold a grant and ask it every few seconds whether their token still stands. */

@@ -425,6 +425,9 @@ static void on_bus(void *userdata, const struct wire_msg *type, const void *msg,
         case MSG_BUS_LIVE:
                 on_live(f, msg);
                 break;
+        case MSG_BUS_PEOPLE_CHANGED:
+                auth_changed(f->gateway->auth);
+                break;
         case MSG_BUS_TICK:
                 f->tick_at = f->heard_at = now_monotonic();
                 if (((const struct bus_tick *) msg)->cursor > f->cursor)
@@ -437,9 +440,12 @@ static void on_bus(void *userdata, const struct wire_msg *type, const void *msg,
 
 static int listen_to_bus(struct fanout *f)
 {
-        static const struct wire_msg *const types[] = { &wire_bus_event, &wire_bus_session_updated,
-                                                        &wire_bus_session_deleted, &wire_bus_live,
-                                                        &wire_bus_tick };
+        static const struct wire_msg *const types[] = { &wire_bus_event,
+                                                        &wire_bus_session_updated,
+                                                        &wire_bus_session_deleted,
+                                                        &wire_bus_live,
+                                                        &wire_bus_tick,
+                                                        &wire_bus_people_changed };
         struct gateway *g = f->gateway;
         cleanup_free char *endpoint = xasprintf("ipc://%s", g->settings->bus_socket);
 

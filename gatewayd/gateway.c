@@ -5,7 +5,10 @@
 
 #include "common/io/jobs.h"
 #include "common/io/log.h"
+#include "gatewayd/audit.h"
 #include "gatewayd/fanout.h"
+#include "gatewayd/proxies.h"
+#include "gatewayd/rate.h"
 #include "gatewayd/relay.h"
 #include "gatewayd/sink-private.h"
 #include "gatewayd/static.h"
@@ -13,6 +16,7 @@
 #define STOP_USEC USEC_PER_SEC
 #define STOP_CHECK_USEC (20 * USEC_PER_MSEC)
 #define JOBS_MAX 4096u
+#define RATE_KEYS_MAX 100000u /* tokens and addresses */
 #define AT(member) offsetof(struct gateway_settings, member)
 
 const struct setting gateway_settings_table[] = {
@@ -67,6 +71,21 @@ const struct setting gateway_settings_table[] = {
         { "request_timeout", SETTING_DURATION, AT(request_timeout), "1900ms", "100ms", "60s",
           .help = "How long another daemon may take to answer; then 503, which a client may get "
                   "after 2 s." },
+        { "trusted_proxies", SETTING_STRING, AT(trusted_proxies), "",
+          .help = "Proxies whose X-Forwarded-For is believed: addresses and networks by commas, "
+                  "unix for Unix sockets." },
+        { "requests_per_second", SETTING_INT, AT(requests_per_second), "2000", "0", "1000000",
+          .help = "Requests of one token; beyond it and the burst: 429. 0: no limit." },
+        { "requests_burst", SETTING_INT, AT(requests_burst), "10000", "1", "10000000",
+          .help = "Requests of one token that may come at once." },
+        { "expensive_per_second", SETTING_INT, AT(expensive_per_second), "200", "0", "1000000",
+          .help = "The same for requests that make work (POST, but for events and logs)." },
+        { "expensive_burst", SETTING_INT, AT(expensive_burst), "2000", "1", "10000000",
+          .help = "Such requests that may come at once." },
+        { "failures_per_second", SETTING_INT, AT(failures_per_second), "5", "0", "1000000",
+          .help = "Failed logins of one address; beyond it and the burst: 429. 0: no limit." },
+        { "failures_burst", SETTING_INT, AT(failures_burst), "100", "1", "10000000",
+          .help = "Failed logins of one address that may come at once." },
         { "ping_interval", SETTING_DURATION, AT(ping_interval), "20s", "100ms", "10min",
           .help = "Time between pings to WebSocket clients; two unanswered ones end a client." },
 };
@@ -177,6 +196,18 @@ void gateway_stop(struct gateway *g)
         loop_timer_arm(&g->stopping, STOP_CHECK_USEC);
 }
 
+static int read_proxies(struct gateway *g)
+{
+        cleanup_free char *bad = NULL;
+        int r = proxies_new(g->settings->trusted_proxies, &g->proxies, &bad);
+
+        if (r < 0)
+                log_error("setting trusted_proxies: '%s' is no address and no network such as "
+                          "10.0.0.0/8 (at most %u, none of length 0)",
+                          bad, PROXIES_MAX);
+        return r;
+}
+
 int gateway_new(struct daemon *d, const struct gateway_settings *s, struct gateway **ret)
 {
         CLEANUP(gateway_freep) struct gateway *g = xnew(struct gateway);
@@ -187,7 +218,10 @@ int gateway_new(struct daemon *d, const struct gateway_settings *s, struct gatew
         uuid_make(g->instance);
         g->started_us = now_realtime();
         raise_descriptor_limit(s);
-        int r = connect_links(g);
+        g->rates = rate_table_new(RATE_KEYS_MAX);
+        int r = read_proxies(g);
+        if (r >= 0)
+                r = connect_links(g);
         if (r >= 0)
                 r = loop_timer_init(&g->stopping, g->event, on_stopping, g);
         if (r >= 0)
@@ -204,6 +238,8 @@ int gateway_new(struct daemon *d, const struct gateway_settings *s, struct gatew
                 r = fanout_new(g, &g->fanout);
         if (r >= 0)
                 r = jobs_new(g->event, JOBS_MAX, &g->jobs);
+        if (r >= 0 && !(g->audit = audit_new(g)))
+                r = -ENOMEM;
         if (r >= 0)
                 r = http_server_new(g, &g->http);
         if (r < 0)
@@ -230,11 +266,14 @@ struct gateway *gateway_free(struct gateway *g)
         g->fanout = fanout_free(g->fanout);
         g->relay = relay_free(g->relay);
         g->ws = ws_server_free(g->ws);
+        g->audit = audit_free(g->audit);
         (void) rpc_link_free(TAKE_PTR(g->coordinator));
         (void) rpc_link_free(TAKE_PTR(g->documents));
         (void) fdlink_client_free(TAKE_PTR(g->documents_fd));
         g->auth = auth_free(g->auth);
         (void) pg_pool_free(TAKE_PTR(g->pg));
+        g->rates = rate_table_free(g->rates);
+        g->proxies = proxies_free(g->proxies);
         g->files = static_files_free(g->files);
         loop_timer_done(&g->stopping);
         loop_defer_flush(g->event);

@@ -33,6 +33,10 @@ struct gateway_settings {
         uint64_t head_timeout, body_timeout, idle_timeout, write_timeout; /* us */
         uint64_t request_timeout; /* us: calls to other daemons */
         uint64_t ping_interval;   /* us */
+        char *trusted_proxies;    /* comma list of addresses and networks; "unix" */
+        uint64_t requests_per_second, requests_burst;   /* of one token */
+        uint64_t expensive_per_second, expensive_burst; /* the same for POST */
+        uint64_t failures_per_second, failures_burst;   /* failed logins of one address */
 };
 extern const struct setting gateway_settings_table[];
 extern const size_t n_gateway_settings;
@@ -44,6 +48,9 @@ struct fanout; /* fanout.h: who is subscribed to what */
 struct static_files;
 struct sink_set; /* sink-private.h */
 struct relay;    /* relay.h */
+struct audit;
+struct rate_table;
+struct proxies; /* proxies.h */
 
 struct gateway {
         struct daemon *daemon;
@@ -58,6 +65,9 @@ struct gateway {
         struct fdlink_client *documents_fd; /* its descriptor socket; NULL without the setting */
         struct auth *auth;
         struct http_server *http;
+        struct audit *audit;
+        struct rate_table *rates;
+        struct proxies *proxies;
         struct sink_set *sinks;
         struct ws_server *ws;
         struct relay *relay;

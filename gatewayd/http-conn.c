@@ -8,6 +8,7 @@
 
 #include "common/io/log.h"
 #include "gatewayd/gateway.h"
+#include "gatewayd/rights.h"
 #include "gatewayd/static.h"
 #include "gatewayd/ws.h"
 
@@ -342,11 +343,60 @@ void http_conn_continue(struct http_request *req)
         http_conn_wake(c);
 }
 
+static void reply_limited(struct http_request *req, uint64_t retry_usec, const char *what)
+{
+        http_reply_header(req, "Retry-After", "%" PRIu64, retry_usec / USEC_PER_SEC + 1);
+        http_reply_error(req, ERROR_CODE_RATE_LIMITED, NULL,
+                         "There are too many %s; try again in %" PRIu64 " s.", what,
+                         retry_usec / USEC_PER_SEC + 1);
+}
+
+/* Failed logins of one address. False: it has had too many, and the request was answered. */
+static bool may_try(struct http_request *req, bool failed)
+{
+        const struct gateway_settings *s = req->gateway->settings;
+        const struct rate_limit l = { s->failures_per_second, s->failures_burst };
+        struct rate_table *t = req->gateway->rates;
+        char key[80];
+
+        (void) snprintf(key, sizeof(key), "failed %s", req->priv->address);
+        struct rate_verdict v = failed ? rate_take(t, key, &l, now_monotonic())
+                                       : rate_look(t, key, &l, now_monotonic());
+        if (v.allowed)
+                return true;
+        req->priv->conn->state = CONN_HANDLING;
+        reply_limited(req, v.retry_usec, "failed logins from this address");
+        return false;
+}
+
+/* The limits of one token: all its requests, and those that make work. False: answered. */
+static bool within_rate(struct http_request *req)
+{
+        const struct gateway_settings *s = req->gateway->settings;
+        const struct rate_limit all = { s->requests_per_second, s->requests_burst };
+        const struct rate_limit dear = { s->expensive_per_second, s->expensive_burst };
+        struct rate_table *t = req->gateway->rates;
+        uint64_t now = now_monotonic();
+        char key[SHA256_HEX + 8];
+
+        struct rate_verdict v = rate_take(t, req->principal.token_hash, &all, now);
+        if (v.allowed && rights_is_expensive(req->route)) {
+                (void) snprintf(key, sizeof(key), "dear %s", req->principal.token_hash);
+                v = rate_take(t, key, &dear, now);
+        }
+        req->priv->rate = v;
+        if (!v.allowed)
+                reply_limited(req, v.retry_usec, "requests with this token");
+        return v.allowed;
+}
+
 static void authenticated(struct http_request *req, int r, const struct principal *who)
 {
         req->priv->auth_pending = false;
         if (r < 0) {
                 req->priv->conn->state = CONN_HANDLING;
+                if (r == -EACCES && !may_try(req, true))
+                        return;
                 if (r == -EACCES)
                         http_reply_error(req, ERROR_CODE_UNAUTHORIZED, NULL,
                                          "A valid token is needed: Authorization: Bearer TOKEN.");
@@ -355,12 +405,21 @@ static void authenticated(struct http_request *req, int r, const struct principa
                 return;
         }
         req->principal = *who;
-        if (who->role < req->route->role) {
-                req->priv->conn->state = CONN_HANDLING;
-                http_reply_error(req, ERROR_CODE_FORBIDDEN, NULL, "The role %s may not do this.",
-                                 role_name(who->role));
+        enum conn_state before = req->priv->conn->state;
+        req->priv->conn->state = CONN_HANDLING;
+        if (!within_rate(req))
+                return;
+        const char *why = rights_refusal(who, req->route);
+        if (why) {
+                http_reply_error(req, ERROR_CODE_FORBIDDEN, NULL, "%s", why);
                 return;
         }
+        if (req->priv->forwarded && req->route->auth == ROUTE_TICKET &&
+            !http_forwarded_room(req->priv->conn->server, req->priv->address)) {
+                reply_limited(req, USEC_PER_SEC, "streams from this address");
+                return;
+        }
+        req->priv->conn->state = before;
         http_conn_continue(req);
 }
 
@@ -433,6 +492,8 @@ static void begin(struct http_conn *c, const struct http_head *head, size_t n)
                 http_conn_continue(req);
                 return;
         }
+        if (!may_try(req, false))
+                return;
         c->state = CONN_AUTH;
         req->priv->auth_pending = true;
         auth_check(req->gateway->auth, req, req->route->auth == ROUTE_TICKET, authenticated);
@@ -562,7 +623,7 @@ static void on_timer(void *userdata)
 }
 
 void http_conn_new(struct http_server *s, int fd, struct http_slot *slot, const char *peer,
-                   unsigned listener)
+                   const char *address, unsigned listener)
 {
         struct http_conn *c = xnew(struct http_conn);
 
@@ -574,6 +635,7 @@ void http_conn_new(struct http_server *s, int fd, struct http_slot *slot, const 
         c->state = CONN_HEAD;
         c->body_done = true;
         (void) snprintf(c->peer, sizeof(c->peer), "%s", peer);
+        (void) snprintf(c->address, sizeof(c->address), "%s", address);
         list_push_back(&s->conns, &c->all);
         http_peer_note_waiting(c, true);
         c->events = EPOLLIN;

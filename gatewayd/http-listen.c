@@ -15,6 +15,7 @@
 
 #include "common/io/log.h"
 #include "gatewayd/gateway.h"
+#include "gatewayd/proxies.h"
 
 #define ACCEPTS_PER_TURN 64
 #define RESUME_USEC (100 * USEC_PER_MSEC)
@@ -95,6 +96,21 @@ static bool make_room(struct http_server *s, const char *address)
         return true;
 }
 
+bool http_forwarded_room(struct http_server *s, const char *address)
+{
+        const struct http_peer *p = map_get(s->peers, address);
+
+        return !p || p->count < s->gateway->settings->connections_per_address;
+}
+
+void http_slot_rehome(struct http_server *s, struct http_slot *slot, const char *address)
+{
+        if (slot->peer)
+                return;
+        slot->peer = peer_get(s, address);
+        slot->peer->count++;
+}
+
 static void turn_away(struct http_server *s, int fd)
 {
         static const char text[] =
@@ -127,20 +143,23 @@ static void welcome(struct http_listener *l, int fd, const struct sockaddr_stora
         }
         if (address[0])
                 (void) setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-        if (!make_room(s, address[0] ? address : NULL)) {
+        /* All clients of a trusted proxy come from its address: its connections count in all only,
+         * and its streams for the client that it tells. */
+        bool counts = address[0] && !proxies_trust(s->gateway->proxies, address);
+        if (!make_room(s, counts ? address : NULL)) {
                 turn_away(s, fd);
                 return;
         }
         struct http_slot *slot = xnew(struct http_slot);
         slot->server = s;
-        if (address[0]) {
+        if (counts) {
                 slot->peer = peer_get(s, address);
                 slot->peer->count++;
         }
         s->n++;
         s->stats.accepted++;
         s->stats.connections = s->n;
-        http_conn_new(s, fd, slot, label, l->listener);
+        http_conn_new(s, fd, slot, label, address[0] ? address : "unix", l->listener);
 }
 
 static void pause_listeners(struct http_server *s, bool pause)

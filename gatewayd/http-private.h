@@ -9,6 +9,7 @@
 #include "common/io/daemon.h"
 #include "gatewayd/http-body.h"
 #include "gatewayd/http.h"
+#include "gatewayd/rate.h"
 #include "gatewayd/route.h"
 
 struct auth_waiter;
@@ -50,6 +51,7 @@ struct http_conn {
         uint32_t events;
         struct loop_timer timer;
         char peer[64];
+        char address[64]; /* of the peer, without its port; "unix" */
         struct buf in;
         bool eof;       /* the client has shut down its side */
         bool advancing; /* conn_advance is on the stack */
@@ -87,6 +89,11 @@ struct http_request_private {
         struct buf body;    /* JSON routes */
         struct buf headers; /* of the answer */
         char id[48];
+        char address[64]; /* of the client, as far as known; "unix" */
+        bool forwarded;   /* a trusted proxy told it */
+        struct rate_verdict rate;
+        bool audited;
+        bool has_retry_after;
         bool has_head_method; /* HEAD: no body in the answer */
         bool has_cache_control;
         bool ended_body;   /* on_end was called */
@@ -123,10 +130,14 @@ struct http_server {
 /* http-listen.c */
 void http_peer_note_waiting(struct http_conn *c, bool waiting);
 const char *http_date(struct http_server *s);
+/* May one more stream be opened for this address, which a proxy told? */
+bool http_forwarded_room(struct http_server *s, const char *address);
+/* Streams that come through a proxy count for the address it told. */
+void http_slot_rehome(struct http_server *s, struct http_slot *slot, const char *address);
 
 /* http-conn.c */
 void http_conn_new(struct http_server *s, int fd, struct http_slot *slot, const char *peer,
-                   unsigned listener);
+                   const char *address, unsigned listener);
 void http_conn_end(
         struct http_conn *c); /* at once; the request, if any, learns that its client is gone */
 void http_conn_advance(struct http_conn *c);

@@ -5,6 +5,7 @@
 #include "common/base/json.h"
 #include "common/io/log.h"
 #include "gatewayd/gateway.h"
+#include "gatewayd/proxies.h"
 
 static void relocate(struct span *s, const char *from, const char *to)
 {
@@ -65,6 +66,25 @@ bad:
         return -EINVAL;
 }
 
+/* Who the client is: the peer, or whom trusted proxies name. */
+static void find_address(struct http_request_private *p, const struct http_conn *c)
+{
+        const struct proxies *trusted = c->server->gateway->proxies;
+
+        (void) snprintf(p->address, sizeof(p->address), "%s", c->address);
+        for (size_t i = p->head->n_headers; i-- > 0;) {
+                const struct http_header *h = &p->head->headers[i];
+                struct span rest = h->value;
+                if (!http_name_eq(h->name, "x-forwarded-for"))
+                        continue;
+                while (proxies_step(trusted, &rest, p->address)) {
+                }
+                if (rest.len > 0)
+                        break;
+        }
+        p->forwarded = !streq(p->address, c->address);
+}
+
 struct http_request *http_request_new(struct http_conn *c, const struct http_head *head,
                                       const char *bytes, size_t n, struct http_refusal *why)
 {
@@ -82,6 +102,7 @@ struct http_request *http_request_new(struct http_conn *c, const struct http_hea
                         ++c->server->next_id);
         p->has_head_method = head->method == HTTP_HEAD;
         req->gateway = c->server->gateway;
+        find_address(p, c);
         req->method = head->method;
         req->listener = c->listener;
         req->content_length = head->chunked ? UINT64_MAX : head->length;

@@ -5,6 +5,7 @@
 
 #include "common/base/json.h"
 #include "common/io/log.h"
+#include "gatewayd/audit.h"
 #include "gatewayd/gateway.h"
 
 #define SKIP_BODY_MAX                                                                              \
@@ -88,6 +89,7 @@ void http_reply_header(struct http_request *req, const char *name, const char *f
                 return;
         buf_putf(&p->headers, "%s: %s\r\n", name, value);
         p->has_cache_control |= streq(name, "Cache-Control");
+        p->has_retry_after |= streq(name, "Retry-After");
 }
 
 void http_render_head(struct http_request *req, struct buf *out, int status,
@@ -101,6 +103,12 @@ void http_render_head(struct http_request *req, struct buf *out, int status,
                  status, http_status_text(status), http_date(req->gateway->http), p->id);
         if (!p->has_cache_control)
                 buf_puts(out, "Cache-Control: no-store\r\n");
+        if (p->rate.limit > 0)
+                buf_putf(out,
+                         "RateLimit-Limit: %" PRIu64 "\r\nRateLimit-Remaining: %" PRIu64
+                         "\r\nRateLimit-Reset: %" PRIu64 "\r\n",
+                         p->rate.limit, p->rate.remaining,
+                         (p->rate.reset_usec + USEC_PER_SEC - 1) / USEC_PER_SEC);
         if (content_type)
                 buf_putf(out, "Content-Type: %s\r\n", content_type);
         if (length != UINT64_MAX)
@@ -142,6 +150,7 @@ static void finish(struct http_request *req, int status, const char *content_typ
                 http_request_free(req);
                 return;
         }
+        audit_answered(req, status);
         log_debug("%s %s %s: %d", p->id, http_method_name(req->method), req->path, status);
         c->close = must_close(c, req);
         bool bodyless = status == 204 || status == 304;
@@ -215,7 +224,7 @@ printf_like(5, 0) static void reply_problem(struct http_request *req, int status
                 buf_put_json_string(&b, field, strlen(field));
         }
         buf_puts(&b, "}}");
-        if (status == 503 || status == 429)
+        if ((status == 503 || status == 429) && !req->priv->has_retry_after)
                 http_reply_header(req, "Retry-After", "1");
         if (status == 401)
                 http_reply_header(req, "WWW-Authenticate", "Bearer realm=\"berth\"");
@@ -294,6 +303,8 @@ int http_take_over(struct http_request *req, struct http_takeover *ret)
 
         if (!c)
                 return -ECONNRESET;
+        if (req->priv->forwarded)
+                http_slot_rehome(c->server, c->slot, req->priv->address);
         *ret = (struct http_takeover){ .fd = TAKE_FD(c->fd), .slot = TAKE_PTR(c->slot) };
         (void) snprintf(ret->peer, sizeof(ret->peer), "%s", c->peer);
         ret->n_early = buf_pending(&c->in);

@@ -2,6 +2,7 @@
 #include "gatewayd/query.h"
 
 #include "common/io/log.h"
+#include "gatewayd/audit.h"
 
 void coordinator_call(struct http_request *req, const struct wire_msg *type, const void *msg,
                       rpc_reply_fn fn)
@@ -12,8 +13,8 @@ void coordinator_call(struct http_request *req, const struct wire_msg *type, con
 
         if (!rpc_peer_up(peer))
                 return http_reply_busy(req, "coordinator");
-        r = rpc_call(peer, type, msg, MIN(g->settings->request_timeout, GATEWAY_ANSWER_USEC), fn,
-                     req);
+        r = rpc_call_context(peer, type, msg, audit_context(req),
+                             MIN(g->settings->request_timeout, GATEWAY_ANSWER_USEC), fn, req);
         if (r == -EMSGSIZE)
                 http_reply_error(req, ERROR_CODE_TOO_LARGE, NULL,
                                  "a field of the request is too long");

@@ -21,7 +21,7 @@
 #define REST_MAX_USEC (20 * USEC_PER_MSEC)
 #define GOODBYE_USEC (2 * USEC_PER_SEC)
 #define READ_SIZE 65536u
-#define RECHECK_USEC (2 * USEC_PER_SEC)
+#define RECHECK_USEC USEC_PER_SEC
 #define READS_PER_TURN 4
 
 enum sink_kind sink_kind(const struct sink *s)

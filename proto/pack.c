@@ -106,9 +106,9 @@ static int pack_fields(msgpack_packer *pk, const struct wire_struct *type, const
 }
 
 /* What every frame of the type begins with. */
-static int pack_head(msgpack_packer *pk, const struct wire_msg *type)
+static int pack_head(msgpack_packer *pk, const struct wire_msg *type, unsigned n)
 {
-        int r = msgpack_pack_array(pk, 6);
+        int r = msgpack_pack_array(pk, n);
         if (r >= 0)
                 r = msgpack_pack_uint32(pk, WIRE_VERSION);
         if (r >= 0)
@@ -116,10 +116,10 @@ static int pack_head(msgpack_packer *pk, const struct wire_msg *type)
         return r;
 }
 
-static int pack_envelope(msgpack_packer *pk, const struct wire_msg *type, uint8_t flags,
+static int pack_envelope(msgpack_packer *pk, const struct wire_msg *type, unsigned n, uint8_t flags,
                          const uint8_t *correlation)
 {
-        int r = pack_head(pk, type);
+        int r = pack_head(pk, type, n);
         if (r >= 0)
                 r = msgpack_pack_bin(pk, WIRE_CORRELATION);
         if (r >= 0)
@@ -131,18 +131,30 @@ static int pack_envelope(msgpack_packer *pk, const struct wire_msg *type, uint8_
         return r;
 }
 
+static int pack_context(msgpack_packer *pk, struct span context)
+{
+        if (context.len == 0)
+                return 0;
+        if (context.len > WIRE_CONTEXT_MAX)
+                return -EMSGSIZE;
+        int r = msgpack_pack_str(pk, context.len);
+        return r < 0 ? r : msgpack_pack_str_body(pk, context.data, context.len);
+}
+
 static int pack_frame(struct packer *p, const struct wire_msg *type, const void *msg, uint8_t flags,
-                      const uint8_t *correlation)
+                      const uint8_t *correlation, struct span context)
 {
         size_t start = buf_pending(p->out); /* appending may compact the buffer */
         msgpack_packer pk;
         msgpack_packer_init(&pk, p, packer_write);
 
-        int r = pack_envelope(&pk, type, flags, correlation);
+        int r = pack_envelope(&pk, type, context.len > 0 ? 7 : 6, flags, correlation);
         if (r >= 0)
                 r = pack_fields(&pk, &type->body, msg);
         if (r >= 0 && buf_pending(p->out) - start > type->frame_max)
                 r = -EMSGSIZE;
+        if (r >= 0)
+                r = pack_context(&pk, context);
         if (r >= 0)
                 return 0;
         p->out->len = p->out->off + start;
@@ -155,7 +167,14 @@ int wire_pack(struct buf *out, const struct wire_msg *type, const void *msg, uin
               const uint8_t correlation[static WIRE_CORRELATION])
 {
         struct packer p = { .out = out };
-        return pack_frame(&p, type, msg, flags, correlation);
+        return pack_frame(&p, type, msg, flags, correlation, (struct span){ 0 });
+}
+
+int wire_pack_context(struct buf *out, const struct wire_msg *type, const void *msg, uint8_t flags,
+                      const uint8_t correlation[static WIRE_CORRELATION], struct span context)
+{
+        struct packer p = { .out = out };
+        return pack_frame(&p, type, msg, flags, correlation, context);
 }
 
 const char *wire_pack_problem(const struct wire_msg *type, const void *msg)
@@ -163,7 +182,7 @@ const char *wire_pack_problem(const struct wire_msg *type, const void *msg)
         static const uint8_t nobody[WIRE_CORRELATION];
         cleanup_buf struct buf scratch = BUF_INIT;
         struct packer p = { .out = &scratch };
-        if (pack_frame(&p, type, msg, 0, nobody) == 0)
+        if (pack_frame(&p, type, msg, 0, nobody, (struct span){ 0 }) == 0)
                 return NULL;
         return p.field ? p.field : "the whole message";
 }
@@ -174,7 +193,7 @@ size_t wire_topic(const struct wire_msg *type, uint8_t ret[static WIRE_TOPIC_MAX
         struct packer p = { .out = &b };
         msgpack_packer pk;
         msgpack_packer_init(&pk, &p, packer_write);
-        if (pack_head(&pk, type) < 0 || b.len > WIRE_TOPIC_MAX)
+        if (pack_head(&pk, type, 6) < 0 || b.len > WIRE_TOPIC_MAX)
                 return 0;
         memcpy(ret, b.data, b.len);
         return b.len;

@@ -42,6 +42,12 @@ int wire_open(struct span frame, struct wire_envelope *ret)
         if (wire_skip(&in, WIRE_DEPTH_MAX) < 0)
                 return -EBADMSG;
         e.body.len = (size_t) (in.data - e.body.data);
+        if (n >= 7) {
+                if (take_kind(&in, TOKEN_STR, 0, &t) < 0 || t.s.len > WIRE_CONTEXT_MAX ||
+                    memchr(t.s.data, 0, t.s.len) || !utf8_valid(t.s.data, t.s.len))
+                        return -EBADMSG;
+                e.context = t.s;
+        }
         *ret = e;
         return 0;
 }

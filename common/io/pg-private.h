@@ -95,7 +95,6 @@ struct pg_pool {
 };
 
 /* pg-batch.c */
-void pg_batch_addv(struct pg_batch *b, const char *sql, const char *types, va_list ap);
 /* Ends the batch: calls its callback and frees it. It must be in no list. */
 void pg_batch_finish(struct pg_batch *b, int r);
 void pg_error_set(struct pg_error *e, const PGresult *r);

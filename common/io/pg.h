@@ -78,6 +78,7 @@ void pg_batch_add(struct pg_batch *b, const char *sql, const char *types, ...);
 void pg_batch_tenant(struct pg_batch *b, const char *tenant);
 /* The same in another role, which the connection's must be a member of. */
 void pg_batch_tenant_role(struct pg_batch *b, const char *tenant, const char *role);
+void pg_batch_addv(struct pg_batch *b, const char *sql, const char *types, va_list ap);
 size_t pg_batch_count(const struct pg_batch *b);
 size_t pg_batch_bytes(const struct pg_batch *b);
 

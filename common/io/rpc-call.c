@@ -12,7 +12,8 @@ int rpc_transmit(struct rpc_link *l, struct span id, struct zsock_budget *g,
                  const uint8_t *correlation)
 {
         buf_clear(&l->out);
-        int r = wire_pack(&l->out, type, msg, flags, correlation ? correlation : no_correlation);
+        int r = wire_pack_context(&l->out, type, msg, flags,
+                                  correlation ? correlation : no_correlation, l->context);
         if (r < 0) {
                 const char *field = wire_pack_problem(type, msg);
                 return log_errno(LOG_DEBUG, r, "cannot pack %s, field %s", type->body.name,
@@ -66,6 +67,15 @@ int rpc_call(struct rpc_peer *p, const struct wire_msg *type, const void *msg,
         return r == -ENOBUFS ? -EAGAIN : r;
 }
 
+int rpc_call_context(struct rpc_peer *p, const struct wire_msg *type, const void *msg,
+                     const char *context, uint64_t timeout_usec, rpc_reply_fn fn, void *userdata)
+{
+        p->l->context = span_of(context);
+        int r = rpc_call(p, type, msg, timeout_usec, fn, userdata);
+        p->l->context = (struct span){ 0 };
+        return r;
+}
+
 void rpc_cancel(struct rpc_link *l, void *userdata)
 {
         if (!l->closed)
@@ -107,6 +117,7 @@ static void request_free(struct rpc_request *req)
                 list_remove(&req->link);
                 req->peer->n_requests--;
         }
+        free(req->context);
         free(req);
 }
 
@@ -161,6 +172,11 @@ int rpc_reply_error(struct rpc_request *req, enum error_code code, const char *f
         return request_end(req, &wire_error_reply, &e);
 }
 
+const char *rpc_request_context(const struct rpc_request *req)
+{
+        return req->context ? req->context : "";
+}
+
 struct rpc_peer *rpc_request_peer(struct rpc_request *req)
 {
         return req->peer;
@@ -180,6 +196,8 @@ void rpc_request_dispatch(struct rpc_peer *p, const struct rpc_route *route,
         struct rpc_request *req = xnew(struct rpc_request);
         *req = (struct rpc_request){ .peer = p, .type = route->type, .in_handler = true };
         memcpy(req->correlation, e->correlation, WIRE_CORRELATION);
+        if (e->context.len > 0)
+                req->context = xstrndup(e->context.data, e->context.len);
         list_push_back(&p->requests, &req->link);
         p->n_requests++;
         int r = 0;

@@ -25,7 +25,7 @@ static const char *handle(struct rpc_link *l, struct rpc_peer *p, struct span id
         if (r < 0)
                 return r == -EPROTO ? "speaks another version" : "not a frame";
         const struct wire_msg *type = wire_msg_by_id(e.id);
-        if (!type || frame.len > type->frame_max)
+        if (!type || frame.len > type->frame_max + WIRE_CONTEXT_FRAME)
                 return !type ? "unknown message" : "frame over the limit";
         void *msg = NULL;
         if (is_greeting(type)) {

@@ -33,6 +33,7 @@ struct rpc_request {
         struct rpc_peer *peer; /* NULL once gone */
         const struct wire_msg *type;
         uint8_t correlation[WIRE_CORRELATION];
+        char *context;   /* NULL = none */
         bool in_handler; /* the dispatcher looks at it once more and frees it */
         bool replied;
 };
@@ -55,6 +56,7 @@ struct rpc_link {
         struct calls *calls;
         struct wire_arena *arena; /* of the message being handled */
         struct buf out;           /* of the message being sent */
+        struct span context;      /* likewise */
         struct list peers;        /* a server's */
         struct map *by_id;        /* a server's, by hex of the id */
         struct rpc_peer *server;  /* a client's */

@@ -79,6 +79,10 @@ rpc_peer_process(const struct rpc_peer *p); /* its program's name, "" before it 
 typedef void (*rpc_reply_fn)(void *userdata, int r, const void *reply);
 int rpc_call(struct rpc_peer *p, const struct wire_msg *type, const void *msg,
              uint64_t timeout_usec, rpc_reply_fn fn, void *userdata) mustuse;
+/* The same with a context that the receiver asks by rpc_request_context; "" = none. */
+int rpc_call_context(struct rpc_peer *p, const struct wire_msg *type, const void *msg,
+                     const char *context, uint64_t timeout_usec, rpc_reply_fn fn,
+                     void *userdata) mustuse;
 /* Forgets every pending call of this link with this userdata; their callbacks never run. */
 void rpc_cancel(struct rpc_link *l, void *userdata);
 int rpc_send(struct rpc_peer *p, const struct wire_msg *type,
@@ -90,6 +94,7 @@ int rpc_reply(struct rpc_request *req,
               const void *msg); /* type = the schema's reply of the request */
 int rpc_reply_error(struct rpc_request *req, enum error_code code, const char *fmt, ...)
         printf_like(3, 4);
+const char *rpc_request_context(const struct rpc_request *req); /* "" = none came */
 struct rpc_peer *
 rpc_request_peer(struct rpc_request *req); /* NULL once the peer is gone; replying is still right */
 

@@ -30,6 +30,128 @@ CREATE INDEX auth_token_tenant ON core.auth_token (tenant, created_at DESC);
 INSERT INTO core.tenant (tenant) SELECT DISTINCT tenant FROM core.auth_token
         WHERE tenant ~ '^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$' UNION SELECT 'default';
 
+CREATE FUNCTION core.tenant_json(t core.tenant) RETURNS text
+        LANGUAGE sql STABLE PARALLEL SAFE
+        RETURN json_build_object('name', t.tenant, 'limits', t.limits, 'disabled', t.disabled_at IS NOT NULL,
+                'created_at', core.timestamp_text(t.created_at))::text;
+CREATE FUNCTION core.user_json(u core.app_user) RETURNS text
+        LANGUAGE sql STABLE PARALLEL SAFE
+        RETURN json_build_object('name', u.name, 'role', u.role, 'disabled', u.disabled_at IS NOT NULL,
+                'created_at', core.timestamp_text(u.created_at))::text;
+CREATE FUNCTION core.token_json(t core.auth_token) RETURNS text
+        LANGUAGE sql STABLE PARALLEL SAFE
+        RETURN json_build_object('token_id', t.token_id, 'name', t.name, 'role', CASE t.role WHEN 'user' THEN 'operator' ELSE t.role END,
+                'user_name', t.user_name, 'scopes', t.scopes, 'created_by', t.created_by,
+                'created_at', core.timestamp_text(t.created_at), 'expires_at', core.timestamp_text(t.expires_at),
+                'last_used_at', core.timestamp_text(t.last_used_at), 'revoked_at', core.timestamp_text(t.revoked_at))::text;
+
+-- Somebody must be able to manage the installation: an admin's token of the tenant default that stands. BT011: nobody would.
+CREATE FUNCTION core.admin_left() RETURNS void
+        LANGUAGE plpgsql AS $$
+BEGIN
+        IF NOT EXISTS (SELECT FROM core.auth_token t LEFT JOIN core.app_user u ON u.tenant = t.tenant AND u.name = t.user_name
+                        WHERE t.tenant = 'default' AND t.role = 'admin' AND t.revoked_at IS NULL AND t.expires_at IS NULL AND t.scopes = '{}'
+                          AND (t.user_name IS NULL OR (u.role = 'admin' AND u.disabled_at IS NULL)))
+           OR EXISTS (SELECT FROM core.tenant WHERE tenant = 'default' AND disabled_at IS NOT NULL) THEN
+                RAISE EXCEPTION 'this is the last token that may manage the installation; make another one first' USING ERRCODE = 'BT011';
+        END IF;
+END $$;
+
+-- BT005: exists already. BT006: there is none (of what the message says). BT007: too many.
+CREATE FUNCTION core.token_create(p_tenant text, p_hash text, p_name text, p_role text, p_user text, p_scopes text[],
+                p_expires timestamptz, p_by text) RETURNS text
+        LANGUAGE plpgsql AS $$
+DECLARE
+        t core.auth_token;
+BEGIN
+        IF NOT EXISTS (SELECT FROM core.tenant WHERE tenant = p_tenant) THEN
+                RAISE EXCEPTION 'there is no tenant %', p_tenant USING ERRCODE = 'BT006';
+        ELSIF p_user IS NOT NULL AND NOT EXISTS (SELECT FROM core.app_user WHERE tenant = p_tenant AND name = p_user) THEN
+                RAISE EXCEPTION 'there is no user %', p_user USING ERRCODE = 'BT006';
+        ELSIF p_expires <= now() THEN
+                RAISE EXCEPTION 'expires_at must lie in the future' USING ERRCODE = '22023';
+        ELSIF (SELECT count(*) FROM core.auth_token WHERE tenant = p_tenant AND revoked_at IS NULL) >= 10000 THEN
+                RAISE EXCEPTION 'there may be 10000 tokens; revoke some' USING ERRCODE = 'BT007';
+        END IF;
+        INSERT INTO core.auth_token (tenant, token_hash, name, role, user_name, scopes, expires_at, created_by)
+                VALUES (p_tenant, p_hash, p_name, p_role, p_user, p_scopes, p_expires, p_by) RETURNING * INTO t;
+        RETURN core.token_json(t);
+END $$;
+
+CREATE FUNCTION core.token_revoke(p_tenant text, p_id text) RETURNS void
+        LANGUAGE plpgsql AS $$
+BEGIN
+        UPDATE core.auth_token SET revoked_at = now() WHERE tenant = p_tenant AND token_id = p_id AND revoked_at IS NULL;
+        IF NOT FOUND THEN
+                RAISE EXCEPTION 'there is no token with this id, or it is revoked already' USING ERRCODE = 'BT006';
+        END IF;
+        PERFORM core.admin_left();
+END $$;
+
+CREATE FUNCTION core.user_put(p_tenant text, p_name text, p_create bool, p_role text, p_disabled bool) RETURNS text
+        LANGUAGE plpgsql AS $$
+DECLARE
+        u core.app_user;
+BEGIN
+        IF p_create THEN
+                IF (SELECT count(*) FROM core.app_user WHERE tenant = p_tenant) >= 10000 THEN
+                        RAISE EXCEPTION 'there may be 10000 users' USING ERRCODE = 'BT007';
+                END IF;
+                INSERT INTO core.app_user (tenant, name, role, disabled_at)
+                        VALUES (p_tenant, p_name, COALESCE(p_role, 'operator'), CASE WHEN p_disabled THEN now() END)
+                        ON CONFLICT DO NOTHING RETURNING * INTO u;
+                IF NOT FOUND THEN
+                        RAISE EXCEPTION 'a user named % exists already', p_name USING ERRCODE = 'BT005';
+                END IF;
+        ELSE
+                UPDATE core.app_user SET role = COALESCE(p_role, role), disabled_at = CASE WHEN p_disabled IS NULL THEN disabled_at
+                                WHEN p_disabled THEN COALESCE(disabled_at, now()) END
+                        WHERE tenant = p_tenant AND name = p_name RETURNING * INTO u;
+                IF NOT FOUND THEN
+                        RAISE EXCEPTION 'there is no user named %', p_name USING ERRCODE = 'BT006';
+                END IF;
+                PERFORM core.admin_left();
+        END IF;
+        RETURN core.user_json(u);
+END $$;
+
+CREATE FUNCTION core.user_delete(p_tenant text, p_name text) RETURNS void
+        LANGUAGE plpgsql AS $$
+BEGIN
+        DELETE FROM core.app_user WHERE tenant = p_tenant AND name = p_name;
+        IF NOT FOUND THEN
+                RAISE EXCEPTION 'there is no user named %', p_name USING ERRCODE = 'BT006';
+        END IF;
+        UPDATE core.auth_token SET revoked_at = now() WHERE tenant = p_tenant AND user_name = p_name AND revoked_at IS NULL;
+        PERFORM core.admin_left();
+END $$;
+
+CREATE FUNCTION core.tenant_put(p_tenant text, p_create bool, p_limits jsonb, p_disabled bool) RETURNS text
+        LANGUAGE plpgsql AS $$
+DECLARE
+        t core.tenant;
+BEGIN
+        IF p_create THEN
+                IF (SELECT count(*) FROM core.tenant) >= 10000 THEN
+                        RAISE EXCEPTION 'there may be 10000 tenants' USING ERRCODE = 'BT007';
+                END IF;
+                INSERT INTO core.tenant (tenant, limits, disabled_at) VALUES (p_tenant, jsonb_strip_nulls(COALESCE(p_limits, '{}')),
+                        CASE WHEN p_disabled THEN now() END) ON CONFLICT DO NOTHING RETURNING * INTO t;
+                IF NOT FOUND THEN
+                        RAISE EXCEPTION 'a tenant named % exists already', p_tenant USING ERRCODE = 'BT005';
+                END IF;
+        ELSE
+                UPDATE core.tenant SET limits = jsonb_strip_nulls(limits || COALESCE(p_limits, '{}')), disabled_at = CASE
+                                WHEN p_disabled IS NULL THEN disabled_at WHEN p_disabled THEN COALESCE(disabled_at, now()) END
+                        WHERE tenant = p_tenant RETURNING * INTO t;
+                IF NOT FOUND THEN
+                        RAISE EXCEPTION 'there is no tenant named %', p_tenant USING ERRCODE = 'BT006';
+                END IF;
+                PERFORM core.admin_left();
+        END IF;
+        RETURN core.tenant_json(t);
+END $$;
+
 -- ---- who may read what ----
 -- Each daemon's start gives every table its rules of row-level security (common/io/pg-rules.c). Tables without a column
 -- tenant are closed to readers but for what is said here.
@@ -135,6 +257,23 @@ BEGIN
         UPDATE core.audit_head SET seq = head.seq, hash = head.hash;
 END $$;
 
+-- Rows of a gateway, once: the same number of the same source again adds nothing.
+CREATE TABLE core.audit_source (
+        source text PRIMARY KEY,
+        number bigint NOT NULL,
+        updated_at timestamptz NOT NULL DEFAULT now()
+);
+CREATE FUNCTION core.audit_append(p_source text, p_number bigint, p_rows json) RETURNS void
+        LANGUAGE plpgsql AS $$
+BEGIN
+        INSERT INTO core.audit_source AS s (source, number) VALUES (p_source, p_number)
+                ON CONFLICT (source) DO UPDATE SET number = EXCLUDED.number, updated_at = now() WHERE s.number < EXCLUDED.number;
+        IF FOUND THEN
+                PERFORM core.audit_add(p_rows);
+        END IF;
+        DELETE FROM core.audit_source WHERE updated_at < now() - interval '1 day';
+END $$;
+
 CREATE FUNCTION core.audit_partition_add(p_day date) RETURNS bool
         LANGUAGE plpgsql AS $$
 DECLARE
@@ -214,4 +353,4 @@ END $$;
 REVOKE UPDATE, DELETE, TRUNCATE ON core.audit, core.audit_other FROM CURRENT_USER;
 
 GRANT SELECT ON core.tenant, core.app_user, core.auth_token, core.audit, core.audit_head TO berth_gatewayd;
-GRANT EXECUTE ON FUNCTION core.audit_json TO berth_gatewayd;
+GRANT EXECUTE ON FUNCTION core.audit_json, core.audit_hash, core.audit_check, core.token_json, core.user_json, core.tenant_json TO berth_gatewayd;
