@@ -2,11 +2,14 @@
 import json
 import os
 import pathlib
+import pwd
+import subprocess
+import tempfile
 import time
 
 import pytest
 
-from conftest import Berth, wait_until
+from conftest import BUILD, Berth, wait_until
 
 MIB = 1 << 20
 SMALL = {"slot_memory": "300M", "slot_home_bytes": "64M", "slot_home_files": "2000", "slot_tmp_bytes": "32M", "slot_processes": "200", "slot_cpu_percent": "60"}
@@ -259,3 +262,34 @@ def _status(pid):
         return (pathlib.Path("/proc") / str(pid) / "status").read_text()
     except OSError:
         return "State:\tZ"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="berth-idmap runs as root")
+def test_pinned_identity():
+    """As the unit does it: a namespace pinned by berth-idmap gives slots their ids, without newuidmap."""
+    program = next(BUILD.rglob("berth-idmap"))
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="berth-id-", dir=os.environ.get("BERTH_TEST_TMP", "/tmp")))
+    os.chown(folder, pwd.getpwnam("berth-worker1").pw_uid, 0)
+    folder.chmod(0o755)
+    pin = folder / "userns"
+    for bad in ([], ["x"], [str(pin), "0"], [str(pin), "5000"], [str(pin), "1x"], [str(pin), "1", "2"]):
+        assert subprocess.run([program, *bad], capture_output=True).returncode == 64
+    assert subprocess.run([program, "/root/x", "1"], capture_output=True).returncode == 1, "root's folders are not a worker's"
+    try:
+        for _ in range(2):  # again over an old one, as after a crash
+            subprocess.run([program, str(pin), "7"], check=True)
+        b = Berth(workers=1, settings={"workerd": {"slot_userns": str(pin)}})
+        try:
+            b.start()
+            assert limits(b)["identity"] == {"by": "idmap", "proven": True}
+            first = 1879048192 + 7 * 65536
+            uids = host_uids(b)
+            assert uids and all(first < u < first + 65536 for u in uids)
+            _, (echo,) = play(b, ["touch a; stat -c %U a; id -un"])
+            assert said(echo).split() == ["agent", "agent"]
+        finally:
+            b.close()
+    finally:
+        subprocess.run(["umount", "-l", str(pin)], check=False)
+        pin.unlink(missing_ok=True)
+        folder.rmdir()
