@@ -62,6 +62,8 @@ int run_program(const char *const *argv, struct buf *out, bool quiet);
 int cmd_status(struct ctl *c, int argc, char **argv);
 int cmd_sessions(struct ctl *c, int argc, char **argv);
 int cmd_attach(struct ctl *c, int argc, char **argv);
+int cmd_approvals(struct ctl *c, int argc, char **argv);
+int cmd_usage(struct ctl *c, int argc, char **argv);
 int cmd_workers(struct ctl *c, int argc, char **argv);
 int cmd_drain(struct ctl *c, int argc, char **argv);
 int cmd_documents(struct ctl *c, int argc, char **argv);

@@ -17,6 +17,8 @@ static const struct {
           "                                    sessions list [STATUS]; new [--headless] TEXT; "
           "send ID TEXT" },
         { "attach", cmd_attach, "attach ID                         live transcript; type to send" },
+        { "approvals", cmd_approvals, "approvals [allow|deny ID]         what agents ask for" },
+        { "usage", cmd_usage, "usage [day|agent|session|model]   model calls, tokens, money" },
         { "workers", cmd_workers, "workers                           workers and their slots" },
         { "drain", cmd_drain, "drain WORKER                      give it no more sessions" },
         { "documents", cmd_documents,

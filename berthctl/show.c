@@ -152,6 +152,15 @@ void show_update(struct ctl *c, const json_t *u)
                 say_blocks(c, "33", "  > ", json_object_get(u, "tool_output"));
                 if (*show_member(u, "error"))
                         say(c, "31", "  ! ", show_member(u, "error"));
+        } else if (streq(type, "approval_requested")) {
+                cleanup_free char *text = xasprintf("%s (berthctl approvals allow %s)",
+                                                    show_member(u, "subject"),
+                                                    show_member(u, "approval_id"));
+                say(c, "1;35", "asks: ", text);
+        } else if (streq(type, "approval_decided")) {
+                say(c, "35", "-- approval ", show_member(u, "status"));
+        } else if (streq(type, "compaction")) {
+                say(c, "2", "summary: ", show_member(u, "summary"));
         } else if (streq(type, "status"))
                 say(c, "2", "-- ", show_member(u, "to"));
         else if (streq(type, "error") || streq(type, "log"))

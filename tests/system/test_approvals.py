@@ -168,6 +168,24 @@ def test_bad_requests(berth, agent):
     berth.call("POST", f"/sessions/{session}/stop", 200)
 
 
+def test_from_the_command_line(berth, agent):
+    from test_berthctl import ctl
+    agent("asks-7", approval={"bash": "ask"})
+    session = berth.create([{"tools": [["bash", {"command": "echo a"}], ["bash", {"command": "echo b"}]]}, {"text": "end"}], agent_name="asks-7")["session_id"]
+    first = pending(berth, session)["approval_id"]
+    assert first in ctl(berth, "approvals").stdout and "bash: echo a" in ctl(berth, "approvals", "list").stdout
+    assert json.loads(ctl(berth, "--json", "approvals", "show", first).stdout)["approval_id"] == first
+    assert ctl(berth, "approvals", "allow", first).stdout == "allowed\n"
+    second = wait_until(lambda: [a for a in berth.call("GET", f"/approvals?session_id={session}", 200).json()["approvals"] if a["approval_id"] != first], 20)[0]["approval_id"]
+    assert ctl(berth, "approvals", "deny", second, "--session", "--note", "no b").stdout == "denied\n"
+    berth.wait_status(session, "idle")
+    assert "no b" in results(berth.events(session))[1][1]
+    ctl(berth, "approvals", "allow", "nothing", expect=1)
+    ctl(berth, "approvals", "allow", expect=2)
+    ctl(berth, "approvals", "allow", first, "--for-ever", expect=2)
+    assert "in all:" in ctl(berth, "usage", "model").stdout
+
+
 def test_too_late(own_berth, agent):
     berth = own_berth(workers=1, settings={"coordinatord": {"approval_timeout": "1s"}})
     agent("late", berth, approval={"bash": "ask"})

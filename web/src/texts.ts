@@ -12,6 +12,12 @@ export const texts = {
     more: 'More actions', loading: 'Loading', optional: 'optional', undo: 'Undo', dismiss: 'Dismiss', add: 'Add', back: 'Back', all: 'All',
     showAll: (n: number) => `Show all ${n} lines`, showLess: 'Show less',
   },
+  approval: {
+    label: 'The agent asks for permission', tool: 'May the agent do this?', network: 'May the agent reach this address?', until: (time: string) => `open until ${time}`,
+    note: 'A word to the agent (optional)', once: 'Allow once', session: 'Allow for this session', sessionHint: 'Exactly this is not asked for again in this session', deny: 'Deny',
+    status: { allowed: 'Allowed', denied: 'Denied', expired: 'Nobody decided in time', cancelled: 'Withdrawn' } as Record<string, string>,
+    summary: 'The conversation was long: a summary takes the place of its beginning for the model',
+  },
   theme: { label: 'Theme', system: 'System', light: 'Light', dark: 'Dark' },
   link: {
     connecting: 'Connecting', open: 'Connected', waiting: 'Reconnecting', closed: 'Offline',

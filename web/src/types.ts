@@ -43,6 +43,9 @@ export interface Session {
   slot?: Slot | null;
   usage?: Usage | null;
   budget?: Record<string, number> | null;
+  /** What a waiting session waits for. */
+  waiting?: { for: string; question?: string | null } | null;
+  pending_approvals?: number;
   error?: string | { code?: string; message?: string } | null;
   vnc_url?: string | null;
   stream_url?: string | null;

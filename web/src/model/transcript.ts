@@ -30,7 +30,14 @@ export interface ToolItem {
   printed: string;
 }
 
-export type Item = UserItem | TextItem | ThinkingItem | StatusItem | ErrorItem | ShotItem | LogItem | ToolItem;
+/** What a person is asked to allow, and the answer. */
+export interface ApprovalItem {
+  kind: 'approval'; key: string; seq: number; at: string; sessionId: string; approvalId: string; approvalKind: string; subject: string;
+  bound: Record<string, unknown>; expiresAt: string; status: string; note: string; by: string; decidedAt: string | null;
+}
+export interface SummaryItem { kind: 'summary'; key: string; seq: number; at: string; text: string }
+
+export type Item = ApprovalItem | SummaryItem | UserItem | TextItem | ThinkingItem | StatusItem | ErrorItem | ShotItem | LogItem | ToolItem;
 
 export interface LiveBlock { key: string; kind: ModelDelta['kind']; text: string }
 
@@ -53,6 +60,7 @@ export class Transcript {
   status: string | null = null;
   usage: Usage | null = null;
   private readonly toolAt = new Map<string, number>();
+  private readonly approvalAt = new Map<string, number>();
   private readonly shown = new Set<string>();
 
   /** Takes one update; false when it was known already. A gap is the caller's to notice (`seq > lastSeq + 1`). */
@@ -70,10 +78,28 @@ export class Transcript {
       case 'session_stop': this.stop(e); break;
       case 'usage': this.usage = record(e.total) as Usage; break;
       case 'error': this.push({ kind: 'error', key: `e${e.seq}`, seq: e.seq, at: e.timestamp, code: text(e.code), message: text(e.message) || text(e.error) }); break;
+      case 'approval_requested': this.asks(e); break;
+      case 'approval_decided': this.decided(e); break;
+      case 'compaction': this.push({ kind: 'summary', key: `c${e.seq}`, seq: e.seq, at: e.timestamp, text: text(e.summary) }); break;
       case 'log': this.push({ kind: 'log', key: `l${e.seq}`, seq: e.seq, at: e.timestamp, level: text(e.level), message: text(e.message) }); break;
       default: break;
     }
     return true;
+  }
+
+  private asks(e: BerthEvent): void {
+    this.approvalAt.set(text(e.approval_id), this.items.length);
+    this.push({
+      kind: 'approval', key: `a${e.seq}`, seq: e.seq, at: e.timestamp, sessionId: e.session_id, approvalId: text(e.approval_id), approvalKind: text(e.kind), subject: text(e.subject),
+      bound: record(e.bound), expiresAt: text(e.expires_at), status: 'pending', note: '', by: '', decidedAt: null,
+    });
+  }
+
+  private decided(e: BerthEvent): void {
+    const at = this.approvalAt.get(text(e.approval_id));
+    const old = at === undefined ? undefined : this.items[at];
+    if (at === undefined || old?.kind !== 'approval') return;
+    this.items[at] = { ...old, status: text(e.status), note: text(e.note), by: text(e.decided_by), decidedAt: e.timestamp };
   }
 
   delta(d: Delta): void {

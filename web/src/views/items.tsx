@@ -10,6 +10,7 @@ import { texts } from '../texts';
 import { Spinner } from '../ui/controls';
 import { Icon } from '../ui/icons';
 import { Picture } from '../ui/picture';
+import { ApprovalCard } from './approval';
 import { ShotButton, ToolCard } from './tools';
 
 export function Prose({ text, streaming }: { text: string; streaming?: boolean }) {
@@ -93,6 +94,8 @@ function View({ item, all }: { item: Item; all: Item[] }) {
     }
     case 'error':
       return <div class="fault" role="alert"><Icon name="alert" size={16} /><div><b>{item.message}</b>{item.code && <span class="dim mono">{item.code}</span>}</div></div>;
+    case 'approval': return <ApprovalCard item={item} />;
+    case 'summary': return <details class="summary"><summary>{texts.approval.summary}</summary><Prose text={item.text} /></details>;
     case 'log': return <div class="log"><span class="mono dim">{item.level}</span>{item.message}</div>;
   }
 }
