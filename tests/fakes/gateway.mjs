@@ -312,9 +312,36 @@ export async function startFake({ port = 0, seed = false, speed = 1, demo = true
       const tags = (url.searchParams.get('tags') ?? '').split(',').filter(Boolean);
       const offset = Number(url.searchParams.get('offset') ?? 0);
       const list = [...documents.values()].map((x) => x.d).filter((d) => d.filename.toLowerCase().includes(name) && tags.every((t) => d.tags.includes(t))).reverse();
-      return json(res, 200, { documents: list.slice(offset, offset + Number(url.searchParams.get('limit') ?? 100)) });
+      return json(res, 200, { documents: list.slice(offset, offset + Number(url.searchParams.get('limit') ?? 100)), total: list.length });
     }
-    if (p[1] === 'tags') {
+    if (p[1] === 'search') {
+      const words = (url.searchParams.get('q') ?? '').toLowerCase();
+      const tags = (url.searchParams.get('tags') ?? '').split(',').filter(Boolean);
+      const html = (s) => s.replace(/[&<>"']/g, (c) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' })[c]);
+      const results = [...documents.values()].filter(({ d }) => tags.every((t) => d.tags.includes(t))).flatMap(({ d, data }) => {
+        const passage = data.toString().slice(0, 600);
+        const at = passage.toLowerCase().indexOf(words);
+        if (at < 0 && !d.filename.toLowerCase().includes(words)) return [];
+        const highlight = at < 0 ? '' : `${html(passage.slice(0, at))}<mark>${html(passage.slice(at, at + words.length))}</mark>${html(passage.slice(at + words.length))}`;
+        return [{ id: d.id, filename: d.filename, content_type: d.content_type, page: null, passage: at < 0 ? null : passage, highlight, score: 1, version: 1, document: d }];
+      });
+      return json(res, 200, { results, mode: 'text', next_cursor: null });
+    }
+    if (p[1] === 'ask') {
+      const { question } = JSON.parse((await bodyOf(req)).toString());
+      const { d, data } = [...documents.values()].at(-1);
+      return json(res, 200, question.includes('nothing') ? { answer: 'The documents do not answer this question.', found: false, sources: [] }
+        : { answer: 'Forty-two <b>[1]</b> [1].', found: true, sources: [{ id: d.id, filename: d.filename, page: 2, passage: data.toString().slice(0, 300), score: 0.5, cited: true, version: 1 }] });
+    }
+    if (p[1] === 'tags' && p[2] === 'edit') {
+      const b = JSON.parse((await bodyOf(req)).toString());
+      for (const id of b.ids) {
+        const { d } = documents.get(id);
+        d.tags = [...new Set([...d.tags, ...(b.add ?? [])])].filter((t) => !b.remove?.includes(t)).sort();
+      }
+      return json(res, 200, { updated: b.ids.length, missing: [] });
+    }
+    if (p[1] === 'tags' && p.length === 2) {
       const n = {};
       for (const { d } of documents.values()) for (const t of d.tags) n[t] = (n[t] ?? 0) + 1;
       return json(res, 200, { tags: Object.entries(n).map(([name, count]) => ({ name, count })).sort((a, b) => b.count - a.count || (a.name < b.name ? -1 : 1)) });
@@ -322,9 +349,21 @@ export async function startFake({ port = 0, seed = false, speed = 1, demo = true
     const x = documents.get(p[1]);
     if (!x) return fail(res, 404, 'not_found', 'There is no such document.');
     if (p[2] === 'metadata') return json(res, 200, x.d);
+    if (p[2] === 'text') return json(res, 200, { text_status: 'ready', text: x.data.toString() });
+    if (p[2] === 'versions') return json(res, 200, { versions: [{ version: 1, checksum: x.d.checksum, size_bytes: x.d.size_bytes, content_type: x.d.content_type, created_at: x.d.created_at, url: `${x.d.url}?version=1` }] });
+    if (p[2] === 'relations') {
+      x.relations ??= [];
+      if (m === 'POST') {
+        const b = JSON.parse((await bodyOf(req)).toString());
+        x.relations.push({ kind: b.kind, document: documents.get(b.document_id).d });
+      }
+      if (m === 'DELETE') x.relations = x.relations.filter((r) => r.document.id !== url.searchParams.get('document_id'));
+      return m === 'DELETE' ? res.writeHead(204).end() : json(res, m === 'POST' ? 201 : 200, { relations: x.relations });
+    }
     if (m === 'PATCH') {
       const b = JSON.parse((await bodyOf(req)).toString());
       if (b.tags) x.d.tags = b.tags;
+      if (b.filename) x.d.filename = b.filename;
       if (b.description !== undefined) x.d.metadata = { ...x.d.metadata, description: b.description };
       x.d.updated_at = iso();
       return json(res, 200, x.d);

@@ -20,7 +20,7 @@ def run_walks(berth_env, *files):
 
 
 def test_modules_and_walks_on_the_fake():
-    run_walks({}, "modules.test.mjs", "page.test.mjs")
+    run_walks({}, "modules.test.mjs", "page.test.mjs", "documents.test.mjs")
 
 
 def test_walks_on_a_real_berth(own_berth):

@@ -132,9 +132,10 @@ test('documents: upload, tag, filter, preview, delete', options, async (t) => {
   await page.click('.preview >> text=Add tag');
   await page.fill('.tag-edit input', 'page-walk');
   await page.keyboard.press('Enter');
-  await page.waitForSelector('.docs-tags .chip:has-text("page-walk")');
+  await page.waitForSelector('.tag-edit .chip:has-text("page-walk")');
   await page.keyboard.press('Escape');
-  await page.click('.docs-tags .chip:has-text("page-walk")');
+  await page.fill('.docs-tags [role=combobox]', 'page-walk');
+  await page.click('.docs-tags [role=option]:has-text("page-walk")');
   await page.waitForFunction(() => document.querySelectorAll('.doc-table tbody tr').length >= 1);
   const [download] = await Promise.all([page.waitForEvent('download'), page.click('.preview [aria-label="Download"]')]);
   assert.equal(download.suggestedFilename(), name);

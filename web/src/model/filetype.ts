@@ -1,9 +1,10 @@
 /** What kind of file a document is, by its media type, else by its name. Pure. */
 
-export type FileKind = 'image' | 'markdown' | 'json' | 'csv' | 'markup' | 'text' | 'none';
+export type FileKind = 'image' | 'markdown' | 'json' | 'csv' | 'markup' | 'pdf' | 'office' | 'text' | 'none';
 
 const BY_NAME: Record<string, FileKind> = {
   html: 'markup', htm: 'markup', svg: 'markup', xml: 'markup', xhtml: 'markup', md: 'markdown', markdown: 'markdown', json: 'json', csv: 'csv', tsv: 'csv',
+  pdf: 'pdf', docx: 'office', pptx: 'office', xlsx: 'office', odt: 'office', ods: 'office', odp: 'office', rtf: 'office', epub: 'office',
   png: 'image', jpg: 'image', jpeg: 'image', gif: 'image', webp: 'image', avif: 'image',
 };
 const TEXT = new Set(['py', 'js', 'ts', 'sh', 'c', 'h', 'sql', 'toml', 'yaml', 'yml', 'ini', 'log', 'txt', 'css', 'conf', 'rs', 'go', 'java', 'rb', 'diff', 'patch']);
@@ -15,6 +16,8 @@ const plainType = (contentType: string): string => contentType.split(';')[0]!.tr
 export function fileKind(d: { content_type: string; filename: string }): FileKind {
   const type = plainType(d.content_type);
   const named = BY_NAME[extension(d.filename)];
+  if (type === 'application/pdf') return 'pdf';
+  if (/officedocument|opendocument|application\/(rtf|epub)|text\/rtf/.test(type)) return 'office';
   // What a browser could run is never anything but text, whichever of the two says so.
   if (named === 'markup' || type === 'text/html' || type.includes('svg') || type.includes('xml')) return 'markup';
   if (/^image\/(png|jpeg|gif|webp|avif)$/.test(type)) return 'image';

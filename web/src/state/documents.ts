@@ -1,39 +1,66 @@
-/** Documents: list with filters, tag counts, uploads with progress. */
+/** Documents: pages of the list, full-text search, tag counts, selection, uploads with progress. */
 import { computed, effect, signal } from '@preact/signals';
-import { getJson, request, upload } from '../lib/api';
-import type { Doc, TagCount } from '../types';
+import { getJson, postJson, request, upload } from '../lib/api';
+import type { Doc, Found, TagCount } from '../types';
 import { toastError } from './toasts';
 
-const PAGE = 100;
+export const PAGE = 50;
+export const SORTS = ['-updated_at', '-created_at', 'created_at', 'filename', '-filename', '-size_bytes', 'size_bytes'] as const;
+export type Sort = (typeof SORTS)[number];
 
 export const docs = signal<Doc[] | null>(null);
-export const more = signal(false);
+export const total = signal(0);
+export const offset = signal(0);
+export const sort = signal<Sort>('-created_at');
 export const tagCounts = signal<TagCount[] | null>(null);
-export const nameFilter = signal('');
+export const query = signal('');
 export const tagFilter = signal<string[]>([]);
-export const filtered = computed(() => nameFilter.value.trim() !== '' || tagFilter.value.length > 0);
+export const selected = signal<ReadonlySet<string>>(new Set());
+/** What the search found, best first; null while nothing is searched for. */
+export const found = signal<Found[] | null>(null);
+export const foundMore = signal<string | null>(null);
+export const filtered = computed(() => query.value.trim() !== '' || tagFilter.value.length > 0);
 
 export interface Upload { id: number; name: string; size: number; part: number; state: 'running' | 'done' | 'failed'; error?: string; cancel: () => void }
 export const uploads = signal<Upload[]>([]);
 
 let turn = 0;
+let searched = '';
 
-function query(offset: number): string {
-  const q = new URLSearchParams({ limit: String(PAGE), offset: String(offset) });
-  if (nameFilter.value.trim()) q.set('filename', nameFilter.value.trim());
+function listPath(): string {
+  const q = new URLSearchParams({ limit: String(PAGE), offset: String(offset.value), sort: sort.value });
   if (tagFilter.value.length > 0) q.set('tags', tagFilter.value.join(','));
   return `/documents?${q}`;
 }
 
-/** Reads the first page again; answers to an older question are dropped. */
+function searchPath(words: string, cursor?: string): string {
+  const q = new URLSearchParams({ q: words, limit: '25', prefix: 'yes' });
+  if (tagFilter.value.length > 0) q.set('tags', tagFilter.value.join(','));
+  if (cursor) q.set('cursor', cursor);
+  return `/documents/search?${q}`;
+}
+
+interface List { documents: Doc[]; total?: number }
+interface Search { results: Found[]; next_cursor: string | null }
+
+/** Reads what is shown again; answers to an older question are dropped. */
 export async function refresh(): Promise<void> {
   const mine = ++turn;
+  const words = query.value.trim();
   try {
-    const [list, tags] = await Promise.all([getJson<{ documents: Doc[] }>(query(0)), getJson<{ tags: TagCount[] }>('/documents/tags')]);
+    const [list, hits, tags] = await Promise.all([
+      getJson<List>(listPath()),
+      words ? getJson<Search>(searchPath(words)) : null,
+      getJson<{ tags: TagCount[] }>('/documents/tags'),
+    ]);
     if (mine !== turn) return;
+    searched = words;
     docs.value = list.documents;
-    more.value = list.documents.length === PAGE;
+    total.value = list.total ?? list.documents.length;
+    found.value = hits?.results ?? null;
+    foundMore.value = hits?.next_cursor ?? null;
     tagCounts.value = tags.tags;
+    if (list.documents.length === 0 && offset.value > 0) offset.value = 0;
   } catch (e) {
     if (mine !== turn) return;
     docs.value ??= [];
@@ -41,32 +68,59 @@ export async function refresh(): Promise<void> {
   }
 }
 
-export async function readMore(): Promise<void> {
+export async function moreFound(): Promise<void> {
   const mine = turn;
-  const have = docs.value ?? [];
-  const list = await getJson<{ documents: Doc[] }>(query(have.length));
+  if (!foundMore.value) return;
+  const hits = await getJson<Search>(searchPath(searched, foundMore.value));
   if (mine !== turn) return;
-  const known = new Set(have.map((d) => d.id));
-  docs.value = [...have, ...list.documents.filter((d) => !known.has(d.id))];
-  more.value = list.documents.length === PAGE;
+  found.value = [...(found.value ?? []), ...hits.results];
+  foundMore.value = hits.next_cursor;
 }
 
-/** Keeps the list in step with the filters while the view is open; typing is waited out. */
+/** Keeps what is shown in step with the filters while the view is open; typing is waited out. */
 export function watchDocuments(): () => void {
   let timer = 0;
   let first = true;
+  let words = query.value;
   const stop = effect(() => {
-    void nameFilter.value;
     void tagFilter.value;
+    void sort.value;
+    void offset.value;
+    const typed = query.value !== words;
+    words = query.value;
     clearTimeout(timer);
-    timer = window.setTimeout(() => void refresh(), first ? 0 : 180);
+    timer = window.setTimeout(() => void refresh(), first || !typed ? 0 : 180);
     first = false;
   });
+  // Texts are read in the background: their state is looked at again until it rests.
+  const again = window.setInterval(() => {
+    if (document.visibilityState === 'visible' && docs.value?.some((d) => d.text_status === 'queued' || d.text_status === 'reading')) void refresh();
+  }, 4000);
   return () => {
     stop();
     clearTimeout(timer);
+    clearInterval(again);
     turn += 1;
   };
+}
+
+export function filterTags(tags: string[]): void {
+  offset.value = 0;
+  tagFilter.value = tags;
+}
+
+export function select(id: string, on: boolean): void {
+  const next = new Set(selected.value);
+  if (on) next.add(id);
+  else next.delete(id);
+  selected.value = next;
+}
+
+/** The same change of tags for all that are selected; all or none. */
+export async function tagSelected(change: { add?: string[]; remove?: string[] }): Promise<number> {
+  const r = await postJson<{ updated: number }>('/documents/tags/edit', { ids: [...selected.value], ...change });
+  await refresh();
+  return r.updated;
 }
 
 let nextUpload = 1;
@@ -115,7 +169,7 @@ export function dismissUpload(id: number): void {
   uploads.value = uploads.value.filter((u) => u.id !== id);
 }
 
-export async function patchDocument(id: string, part: { tags?: string[]; description?: string }): Promise<Doc> {
+export async function patchDocument(id: string, part: { tags?: string[]; description?: string; filename?: string }): Promise<Doc> {
   const r = await request(`/documents/${encodeURIComponent(id)}`, { method: 'PATCH', json: part });
   const d = (await r.json()) as Doc;
   docs.value = docs.value?.map((o) => (o.id === id ? d : o)) ?? null;
@@ -126,6 +180,8 @@ export async function patchDocument(id: string, part: { tags?: string[]; descrip
 export async function deleteDocument(id: string): Promise<void> {
   await request(`/documents/${encodeURIComponent(id)}`, { method: 'DELETE' });
   docs.value = docs.value?.filter((d) => d.id !== id) ?? null;
+  found.value = found.value?.filter((f) => f.id !== id) ?? null;
+  select(id, false);
   void refresh();
 }
 

@@ -4,28 +4,33 @@ import { ago, bytes, full } from '../lib/format';
 import { follow, go, paths } from '../lib/router';
 import { extension, fileKind, type FileKind } from '../model/filetype';
 import { now } from '../state/clock';
-import { dismissUpload, docs, filtered, more, nameFilter, readMore, tagCounts, tagFilter, uploadAll, uploads, watchDocuments } from '../state/documents';
-import { toastError } from '../state/toasts';
+import { dismissUpload, docs, filtered, filterTags, found, foundMore, moreFound, offset, PAGE, query, select, selected, sort, SORTS, tagFilter, tagSelected, total, uploadAll, uploads, watchDocuments, type Sort } from '../state/documents';
+import { toast, toastError } from '../state/toasts';
 import { texts } from '../texts';
-import type { Doc } from '../types';
+import type { Doc, Found } from '../types';
 import { Blank, IconButton, Skeleton } from '../ui/controls';
 import { Icon, type IconName } from '../ui/icons';
+import { Ask } from './ask';
+import { Marked } from './marked';
 import { Preview } from './preview';
+import { TagCombo } from './tag-combo';
 
-const ICONS: Record<FileKind, IconName> = { image: 'fileImage', markdown: 'fileText', json: 'fileJson', csv: 'fileSheet', markup: 'fileCode', text: 'fileText', none: 'file' };
+const ICONS: Record<FileKind, IconName> = { image: 'fileImage', markdown: 'fileText', json: 'fileJson', csv: 'fileSheet', markup: 'fileCode', pdf: 'fileText', office: 'fileText', text: 'fileText', none: 'file' };
 
 function docIcon(d: Doc): IconName {
   const kind = fileKind(d);
   return kind === 'text' && !['txt', 'log', ''].includes(extension(d.filename)) ? 'fileCode' : ICONS[kind];
 }
 
-const toggleTag = (name: string): void => {
-  tagFilter.value = tagFilter.value.includes(name) ? tagFilter.value.filter((t) => t !== name) : [...tagFilter.value, name];
+const clear = (): void => {
+  query.value = '';
+  filterTags([]);
 };
 
-function Row({ d, selected }: { d: Doc; selected: boolean }) {
+function Row({ d, shown }: { d: Doc; shown: boolean }) {
   return (
-    <tr aria-selected={selected} onClick={() => go(paths.document(d.id))}>
+    <tr aria-selected={shown} onClick={() => go(paths.document(d.id))}>
+      <td class="col-check" onClick={(e) => e.stopPropagation()}><input type="checkbox" aria-label={texts.documents.selectOne(d.filename)} checked={selected.value.has(d.id)} onChange={(e) => select(d.id, e.currentTarget.checked)} /></td>
       <td>
         <a class="doc-name" href={paths.document(d.id)} onClick={follow} title={d.filename}><Icon name={docIcon(d)} size={16} /><span class="cut">{d.filename}</span></a>
       </td>
@@ -45,18 +50,71 @@ function Table({ id }: { id: string | null }) {
   if (list.length === 0) {
     return filtered.value ? (
       <Blank icon="searchX" title={t.noMatch} text={t.noMatchHint}>
-        <button type="button" class="btn" onClick={() => { nameFilter.value = ''; tagFilter.value = []; }}>{t.clear}</button>
+        <button type="button" class="btn" onClick={clear}>{t.clear}</button>
       </Blank>
     ) : <Blank icon="files" title={t.none} text={t.noneHint} />;
   }
+  const all = list.every((d) => selected.value.has(d.id));
   return (
     <>
       <table class="doc-table">
-        <thead><tr><th scope="col">{t.name}</th><th scope="col" class="c-tags">{t.tags}</th><th scope="col" class="num c-size">{t.size}</th><th scope="col" class="num c-time">{t.updated}</th></tr></thead>
-        <tbody>{list.map((d) => <Row key={d.id} d={d} selected={d.id === id} />)}</tbody>
+        <thead>
+          <tr>
+            <th scope="col" class="col-check"><input type="checkbox" aria-label={t.selectAll} checked={all} onChange={(e) => (selected.value = new Set(e.currentTarget.checked ? [...selected.value, ...list.map((d) => d.id)] : []))} /></th>
+            <th scope="col">{t.name}</th><th scope="col" class="c-tags">{t.tags}</th><th scope="col" class="num c-size">{t.size}</th><th scope="col" class="num c-time">{t.updated}</th>
+          </tr>
+        </thead>
+        <tbody>{list.map((d) => <Row key={d.id} d={d} shown={d.id === id} />)}</tbody>
       </table>
-      {more.value && <button type="button" class="btn show-more" onClick={() => readMore().catch(toastError)}>{t.more}</button>}
+      {total.value > PAGE && (
+        <nav class="pager" aria-label={t.title}>
+          <IconButton icon="chevron" label={t.before} disabled={offset.value === 0} onClick={() => (offset.value = Math.max(0, offset.value - PAGE))} />
+          <span class="num">{t.range(offset.value + 1, offset.value + list.length, total.value)}</span>
+          <IconButton icon="chevron" label={t.after} disabled={offset.value + list.length >= total.value} onClick={() => (offset.value += PAGE)} />
+        </nav>
+      )}
     </>
+  );
+}
+
+function Hit({ f, shown }: { f: Found; shown: boolean }) {
+  return (
+    <li aria-current={shown ? 'true' : undefined}>
+      <a class="doc-name" href={paths.document(f.id)} onClick={follow} title={f.filename}>
+        <Icon name={docIcon(f.document)} size={16} /><span class="cut">{f.filename}</span>
+        {f.page !== null && <span class="dim num">{texts.documents.page(f.page)}</span>}
+        <span class="doc-tags">{f.document.tags.slice(0, 3).map((x) => <span key={x} class="chip">{x}</span>)}</span>
+      </a>
+      {f.passage !== null && <p><Marked html={f.highlight} /></p>}
+    </li>
+  );
+}
+
+function Results({ id }: { id: string | null }) {
+  const t = texts.documents;
+  const list = found.value!;
+  if (list.length === 0) return <Blank icon="searchX" title={t.noMatch} text={t.noMatchHint}><button type="button" class="btn" onClick={clear}>{t.clear}</button></Blank>;
+  return (
+    <>
+      <ol class="hits">{list.map((f) => <Hit key={f.id} f={f} shown={f.id === id} />)}</ol>
+      {foundMore.value && <button type="button" class="btn show-more" onClick={() => moreFound().catch(toastError)}>{t.more}</button>}
+    </>
+  );
+}
+
+/** What can be done with all that are selected. */
+function Bulk() {
+  const t = texts.documents;
+  const n = selected.value.size;
+  if (n === 0) return null;
+  const edit = (change: { add?: string[]; remove?: string[] }) => tagSelected(change).then((done) => toast('good', t.bulkDone(done)), toastError);
+  return (
+    <div class="bulk" role="group" aria-label={t.selected(n)}>
+      <b class="num">{t.selected(n)}</b>
+      <TagCombo label={t.bulkAdd} without={[]} fresh onPick={(x) => void edit({ add: [x] })} />
+      <TagCombo label={t.bulkRemove} without={[]} onPick={(x) => void edit({ remove: [x] })} />
+      <IconButton icon="x" label={t.selectNone} onClick={() => (selected.value = new Set())} />
+    </div>
   );
 }
 
@@ -116,32 +174,36 @@ export function DocumentsView({ id }: { id: string | null }) {
   const send = (files: Iterable<File>) => void uploadAll(files, tagFilter.value);
   const drop = useDrop(send);
   useEffect(() => watchDocuments(), []);
-  const tags = tagCounts.value ?? [];
-  const known = new Set(tags.map((x) => x.name));
-  const chips = [...tags, ...tagFilter.value.filter((n) => !known.has(n)).map((name) => ({ name, count: 0 }))];
+  const [asking, setAsking] = useState(false);
+  const searching = found.value !== null && query.value.trim() !== '';
   return (
     <div class={`docs ${id ? 'open' : ''}`} {...drop.handlers}>
       <section class="docs-list" aria-label={t.title}>
         <header class="docs-head">
           <h1>{t.title}</h1>
-          {docs.value && <span class="dim num">{t.total(docs.value.length, more.value)}</span>}
+          {docs.value && <span class="dim num" role="status">{searching ? t.found(found.value!.length, foundMore.value !== null) : t.total(total.value)}</span>}
           <label class="search">
             <span class="sr">{t.search}</span>
             <Icon name="search" size={14} />
-            <input class="input" type="search" placeholder={t.search} value={nameFilter.value} onInput={(e) => (nameFilter.value = e.currentTarget.value)} />
+            <input class="input" type="search" placeholder={t.search} maxLength={500} value={query.value} onInput={(e) => { setAsking(false); query.value = e.currentTarget.value; }} />
           </label>
+          <button type="button" class="btn" aria-pressed={asking} title={t.askTitle} onClick={() => setAsking(!asking)}><Icon name="sparkles" size={15} />{t.ask}</button>
           <button type="button" class="btn" onClick={() => picker.current?.click()}><Icon name="upload" size={15} />{t.upload}</button>
           <input ref={picker} type="file" multiple hidden data-upload onChange={(e) => { send([...(e.currentTarget.files ?? [])]); e.currentTarget.value = ''; }} />
         </header>
-        {chips.length > 0 && (
-          <div class="docs-tags scroll" role="group" aria-label={t.tags}>
-            {chips.map((c) => (
-              <button key={c.name} type="button" class="chip" aria-pressed={tagFilter.value.includes(c.name)} onClick={() => toggleTag(c.name)}>{c.name}<span class="n">{c.count}</span></button>
-            ))}
-            {filtered.value && <button type="button" class="btn plain small" onClick={() => { nameFilter.value = ''; tagFilter.value = []; }}><Icon name="x" size={13} />{t.clear}</button>}
-          </div>
-        )}
-        <div class="docs-scroll scroll"><Table id={id} /></div>
+        <div class="docs-tags" role="group" aria-label={t.tags}>
+          <TagCombo label={t.tagFilter} without={tagFilter.value} onPick={(x) => filterTags([...tagFilter.value, x])} />
+          {tagFilter.value.map((x) => <span key={x} class="chip">{x}<IconButton icon="x" small size={11} label={t.removeTag(x)} onClick={() => filterTags(tagFilter.value.filter((y) => y !== x))} /></span>)}
+          {filtered.value && <button type="button" class="btn plain small" onClick={clear}><Icon name="x" size={13} />{t.clear}</button>}
+          {!asking && !searching && (
+            <label class="sort">
+              <span class="sr">{t.sort}</span>
+              <select class="input" value={sort.value} onChange={(e) => { offset.value = 0; sort.value = e.currentTarget.value as Sort; }}>{SORTS.map((x) => <option key={x} value={x}>{t.sorts[x]}</option>)}</select>
+            </label>
+          )}
+        </div>
+        <Bulk />
+        <div class="docs-scroll scroll" tabIndex={0}>{asking ? <Ask first={query.value} /> : searching ? <Results id={id} /> : <Table id={id} />}</div>
         <Uploads />
       </section>
       {id && <Preview key={id} id={id} />}

@@ -1,28 +1,33 @@
 /** One document: facts, tags, description, and a preview that never runs what it shows. */
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
-import { ApiError, getJson, request, withTicket } from '../lib/api';
+import { ApiError, getJson, request } from '../lib/api';
 import { parseCsv } from '../lib/csv';
 import { bytes, full } from '../lib/format';
 import { renderMarkdown } from '../lib/markdown';
 import { go, paths } from '../lib/router';
 import { fileKind, imageType } from '../model/filetype';
-import { deleteDocument, docs, patchDocument, TAG } from '../state/documents';
+import { deleteDocument, docs, found, patchDocument, TAG } from '../state/documents';
 import { toast, toastError } from '../state/toasts';
 import { texts } from '../texts';
 import type { Doc } from '../types';
 import { Blank, Confirm, IconButton, Skeleton } from '../ui/controls';
 import { Icon } from '../ui/icons';
+import { Pdf } from './pdf';
+import { Checksum, download, More, Name, TextStatus } from './preview-more';
 
 const TEXT_MOST = 512 * 1024;
 const IMAGE_MOST = 24 * 1024 * 1024;
 const ROWS = 500;
 
-interface Content { text?: string; image?: string; cut?: boolean }
+const PDF_MOST = 40 * 1024 * 1024;
+
+interface Content { text?: string; image?: string; pdf?: ArrayBuffer; cut?: boolean }
 
 function useContent(d: Doc | null): { content: Content | null; failed: boolean } {
   const [content, setContent] = useState<Content | null>(null);
   const [failed, setFailed] = useState(false);
-  const version = d ? `${d.id} ${d.checksum ?? ''}` : '';
+  // What Office documents show is their text: it comes later.
+  const version = d ? `${d.id} ${d.checksum ?? ''} ${fileKind(d) === 'office' ? (d.text_status ?? '') : ''}` : '';
   useEffect(() => {
     if (!d) return undefined;
     const abort = new AbortController();
@@ -32,13 +37,21 @@ function useContent(d: Doc | null): { content: Content | null; failed: boolean }
     const read = async () => {
       const kind = fileKind(d);
       const path = `/documents/${encodeURIComponent(d.id)}`;
-      if (kind === 'none' || (kind === 'image' && d.size_bytes > IMAGE_MOST)) return setContent({});
+      if (kind === 'none' || (kind === 'image' && d.size_bytes > IMAGE_MOST) || (kind === 'pdf' && d.size_bytes > PDF_MOST)) return setContent({});
       if (d.size_bytes === 0) return setContent({ text: '' });
       if (kind === 'image') {
         const r = await request(path, { signal: abort.signal, headers: { Accept: '*/*' } });
         // The type is ours, from the list above: never one that could act.
         url = URL.createObjectURL(new Blob([await r.arrayBuffer()], { type: imageType(d) }));
         return setContent({ image: url });
+      }
+      if (kind === 'pdf') {
+        const r = await request(path, { signal: abort.signal, headers: { Accept: '*/*' } });
+        return setContent({ pdf: await r.arrayBuffer() });
+      }
+      if (kind === 'office') {
+        const r = await getJson<{ text: string }>(`${path}/text`, { signal: abort.signal });
+        return setContent(r.text ? { text: r.text.slice(0, TEXT_MOST), cut: r.text.length > TEXT_MOST } : {});
       }
       const cut = d.size_bytes > TEXT_MOST;
       const headers: Record<string, string> = { Accept: '*/*' };
@@ -94,7 +107,9 @@ function Json({ text, raw }: { text: string; raw: boolean }) {
 
 function Body({ d, content, raw }: { d: Doc; content: Content; raw: boolean }) {
   const t = texts.documents;
+  const [failed, setFailed] = useState(false);
   if (content.image) return <div class="preview-img"><img src={content.image} alt={d.filename} /></div>;
+  if (content.pdf && !failed) return <Pdf data={content.pdf} name={d.filename} onFail={() => setFailed(true)} />;
   if (content.text === undefined) return <Blank icon="file" title={t.cannot} text={t.cannotHint} />;
   if (content.text === '') return <p class="dim">{t.empty}</p>;
   const kind = fileKind(d);
@@ -177,7 +192,7 @@ function Description({ d }: { d: Doc }) {
 
 export function Preview({ id }: { id: string }) {
   const t = texts.documents;
-  const listed = docs.value?.find((d) => d.id === id) ?? null;
+  const listed = docs.value?.find((d) => d.id === id) ?? found.value?.find((f) => f.id === id)?.document ?? null;
   const [own, setOwn] = useState<Doc | null>(null);
   const [missing, setMissing] = useState(false);
   const [raw, setRaw] = useState(false);
@@ -191,16 +206,6 @@ export function Preview({ id }: { id: string }) {
   }, [id]);
   const { content, failed } = useContent(d);
   const close = () => go(paths.documents);
-  const download = async () => {
-    try {
-      const a = document.createElement('a');
-      a.href = await withTicket(`/documents/${encodeURIComponent(id)}`);
-      a.download = d?.filename ?? '';
-      a.click();
-    } catch (e) {
-      toastError(e);
-    }
-  };
   if (missing && !listed) {
     return <aside class="preview"><div class="preview-head"><h2 /><IconButton icon="x" label={texts.common.close} onClick={close} /></div><Blank icon="searchX" title={t.missing} text={t.missingHint} /></aside>;
   }
@@ -209,8 +214,9 @@ export function Preview({ id }: { id: string }) {
   return (
     <aside class="preview" aria-label={t.preview}>
       <div class="preview-head">
-        <h2 class="cut" title={d?.filename}>{d?.filename ?? ''}</h2>
-        <IconButton icon="download" label={t.download} onClick={() => void download()} />
+        <Name key={d?.filename} d={d} />
+        <span class="grow" />
+        <IconButton icon="download" label={t.download} onClick={() => d && void download(`/documents/${d.id}`, d.filename)} disabled={!d} />
         <IconButton icon="trash" label={t.remove} onClick={() => setAsking(true)} disabled={!d} />
         <IconButton icon="x" label={texts.common.close} onClick={close} />
       </div>
@@ -222,8 +228,10 @@ export function Preview({ id }: { id: string }) {
             <div><dt>{t.type}</dt><dd>{d.content_type}</dd></div>
             <div><dt>{t.size}</dt><dd class="num">{bytes(d.size_bytes)}</dd></div>
             <div><dt>{t.created}</dt><dd>{full(d.created_at)}</dd></div>
-            {d.checksum && <div title={d.checksum}><dt>{t.checksum}</dt><dd class="mono">{d.checksum.slice(0, 12)}…</dd></div>}
+            {d.checksum && <Checksum value={d.checksum} />}
+            <TextStatus d={d} />
           </dl>
+          <More d={d} />
         </div>
       )}
       <div class="preview-bar">
@@ -234,6 +242,7 @@ export function Preview({ id }: { id: string }) {
           </div>
         )}
         {kind === 'markup' && <span>{t.asText}</span>}
+        {kind === 'office' && content?.text && <span>{t.asExtracted}</span>}
         {content?.cut && <span>{t.tooBig(bytes(TEXT_MOST))}</span>}
       </div>
       <div class="preview-body scroll" tabIndex={0}>
