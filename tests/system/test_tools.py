@@ -100,8 +100,10 @@ def test_a_question_and_its_answer(berth):
 
 
 def test_a_question_that_nobody_answers_and_bad_ones(berth):
-    _, got = run(berth, {"tools": [["ask_human", {"question": "Anyone?", "timeout": 1}], ["ask_human", {}], ["ask_human", {"question": "x", "choices": "y"}],
-                                   ["ask_human", {"question": "x", "timeout": -1}], ["ask_human", {"question": "é" * 5000}]]})
+    session = berth.create([{"tools": [["ask_human", {"question": "Anyone?", "timeout": 1}], ["ask_human", {}], ["ask_human", {"question": "x", "choices": "y"}],
+                                   ["ask_human", {"question": "x", "timeout": -1}], ["ask_human", {"question": "é" * 5000}]]}, {"text": "done"}])["session_id"]
+    assert berth.wait_status(session, "idle", "failed")["status"] == "idle"
+    got = results(berth, session)
     assert "Nobody answered in time" in text_of(got[0]) and got[0]["error"] is None and got[0]["duration_ms"] >= 900
     assert "question is missing" in got[1]["error"] and "choices must" in got[2]["error"] and "timeout must" in got[3]["error"] and "8000 bytes" in got[4]["error"]
 
@@ -150,55 +152,60 @@ def child_script(*turns):
     return "SCRIPT: " + json.dumps(list(turns))
 
 
+def parent(berth, turns, **body):
+    """A session whose script holds scripts of others: the fake reads the last SCRIPT: it sees, so theirs are written another way."""
+    return berth.create(message="SCRIPT: " + json.dumps(turns).replace("SCRIPT:", "SCRIPT\\u003a"), **body)["session_id"]
+
+
 def test_a_child_session(berth):
     task = child_script({"tools": [["bash", {"command": "echo from below"}]]}, {"tools": [["done", {"summary": "Found it.", "output": {"n": 7}}]]})
-    parent = berth.create([{"tools": [["session_start", {"message": task, "title": "look below", "budget": {"turns": 5}}]]}, {"text": "thanks"}],
-                          budget={"turns": 40, "tokens": 100000})["session_id"]
-    done = berth.wait_status(parent, "idle", "failed", seconds=60)
+    above = parent(berth, [{"tools": [["session_start", {"message": task, "title": "look below", "budget": {"turns": 5}}]]}, {"text": "thanks"}],
+                          budget={"turns": 40, "tokens": 100000})
+    done = berth.wait_status(above, "idle", "failed", seconds=60)
     assert done["status"] == "idle" and done["parent_session_id"] is None
-    got = results(berth, parent)[0]
+    got = results(berth, above)[0]
     assert "Report: Found it." in text_of(got) and '"n":7' in text_of(got), got
     child = berth.session(got["child_session_id"])
-    assert child["parent_session_id"] == parent and child["session_name"] == "look below" and child["budget"] == {"turns": 5, "tokens": child["budget"]["tokens"]}
+    assert child["parent_session_id"] == above and child["session_name"] == "look below" and child["budget"] == {"turns": 5, "tokens": child["budget"]["tokens"]}
     assert child["budget"]["tokens"] < 100000 and child["status"] == "idle"
     assert got["usage_below"]["turns"] == child["usage"]["turns"] == 2
 
 
 def test_children_later_and_bad_ones(berth):
-    parent = berth.create([{"tools": [["session_start", {"message": child_script({"text": "quick"}), "wait": False}], ["session_start", {"message": ""}],
+    above = parent(berth, [{"tools": [["session_start", {"message": child_script({"text": "quick"}), "wait": False}], ["session_start", {"message": ""}],
                                       ["session_start", {"message": "x", "budget": {"turns": 0}}], ["session_start", {"message": "x", "files": [{"document_id": "a", "path": "/etc/x"}]}],
                                       ["session_wait", {"session_id": "nope"}], ["session_wait", {"session_id": "00000000-0000-7000-8000-000000000000"}]]},
-                           {"text": "ok"}])["session_id"]
-    berth.wait_status(parent, "idle", "failed", seconds=60)
-    got = results(berth, parent)
+                           {"text": "ok"}])
+    berth.wait_status(above, "idle", "failed", seconds=60)
+    got = results(berth, above)
     child = got[0]["child_session_id"]
     assert child in text_of(got[0])
     for result, part in zip(got[1:], ("message must", "budget.turns", "files must", "session_id must", "there is no session")):
         assert part in result["error"], result
     berth.wait_status(child, "idle", "failed", seconds=60)
-    berth.call("POST", f"/sessions/{parent}/messages", 202, json={"content": child_script({"tools": [["session_wait", {"session_id": child, "timeout_s": 0}]]}, {"text": "ok"})})
-    wait_until(lambda: len(results(berth, parent)) == 7, 60, "the child's result")
-    assert "Its answer: quick" in text_of(results(berth, parent)[6])
+    berth.call("POST", f"/sessions/{above}/messages", 202, json={"content": child_script({"tools": [["session_wait", {"session_id": child, "timeout_s": 0}]]}, {"text": "ok"})})
+    wait_until(lambda: len(results(berth, above)) == 7, 60, "the child's result")
+    assert "Its answer: quick" in text_of(results(berth, above)[6])
 
 
 def test_the_childs_use_counts_above(berth):
     task = child_script({"tools": [["bash", {"command": "true"}]]}, {"tools": [["bash", {"command": "true"}]]}, {"text": "used three"})
-    parent = berth.create([{"tools": [["session_start", {"message": task}]]}, {"text": "too much"}], budget={"turns": 4})["session_id"]
-    waiting = berth.wait_status(parent, "waiting", "idle", "failed", seconds=60)
+    above = parent(berth, [{"tools": [["session_start", {"message": task}]]}, {"text": "too much"}], budget={"turns": 4})
+    waiting = berth.wait_status(above, "waiting", "idle", "failed", seconds=60)
     assert waiting["status"] == "waiting" and "budget of 4 turns" in waiting["waiting"]["question"], waiting
-    berth.call("POST", f"/sessions/{parent}/stop", 200)
+    berth.call("POST", f"/sessions/{above}/stop", 200)
 
 
 def test_the_end_of_a_parent_ends_its_child(own_berth):
     b = own_berth(workers=2)
-    parent = b.create([{"tools": [["session_start", {"message": child_script({"tools": [["bash", {"command": "sleep 300"}]]})}]]}])["session_id"]
+    above = parent(b, [{"tools": [["session_start", {"message": child_script({"tools": [["bash", {"command": "sleep 300"}]]})}]]}])
 
     def child():
-        found = [s for s in b.call("GET", "/sessions", 200).json()["sessions"] if s["parent_session_id"] == parent]
+        found = [s for s in b.call("GET", "/sessions", 200).json()["sessions"] if s["parent_session_id"] == above]
         return found[0] if found and found[0]["status"] == "running" else None
     below = wait_until(child, 60, "the child to run")["session_id"]
     # Both slots wait now: a grandchild would wait for ever, so it is refused at once.
-    b.call("POST", f"/sessions/{parent}/stop", 200)
+    b.call("POST", f"/sessions/{above}/stop", 200)
     assert b.wait_status(below, "stopped", seconds=30)["status"] == "stopped"
     assert "the session above it ended" in str(b.events(below))
 
@@ -227,9 +234,9 @@ def test_questions_and_children_survive(own_berth, victim):
     assert final_answer(b.events(asks)) == "good"
     # A child that is started, and a crash while the parent waits: one child, one result.
     task = child_script({"tools": [["bash", {"command": "sleep 6"}]]}, {"text": "slept"})
-    parent = b.create([{"tools": [["session_start", {"message": task}]]}, {"text": "fine"}])["session_id"]
-    wait_until(lambda: [s for s in b.call("GET", "/sessions", 200).json()["sessions"] if s["parent_session_id"] == parent and s["status"] == "running"], 60, "the child to run")
-    b.kill(b.session(parent)["worker_id"] if victim == "worker1" else victim)
-    assert b.wait_status(parent, "idle", "failed", seconds=90)["status"] == "idle"
-    assert len([s for s in b.call("GET", "/sessions", 200).json()["sessions"] if s["parent_session_id"] == parent]) == 1
-    assert "Its answer: slept" in text_of(results(b, parent)[0])
+    above = parent(b, [{"tools": [["session_start", {"message": task}]]}, {"text": "fine"}])
+    wait_until(lambda: [s for s in b.call("GET", "/sessions", 200).json()["sessions"] if s["parent_session_id"] == above and s["status"] == "running"], 60, "the child to run")
+    b.kill("worker" + b.session(above)["worker_id"] if victim == "worker1" else victim)
+    assert b.wait_status(above, "idle", "failed", seconds=90)["status"] == "idle"
+    assert len([s for s in b.call("GET", "/sessions", 200).json()["sessions"] if s["parent_session_id"] == above]) == 1
+    assert "Its answer: slept" in text_of(results(b, above)[0])
