@@ -232,8 +232,7 @@ static int wake_apply(struct request *q, struct session *s, struct hub_batch *b)
 
 static void wake_done(struct request *q, const struct hub_batch *b)
 {
-        if (q->session->worker_id)
-                worker_notify(workers_find(&q->c->workers, q->session->worker_id), q->session);
+        /* Its holder hears that the limit is no more with the answer to its next heartbeat. */
         lease_dispatch(q->c);
 }
 

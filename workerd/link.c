@@ -116,12 +116,12 @@ static void on_beaten(void *userdata, int r, const void *reply)
                 if (answer->keep && answer->has_control)
                         l->c.on_control(l->c.userdata, id, l->told_epoch, answer->control,
                                         answer->control_person);
+                if (answer->keep)
+                        l->c.on_hold(l->c.userdata, id, l->told_epoch, answer->hold);
                 if (answer->keep && answer->has_last_message_seq)
                         l->c.on_message(l->c.userdata, id, l->told_epoch, answer->last_message_seq,
                                         answer->has_session_state ? &answer->session_state : NULL,
                                         answer->budget);
-                if (answer->keep)
-                        l->c.on_hold(l->c.userdata, id, l->told_epoch, answer->hold);
         }
         if (l->beat_again)
                 beat_now(l);

@@ -59,7 +59,7 @@ def test_a_summary_takes_the_place(short_berth):
     berth.kill("worker1")
     berth.wait_ready(30)
     berth.call("POST", f"/sessions/{session}/messages", 202, json={"content": 'SCRIPT: [{"text": "later", "input_tokens": 1}]'})
-    wait_until(lambda: "later" in json.dumps(by_type(berth.events(session), "message")[-1]), 30)
+    wait_until(lambda: final_answer(berth.events(session)) == "later", 30)
     after = [r["body"]["messages"] for r in berth.model_requests() if not is_summary(r["body"])][-1]
     assert after[-1]["content"][-1]["text"].startswith("SCRIPT:") or len(after) >= 1
     assert plain(after)[:1][0]["content"][0] == plain(last)[0]["content"][0], "the first message outlives every summary"
@@ -76,7 +76,7 @@ def test_the_same_after_a_restart(own_berth):
     berth.kill("worker1")
     berth.wait_ready(30)
     berth.call("POST", f"/sessions/{session}/messages", 202, json={"content": 'SCRIPT: [{"text": "later", "input_tokens": 1}]'})
-    wait_until(lambda: "later" in json.dumps(by_type(berth.events(session), "message")[-1]), 30)
+    wait_until(lambda: final_answer(berth.events(session)) == "later", 30)
     sent = [r["body"]["messages"] for r in berth.model_requests()]
     assert plain(sent[0])[:len(before)] == plain(before)
 
@@ -111,7 +111,7 @@ def test_a_model_that_says_it_is_too_long(short_berth):
 
 def test_a_loop_asks_for_help(short_berth):
     berth = short_berth
-    same = {"tools": [["bash", {"command": "echo nothing new"}]]}
+    same = {"tools": [["bash", {"command": "echo nothing new"}]], "input_tokens": 1}
     session = berth.create([same] * 9)["session_id"]
     waiting = berth.wait_status(session, "waiting", "idle", "failed", seconds=60)
     assert waiting["status"] == "waiting" and waiting["waiting"]["for"] == "help", waiting
