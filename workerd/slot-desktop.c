@@ -149,6 +149,9 @@ static int start_server(struct slot *s)
                 "None",
                 "-AlwaysShared",
                 "-AcceptSetDesktopSize=1", /* ours only: viewers' are filtered by the gateway */
+                /* All connections have one address: some that end early would shut out all others.
+                 */
+                "-UseBlacklist=0",
                 "-AcceptCutText=0",
                 "-SendCutText=0", /* the clipboard is not for every viewer: clipboard.h */
                 "-geometry",
