@@ -27,13 +27,17 @@ struct hub {
         uint64_t number, cursor;
         uint64_t since; /* monotonic: when the batch under way was first sent */
         struct hub_batch *batch;
-        size_t rebuilt; /* sessions of the batch that were read again */
+        size_t rebuilt;          /* sessions of the batch that were read again */
+        bool voiding;            /* the batch is given up: its number is taken from it first */
+        struct pg_error refusal; /* why */
         struct hub_counters counters;
 };
 
 static void turn(void *userdata);
 static void commit(struct hub *h);
 static void rebuild_next(struct hub *h);
+static void void_batch(struct hub *h);
+static void found_stored(struct hub *h);
 
 static void hub_set_state(struct hub *h, enum hub_state to)
 {
@@ -49,6 +53,8 @@ static void pause_over(void *userdata)
 
         if (h->rebuilt < SIZE_MAX)
                 rebuild_next(h);
+        else if (h->voiding)
+                void_batch(h);
         else
                 commit(h);
 }
@@ -315,20 +321,68 @@ static void rebuild_next(struct hub *h)
                 pause_then_retry(h);
 }
 
-static void refused(struct hub *h, const struct pg_error *error)
+static void rebuild(struct hub *h)
 {
         struct hub_entry *first = list_first(&h->batch->entries, struct hub_entry, link);
 
         log_error("hub: the database refuses batch %" PRIu64 " (%s %s); sessions are read again",
-                  h->batch->number, error->sqlstate, error->message);
+                  h->batch->number, h->refusal.sqlstate, h->refusal.message);
         h->counters.rebuilds++;
-        if (first->alone && streq(error->sqlstate, "23505"))
+        if (first->alone && streq(h->refusal.sqlstate, "23505"))
                 (void) hub_refuse(first, ERROR_CODE_CONFLICT, "this exists already");
         else
                 first->message[0] = 0;
         h->batch->attempts = 0;
         h->rebuilt = 0;
         rebuild_next(h);
+}
+
+static void on_void(void *userdata, int r, PGresult **results, size_t n,
+                    const struct pg_error *error)
+{
+        struct hub *h = userdata;
+        struct hub_batch *b = h->batch;
+
+        if (h->state == HUB_CLOSED)
+                return;
+        uint64_t term = r < 0 ? 0 : (uint64_t) pg_i64(results[0], 0, 0);
+        uint64_t batch = r < 0 ? 0 : (uint64_t) pg_i64(results[0], 0, 1);
+        if (r < 0 ||
+            (term == h->config.term && batch == b->number - 1 && !pg_str(results[0], 0, 2))) {
+                b->attempts++; /* no answer, or the attempt was being stored at that moment */
+                pause_then_retry(h);
+                return;
+        }
+        h->voiding = false;
+        if (term != h->config.term) {
+                fenced(h, "another term has begun");
+        } else if (batch == b->number) {
+                found_stored(h);
+        } else {
+                h->number = b->number + 1;
+                rebuild(h);
+        }
+}
+
+static void void_batch(struct hub *h)
+{
+        hub_set_state(h, HUB_COMMITTING);
+        if (pg_query(h->config.pool, on_void, h, store_batch_void, "uu", h->config.term,
+                     h->batch->number) < 0)
+                pause_then_retry(h);
+}
+
+/* An attempt before this one may be stored, or its bytes may still wait in a connection that we
+ * have lost: what was refused now may have happened then. */
+static void refused(struct hub *h, const struct pg_error *error)
+{
+        h->refusal = *error;
+        if (!h->batch->unknown) {
+                rebuild(h);
+                return;
+        }
+        h->voiding = true;
+        void_batch(h);
 }
 
 /* ---- the commit ---- */
@@ -353,10 +407,10 @@ static bool doubtful(const char *sqlstate)
                str_starts(sqlstate, "0A") || str_starts(sqlstate, "26");
 }
 
-static bool worth_repeating(const struct hub_batch *b, const char *sqlstate)
+static bool worth_repeating(struct hub_batch *b, const char *sqlstate)
 {
         if (doubtful(sqlstate))
-                return b->attempts < DOUBTFUL_ATTEMPTS;
+                return ++b->doubts < DOUBTFUL_ATTEMPTS;
         return passes(sqlstate);
 }
 
@@ -389,6 +443,7 @@ static void on_error(struct hub *h, int r, const struct pg_error *error)
         const char *state = r == -EREMOTEIO ? error->sqlstate : "";
 
         b->attempts++;
+        b->unknown |= r == -ECONNRESET;
         if (streq(state, "BT002") && b->attempts > 1) {
                 found_stored(h);
         } else if (str_starts(state, "BT0")) {

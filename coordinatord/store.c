@@ -526,6 +526,11 @@ int store_batch_commit(struct pg_pool *p, const struct hub_batch *b, pg_done_fn 
         return pg_submit(p, q, fn, userdata);
 }
 
+const char store_batch_void[] =
+        "WITH v AS (UPDATE core.hub SET batch = $2::bigint + 1 WHERE term = $1::bigint AND "
+        "batch = $2::bigint - 1 RETURNING batch) "
+        "SELECT h.term, h.batch, v.batch FROM core.hub h LEFT JOIN v ON true";
+
 int store_batch_read_jsons(struct pg_pool *p, const struct hub_batch *b, pg_done_fn fn,
                            void *userdata)
 {

@@ -28,6 +28,9 @@ void store_read_start(const PGresult *r, struct store_start *ret);
 
 int store_batch_commit(struct pg_pool *p, const struct hub_batch *b, pg_done_fn fn,
                        void *userdata) mustuse;
+/* term, number -> term, batch, and batch once more when this statement has changed it: takes the
+ * number away from a batch whose fate is not known, so that it cannot be stored any more. */
+extern const char store_batch_void[];
 /* Keeps the session objects that the last statement of a commit, or store_batch_read_jsons,
  * returned. */
 void store_batch_jsons(struct hub_batch *b, const PGresult *last);

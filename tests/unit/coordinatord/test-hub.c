@@ -374,6 +374,51 @@ static void commit_without_answer(void **state)
         assert_false(t->fenced);
 }
 
+/* The database refuses a batch until the hub gives it up, after an attempt whose answer was lost:
+ * that one was stored, or it was not and must never be. */
+static void given_up_after_a_lost_answer(void **state)
+{
+        struct rig *t = *state;
+        const char *broken =
+                "CREATE OR REPLACE FUNCTION core.batch_begin(p_term bigint, p_batch bigint, "
+                "p_cursor bigint) RETURNS void LANGUAGE plpgsql AS $f$ BEGIN RAISE EXCEPTION "
+                "'broken' USING ERRCODE = 'XX000'; END $f$";
+
+        for (int was_stored = 0; was_stored < 2; was_stored++) {
+                cleanup_free char *whole =
+                        ask(t, "SELECT pg_get_functiondef('core.batch_begin'::regproc)");
+                cleanup_free char *number = ask(t, "SELECT batch + 1 FROM core.hub");
+                cleanup_free char *late = NULL;
+                uint64_t replays = hub_counters(t->hub)->replays;
+                int r = 1, next = 1;
+
+                submit(t, t->s[0], was_stored ? "stored" : "lost", 2, append_apply)->ret = &r;
+                free(ask(t, "BEGIN"));
+                free(ask(t, "LOCK TABLE core.hub IN ACCESS EXCLUSIVE MODE"));
+                for (int i = 0; i < 20; i++)
+                        assert_true(sd_event_run(t->event, 5000) >= 0);
+                if (was_stored)
+                        free(ask(t, "UPDATE core.hub SET batch = batch + 1"));
+                free(ask(t, broken));
+                cut_connection(t);
+                free(ask(t, "COMMIT"));
+                RUN_UNTIL(t->event, 30, r != 1);
+                assert_int_equal(r, was_stored ? 0 : -EREMOTEIO);
+                assert_int_equal(hub_counters(t->hub)->replays, replays + (uint64_t) was_stored);
+                free(ask(t, whole));
+                late = xasprintf(
+                        "DO $$ BEGIN PERFORM core.batch_begin((SELECT term FROM core.hub), "
+                        "%s, 0); RAISE 'stored late'; EXCEPTION WHEN SQLSTATE 'BT003' "
+                        "OR SQLSTATE 'BT002' THEN NULL; END $$",
+                        number);
+                free(ask(t, late));
+                submit(t, t->s[1], was_stored ? "n1" : "n2", 1, append_apply)->ret = &next;
+                RUN_UNTIL(t->event, 30, next != 1);
+                assert_int_equal(next, 0);
+                assert_false(t->fenced);
+        }
+}
+
 /* Takes a key that is taken already: the database refuses the row. */
 static int key_apply(struct hub_entry *e, struct hub_batch *b)
 {
@@ -515,11 +560,17 @@ static void waiting_entries_end_with_the_hub(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                TEST(random_interleavings),  TEST(connections_are_cut_in_mid_commit),
-                TEST(commit_without_answer), TEST(refused_content_fails_alone),
-                TEST(poison_fails_alone),    TEST(another_term_fences),
-                TEST(wrong_seq_fences),      TEST(deletion),
-                TEST(queue_is_bounded),      TEST(waiting_entries_end_with_the_hub),
+                TEST(random_interleavings),
+                TEST(connections_are_cut_in_mid_commit),
+                TEST(commit_without_answer),
+                TEST(refused_content_fails_alone),
+                TEST(poison_fails_alone),
+                TEST(another_term_fences),
+                TEST(wrong_seq_fences),
+                TEST(deletion),
+                TEST(queue_is_bounded),
+                TEST(waiting_entries_end_with_the_hub),
+                TEST(given_up_after_a_lost_answer),
         };
 
         log_set_level(LOG_CRIT);
