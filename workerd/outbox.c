@@ -223,6 +223,7 @@ static void refused(struct outbox *o, const struct error_reply *e)
         case ERROR_CODE_UNSUPPORTED_MEDIA_TYPE:
         case ERROR_CODE_UNPROCESSABLE:
         case ERROR_CODE_GONE:
+        case ERROR_CODE_QUOTA_EXCEEDED:
         case ERROR_CODE_MAX:
                 break;
         }

@@ -221,7 +221,9 @@ int slot_files_commit(struct slot_files *f, struct slot *s, struct fdlink_reques
         t->request = req;
         free(t->path);
         t->path = xstrdup(m->path);
-        int r = fstat(t->place, &st) < 0 ? -errno : st.st_size > SLOT_FILE_MAX ? -EFBIG : 0;
+        int r = fstat(t->place, &st) < 0                ? -errno
+                : (uint64_t) st.st_size > SLOT_FILE_MAX ? -EFBIG
+                                                        : 0;
         struct guest *g = slot_guest(s);
         if (r == 0 && !g)
                 r = -ENOTCONN;
