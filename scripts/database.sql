@@ -11,6 +11,9 @@ ALTER ROLE berth_gatewayd SET default_transaction_read_only = on;
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;
 CREATE SCHEMA IF NOT EXISTS core AUTHORIZATION berth_coordinatord;
 CREATE SCHEMA IF NOT EXISTS docs AUTHORIZATION berth_docserverd;
+-- Vectors of documents, where the server has pgvector (Debian 13: postgresql-17-pgvector).
+SELECT 'CREATE EXTENSION IF NOT EXISTS vector SCHEMA public'
+ WHERE EXISTS (SELECT FROM pg_available_extensions WHERE name = 'vector') \gexec
 -- What docserverd becomes for each request: it sees and writes the rows of one tenant only.
 SELECT 'CREATE ROLE berth_docs_tenant NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOBYPASSRLS'
  WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'berth_docs_tenant') \gexec

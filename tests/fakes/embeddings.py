@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """FAKE of the outside world: an OpenAI-compatible embedding endpoint.
 
-A text's vector counts its words, hashed into 64 places, after words that mean the same were made one: so that texts that share
+A text's vector counts its words, hashed into 512 places, after words that mean the same were made one: so that texts that share
 meaning, by the small table below, are near each other, and others are not. A text with REFUSE in it is answered 400.
 """
 import hashlib
@@ -12,7 +12,7 @@ import re
 import socketserver
 import threading
 
-DIMENSIONS = 64
+DIMENSIONS = 512
 SAME = {"car": "vehicle", "automobile": "vehicle", "lorry": "vehicle", "doctor": "physician", "medic": "physician", "boat": "ship", "vessel": "ship"}
 
 
@@ -20,7 +20,7 @@ def vector(text):
     places = [0.0] * DIMENSIONS
     for word in re.findall(r"\w+", text.lower()):
         word = SAME.get(word, word)
-        places[hashlib.sha256(word.encode()).digest()[0] % DIMENSIONS] += 1.0
+        places[int.from_bytes(hashlib.sha256(word.encode()).digest()[:4], "big") % DIMENSIONS] += 1.0
     size = math.sqrt(sum(p * p for p in places)) or 1.0
     return [p / size for p in places] if any(places) else [1.0] + [0.0] * (DIMENSIONS - 1)
 
