@@ -161,6 +161,9 @@ test('actions in words', () => {
   assert.equal(say({ action: 'left_click_drag', start_coordinate: [1, 2], coordinate: [3, 4] }), 'Dragged from 1, 2 to 3, 4');
   assert.equal(m.describe('left_click', { coordinate: [1, 2] }).family, 'computer');
   assert.equal(m.describe('str_replace_based_edit_tool', { command: 'create', path: '/home/a/b.py' }).title, 'Created b.py');
+  assert.deepEqual(['ask_human', 'done', 'session_wait', 'execute_code'].map((n) => m.describe(n, {}).family), ['ask', 'report', 'session', 'code']);
+  assert.equal(m.describe('mcp__my-server__get_sum', {}).title, 'get_sum (my-server)');
+  assert.equal(m.describe('session_start', { title: 'count' }).title, 'Handed “count” to another session');
   for (const junk of [{}, { action: 7 }, { coordinate: 'x' }, { action: 'type', text: null }]) assert.equal(typeof say(junk), 'string');
 });
 

@@ -132,6 +132,8 @@ export const texts = {
     running: 'Running', failed: 'Failed', interrupted: 'Interrupted', exit: (n: number) => `exit ${n}`, noOutput: 'No output', input: 'Input', output: 'Output', waiting: 'Not started',
     bash: 'Ran a command', bashRunning: 'Running a command', restart: 'Restarted the shell',
     view: (f: string) => `Read ${f}`, create: (f: string) => `Created ${f}`, edit: (f: string) => `Edited ${f}`, insert: (f: string) => `Inserted into ${f}`,
+    ask: 'Asked', asking: 'Asks you', answer: 'Your answer', sendAnswer: 'Answer', delegate: (n: string) => `Handed “${n}” to another session`, delegateHint: 'a task', waitSession: 'Waited for a session', openSession: 'Open session',
+    report: 'Reported', code: (n: string) => `Ran ${n}`, coding: (n: string) => `Running ${n}`, mcp: (server: string, tool: string) => `${tool} (${server})`, find: 'Searched the documents', listed: 'Listed documents', got: 'Fetched a document',
     put: (f: string) => `Stored ${f} as a document`, openDocument: 'Open in Documents', other: (n: string) => `Used ${n}`,
     screenshotAlt: (what: string) => `Screenshot: ${what}`, enlarge: 'Open larger', added: (n: number) => `+${n}`, removed: (n: number) => `−${n}`,
     computer: {

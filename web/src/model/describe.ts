@@ -1,7 +1,7 @@
 /** What a tool call did, in a few words, with the point it was done at. Pure. */
 import { texts } from '../texts';
 
-export type ToolFamily = 'computer' | 'bash' | 'edit' | 'document' | 'other';
+export type ToolFamily = 'computer' | 'bash' | 'edit' | 'document' | 'code' | 'ask' | 'session' | 'report' | 'mcp' | 'other';
 export interface Point { x: number; y: number }
 
 export interface Described {
@@ -86,5 +86,15 @@ export function describe(name: string, input: Record<string, unknown>, running =
     return made('edit', title, command);
   }
   if (name === 'document_put') return made('document', t.put(str(input.filename) || baseName(str(input.path))), 'put');
+  if (name === 'document_search') return made('other', t.find);
+  if (name === 'document_list') return made('other', t.listed);
+  if (name === 'document_get') return made('other', t.got);
+  if (name === 'execute_code') return made('code', (running ? t.coding : t.code)(str(input.language) || 'code'));
+  if (name === 'ask_human') return made('ask', running ? t.asking : t.ask);
+  if (name === 'session_start') return made('session', t.delegate(clip(str(input.title) || t.delegateHint, 60)), 'start');
+  if (name === 'session_wait') return made('session', t.waitSession, 'wait');
+  if (name === 'done') return made('report', t.report);
+  const mcp = /^mcp__([^_]+(?:_[^_]+)*)__(.+)$/.exec(name);
+  if (mcp) return made('mcp', t.mcp(mcp[1]!, mcp[2]!));
   return made('other', t.other(name));
 }

@@ -12,6 +12,7 @@ import { Spinner } from '../ui/controls';
 import { Icon, type IconName } from '../ui/icons';
 import { lightbox, type Shot } from '../ui/lightbox';
 import { Picture } from '../ui/picture';
+import { Delegated, Program, Question, Report } from './tool-cards';
 
 const str = (v: unknown): string => (typeof v === 'string' ? v : '');
 const textOf = (blocks: Block[]): string => blocks.flatMap((b) => (b.type === 'text' ? [b.text] : [])).join('\n');
@@ -52,6 +53,10 @@ export function iconOf(d: Described): IconName {
   if (d.family === 'bash') return 'terminal';
   if (d.family === 'edit') return d.action === 'view' ? 'eye' : 'pencil';
   if (d.family === 'document') return 'fileChart';
+  if (d.family === 'code') return 'fileCode';
+  if (d.family === 'ask' || d.family === 'session') return 'message';
+  if (d.family === 'report') return 'good';
+  if (d.family === 'mcp') return 'unplug';
   return 'wrench';
 }
 
@@ -209,5 +214,9 @@ export function ToolCard({ item, all }: { item: ToolItem; all: Item[] }) {
   if (d.family === 'computer') return <ComputerCard item={item} d={d} all={all} />;
   if (d.family === 'bash') return <Folding item={item} d={d} start><Terminal item={item} /></Folding>;
   if (d.family === 'edit') return <EditCard item={item} d={d} />;
+  if (d.family === 'code') return <Folding item={item} d={d} start><Program item={item} /></Folding>;
+  if (d.family === 'ask') return <Folding item={item} d={d} start><Question item={item} /></Folding>;
+  if (d.family === 'session') return <Folding item={item} d={d} start><Delegated item={item} /></Folding>;
+  if (d.family === 'report') return <Folding item={item} d={d} start><Report item={item} /></Folding>;
   return <OtherCard item={item} d={d} />;
 }
