@@ -19,7 +19,7 @@ static void test_clean(void **state)
 {
         assert_clean("a\0b\x02"
                      "c\x7f\td\n",
-                     8, "a b c \td\n");
+                     9, "a b c \td\n");
         assert_clean("\xc3\xbc\xff\xed\xa0\x80", 6, "\xc3\xbc????");
         assert_clean("cut \xe2\x82", 6, "cut ??");
 }
