@@ -8,6 +8,7 @@
 #include "common/io/sockpath.h"
 #include "control.h"
 #include "lease.h"
+#include "pool.h"
 #include "request.h"
 
 #define SWEEP_USEC (200 * USEC_PER_MSEC)
@@ -108,6 +109,7 @@ static void on_tick(void *userdata)
 
         published("tick", bus_publish(c->bus, &wire_bus_tick, &m));
         upkeep_tick(c);
+        pool_tick(c->pool_of_workers);
         loop_timer_arm(&c->tick_timer, USEC_PER_SEC);
 }
 
@@ -248,6 +250,8 @@ static int make_timers(struct coordinator *c)
         int r = loop_timer_init(&c->sweep_timer, e, on_sweep, c);
 
         if (r >= 0)
+                r = pool_new(c, &c->pool_of_workers);
+        if (r >= 0)
                 r = loop_timer_init(&c->tick_timer, e, on_tick, c);
         if (r >= 0)
                 r = loop_timer_init(&c->dispatch_timer, e, lease_dispatch_now, c);
@@ -298,6 +302,7 @@ struct coordinator *coordinator_free(struct coordinator *c)
         c->phase = PHASE_WAITING; /* nothing new is begun */
         c->hub = hub_free(c->hub);
         c->gateways = rpc_link_free(c->gateways);
+        c->pool_of_workers = pool_free(c->pool_of_workers);
         workers_done(&c->workers);
         c->worker_link = rpc_link_free(c->worker_link);
         c->hub_pool = pg_pool_free(c->hub_pool);

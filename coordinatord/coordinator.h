@@ -22,6 +22,8 @@ struct coordinator_settings {
         uint64_t idempotency_keep, events_keep, audit_keep;
         uint64_t session_depth_max, session_children_max, fork_events_max;
         uint64_t approval_timeout;
+        char *pool_starter;
+        uint64_t pool_min, pool_max, pool_spare, pool_idle;
 };
 extern const struct setting coordinator_settings_table[];
 extern const size_t coordinator_settings_count;
@@ -61,6 +63,7 @@ struct coordinator {
         struct workers workers;
 
         struct children *children;
+        struct pool *pool_of_workers; /* pool.h */
         struct list requests; /* struct request, all that are not ended */
         size_t n_requests;
         struct map *keys; /* Idempotency-Keys that a request is working on */

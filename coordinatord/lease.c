@@ -279,7 +279,7 @@ static void assign_done(struct hub_entry *e, int r, const struct hub_batch *b)
                 c->counters.leases_granted++;
                 lease_renew(c, s);
                 worker_bind(&c->workers, w, s->id, op->epoch);
-                w->slot_state = SLOT_STATE_BUSY;
+                worker_set_slot(&c->workers, w, SLOT_STATE_BUSY, s->id);
                 worker_set_state(&c->workers, w, WORKER_HOLDING, s->id);
                 /* The session may have changed since (stopped): the lease that is sent is the
                  * stored one. */

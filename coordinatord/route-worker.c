@@ -53,7 +53,7 @@ static void greet(struct coordinator *c, struct worker *w, struct rpc_peer *peer
         free(w->limits);
         w->limits = span_dup(m->limits);
         w->kind = m->kind;
-        w->slot_state = m->state;
+        worker_set_slot(&c->workers, w, m->state, "greeted");
         w->kinds = 0;
         for (size_t i = 0; i < m->n_kinds; i++)
                 w->kinds |= UINT32_C(1) << m->kinds[i];
@@ -198,7 +198,7 @@ int route_worker_released(void *userdata, struct rpc_peer *peer, struct rpc_requ
         if (!streq(w->session_id, m->session_id) || w->epoch != m->epoch)
                 return 0; /* of an earlier lease; nothing hangs on it any more */
         if (w->slot_state == SLOT_STATE_BUSY)
-                w->slot_state = SLOT_STATE_RESETTING; /* until it tells */
+                worker_set_slot(&c->workers, w, SLOT_STATE_RESETTING, "released"); /* until it tells */
         seen_empty(c, w, "worker released the session");
         return 0;
 }

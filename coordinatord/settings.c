@@ -63,5 +63,16 @@ const struct setting coordinator_settings_table[] = {
             .help = "how long a person may take to decide on an approval; then it is denied"),
         ROW(INT, fork_events_max, .fallback = "10000", .min = "1", .max = "1000000",
             .help = "events that one fork may copy"),
+        ROW(STRING, pool_starter, .fallback = "",
+            .help = "who starts and stops workers: systemd (units berth-workerd@N), the path of a "
+                    "supervisor's datagram socket, or empty: nobody"),
+        ROW(INT, pool_min, .fallback = "1", .min = "0", .max = "1000",
+            .help = "workers that are kept, whether they are needed or not"),
+        ROW(INT, pool_max, .fallback = "0", .min = "0", .max = "1000",
+            .help = "workers at most; 0: the pool stays as it was started"),
+        ROW(INT, pool_spare, .fallback = "1", .min = "0", .max = "1000",
+            .help = "free workers beside those that are in use or waited for"),
+        ROW(DURATION, pool_idle, .fallback = "5min", .min = "1s", .max = "30d",
+            .help = "how long a worker that is not needed stays"),
 };
 const size_t coordinator_settings_count = ARRAY_LEN(coordinator_settings_table);

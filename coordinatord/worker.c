@@ -142,8 +142,10 @@ void workers_load(struct workers *t, const PGresult *r)
                 (void) snprintf(w->instance, sizeof(w->instance), "%s", pg_str(r, i, 1));
                 (void) snprintf(w->version, sizeof(w->version), "%s", pg_str(r, i, 2));
                 w->draining = pg_bool(r, i, 3);
-                if (slot_state_parse(pg_str(r, i, 4), &w->slot_state) < 0)
-                        w->slot_state = SLOT_STATE_COLD;
+                enum slot_state slot = SLOT_STATE_COLD;
+                if (slot_state_parse(pg_str(r, i, 4), &slot) < 0)
+                        slot = SLOT_STATE_COLD;
+                worker_set_slot(t, w, slot, "as it was stored");
                 if (slot_kind_parse(pg_str(r, i, 5), &w->kind) < 0)
                         w->kind = SLOT_KIND_HEADLESS;
                 w->kinds = parse_kinds(pg_str(r, i, 6));
@@ -180,6 +182,17 @@ void worker_set_state(struct workers *t, struct worker *w, enum worker_state to,
         w->state = to;
         if (to == WORKER_FREE)
                 w->free_since = now_monotonic();
+        worker_changed(t, w);
+}
+
+/* Every change is possible: the worker tells what is, seldom every step on the way. */
+void worker_set_slot(struct workers *t, struct worker *w, enum slot_state to, const char *why)
+{
+        if (w->slot_state == to)
+                return;
+        log_debug("worker %s: slot %s -> %s (%s)", w->id, slot_state_name(w->slot_state),
+                  slot_state_name(to), why);
+        w->slot_state = to;
         worker_changed(t, w);
 }
 
@@ -226,11 +239,8 @@ int worker_report(struct workers *t, struct worker *w, enum slot_kind kind, enum
         w->slot = json_text(s);
         free(w->load);
         w->load = json_text(l);
-        if (w->slot_state != state)
-                log_debug("worker %s: slot %s -> %s", w->id, slot_state_name(w->slot_state),
-                          slot_state_name(state));
+        worker_set_slot(t, w, state, "told");
         w->kind = kind;
-        w->slot_state = state;
         w->heartbeat_us = now_realtime();
         w->heard_at = now_monotonic();
         worker_changed(t, w);

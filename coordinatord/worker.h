@@ -70,6 +70,8 @@ void workers_load(struct workers *t, const PGresult *r);
 void worker_set_state(struct workers *t, struct worker *w, enum worker_state to, const char *why);
 /* What it has now been given (id, epoch); NULL: nothing. */
 void worker_bind(struct workers *t, struct worker *w, const char *session_id, uint64_t epoch);
+/* What its slot is, by its own word, or as follows from what it was told: the only writer. */
+void worker_set_slot(struct workers *t, struct worker *w, enum slot_state to, const char *why);
 /* Takes over what the worker tells of its slot. -EINVAL when a text is no JSON object. */
 int worker_report(struct workers *t, struct worker *w, enum slot_kind kind, enum slot_state state,
                   struct span slot, struct span load) mustuse;

@@ -98,10 +98,12 @@ def ensure_subids(workers, jobs=0):
 class Stack:
     def __init__(self, state, bin_dir, *, port=8765, docs_port=8766, workers=2, web_dir="", demo_dir="", image_dir="",
                  kind="desktop", model_url="", api_key="", model="", demo=False, model_command=None, prices="", settings=None, env=None,
-                 job_workers=0):
+                 job_workers=0, workers_max=0):
         self.state = pathlib.Path(state).resolve()
         self.bin = pathlib.Path(bin_dir).resolve()
         self.port, self.docs_port, self.workers = port, docs_port, workers
+        self.workers_max = max(workers, workers_max)    # coordinatord may ask for that many
+        self.starter = None                             # the socket over which it does
         self.web_dir, self.demo_dir, self.image_dir, self.kind = web_dir, demo_dir, image_dir, kind
         self.model_url, self.api_key, self.model, self.demo = model_url, api_key, model, demo
         self.job_workers = job_workers          # workers that read documents, run hooks and ask models for them
@@ -148,8 +150,8 @@ class Stack:
     def prepare(self):
         if len(str(self.run_dir / "worker99" / "fd.sock")) > SOCKET_PATH_MAX or len(str(self.run_dir / ".s.PGSQL.5432")) > SOCKET_PATH_MAX:
             raise Problem(f"the state folder's path is too long for Unix sockets: {self.state}; give a shorter --state")
-        ensure_accounts(self.workers, self.job_workers)
-        ensure_subids(self.workers, self.job_workers)
+        ensure_accounts(self.workers_max, self.job_workers)
+        ensure_subids(self.workers_max, self.job_workers)
         self.state.mkdir(parents=True, exist_ok=True)
         os.chmod(self.state, 0o755)
         self.folder("run", mode=0o750)
@@ -158,7 +160,7 @@ class Stack:
         self.folder("secrets", mode=0o711)   # each file inside is 0600 of the one account that reads it
         self.folder("postgres")
         self.folder("blobs")
-        for i in range(self.workers):
+        for i in range(self.workers_max):
             self.folder(f"worker{i + 1}", user=f"berth-worker{i + 1}")
             self.folder(f"run/{i + 1}", user=f"berth-worker{i + 1}", mode=0o750)
             self.folder(f"run/worker{i + 1}", user=f"berth-worker{i + 1}", mode=0o750)  # only it makes its socket there
@@ -243,7 +245,8 @@ class Stack:
         services = [
             self.daemon("coordinatord", "coordinatord", {
                 **self.database_settings("coordinatord"), "gateway_socket": run / "gateway.sock", "worker_socket": run / "worker.sock",
-                "bus_socket": run / "bus.sock", "admin_token_file": self.state / "secrets" / "admin-token"}),
+                "bus_socket": run / "bus.sock", "admin_token_file": self.state / "secrets" / "admin-token",
+                **({"pool_starter": run / "starter.sock", "pool_min": self.workers, "pool_max": self.workers_max} if self.workers_max > self.workers else {})}),
             self.daemon("docserverd", "docserverd", {
                 **self.database_settings("docserverd"), "socket": run / "docs.sock", "descriptor_socket": run / "docs-fd.sock",
                 "blob_dir": self.state / "blobs"}),
@@ -253,24 +256,57 @@ class Stack:
                 **({"web_dir": self.web_dir} if self.web_dir else {}), **({"demo_dir": self.demo_dir} if self.demo_dir else {}),
                 "demo": "yes" if self.demo else "no"}),
         ]
-        for i in numbers(self.workers, self.job_workers):
-            jobs = i >= JOBS_FIRST
-            name = f"jobs{i - JOBS_FIRST + 1}" if jobs else f"worker{i}"
-            account = f"berth-worker{i}"
-            values = {"worker_id": name if jobs else str(i), "coordinator_socket": run / "worker.sock", **documents,
-                      "descriptor_socket": run / name / "fd.sock", "state_dir": self.state / name, "image_dir": self.image_dir,
-                      "guest_helper": self.bin / "berth-guest", "egress_helper": self.bin / "berth-egress",
-                      **({"kind": "headless", "serves": "jobs"} if jobs else {"kind": self.kind})}
-            if self.prices:
-                values["prices"] = self.prices
-            if self.model_url:
-                values["anthropic_url"] = self.model_url
-            if self.model:
-                values["model"] = self.model
-            if self.api_key:
-                values["anthropic_key_file"] = self.secret(f"anthropic-key-{i}", self.api_key, account)
-            services.append(self.daemon(name, "workerd", values, account))
-        return services
+        return services + [self.worker_service(i) for i in numbers(self.workers, self.job_workers)]
+
+    def worker_service(self, i):
+        run, jobs = self.run_dir, i >= JOBS_FIRST
+        name = f"jobs{i - JOBS_FIRST + 1}" if jobs else f"worker{i}"
+        account = f"berth-worker{i}"
+        values = {"worker_id": name if jobs else str(i), "coordinator_socket": run / "worker.sock",
+                  "documents_socket": run / "docs.sock", "documents_descriptor_socket": run / "docs-fd.sock",
+                  "descriptor_socket": run / name / "fd.sock", "state_dir": self.state / name, "image_dir": self.image_dir,
+                  "guest_helper": self.bin / "berth-guest", "egress_helper": self.bin / "berth-egress",
+                  **({"kind": "headless", "serves": "jobs"} if jobs else {"kind": self.kind})}
+        if self.prices:
+            values["prices"] = self.prices
+        if self.model_url:
+            values["anthropic_url"] = self.model_url
+        if self.model:
+            values["model"] = self.model
+        if self.api_key:
+            values["anthropic_key_file"] = self.secret(f"anthropic-key-{i}", self.api_key, account)
+        return self.daemon(name, "workerd", values, account)
+
+    # --- the pool -----------------------------------------------------------------------------------
+
+    def open_starter(self):
+        """coordinatord asks here for workers: datagrams "start N" and "stop N"."""
+        if self.workers_max == self.workers:
+            return
+        path = self.run_dir / "starter.sock"
+        path.unlink(missing_ok=True)
+        self.starter = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        self.starter.bind(str(path))
+        self.own(path, "berth", 0o600)
+
+    def serve_starter(self):
+        while self.starter:
+            try:
+                text = self.starter.recv(64).decode(errors="replace")
+            except BlockingIOError:
+                return
+            asked = re.fullmatch(r"(start|stop) (\d{1,4})", text)
+            if not asked or not 1 <= int(asked[2]) <= self.workers_max:
+                continue
+            service = self.services.get(f"worker{asked[2]}")
+            running = service and service.process.poll() is None
+            if asked[1] == "start" and not (service and service.wanted):
+                if running:  # it was told to stop and has not ended yet: asked again later
+                    continue
+                self.start(self.worker_service(int(asked[2])))
+            elif asked[1] == "stop" and running:
+                service.wanted = False
+                service.process.send_signal(service.stop_signal)
 
     # --- processes ----------------------------------------------------------------------------------
 
@@ -282,7 +318,7 @@ class Stack:
             if name in os.environ:
                 env.setdefault(name, os.environ[name])
         argv = service.argv
-        if self.root and re.fullmatch(r"worker\d+", service.name):
+        if self.root and re.fullmatch(r"(worker|jobs)\d+", service.name):
             if self.cgroups is None:
                 self.cgroups = cgroups.open_base(hashlib.sha256(str(self.state).encode()).hexdigest()[:12])
             account = pwd.getpwnam(service.user)
@@ -321,6 +357,7 @@ class Stack:
         self.start(self.postgres_service())
         self.setup_database()
         say("daemons")
+        self.open_starter()
         if self.model_command:
             self.start(Service("demo-model", self.model_command, self.account("berth"), env={"AIMOCK_STRICT_TURN_INDEX": "1"}))
             self.wait_port(int(self.model_command[self.model_command.index("-p") + 1]), "demo-model")
@@ -330,6 +367,7 @@ class Stack:
     def check(self):
         """Starts again what has died: at once when it ran for a while, with a growing pause when it keeps dying."""
         died = []
+        self.serve_starter()
         for service in list(self.services.values()):
             if not service.wanted or service.process.poll() is None:
                 continue
@@ -344,6 +382,9 @@ class Stack:
         return died
 
     def stop_all(self):
+        if self.starter:
+            self.starter.close()
+            self.starter = None
         order = sorted(self.services.values(), key=lambda s: (s.name == "postgres", not s.name.startswith("worker")))
         for group in ([s for s in order if s.name.startswith("worker")], [s for s in order if not s.name.startswith("worker") and s.name != "postgres"],
                       [s for s in order if s.name == "postgres"]):
@@ -407,7 +448,7 @@ def run(args):
     # Orphans of a killed daemon come to us and are reaped here (PR_SET_CHILD_SUBREAPER = 36).
     ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
     key = os.environ.pop("ANTHROPIC_API_KEY", "")
-    stack = Stack(state, args.bin, port=args.port, docs_port=args.docs_port, workers=args.workers, web_dir=args.web, demo_dir=args.demo_dir,
+    stack = Stack(state, args.bin, port=args.port, docs_port=args.docs_port, workers=args.workers, workers_max=args.workers_max, web_dir=args.web, demo_dir=args.demo_dir,
                   image_dir=args.image, prices=args.prices, model_url=os.environ.get("ANTHROPIC_BASE_URL", "") if key else f"http://127.0.0.1:{args.model_port}",
                   api_key=key, model=os.environ.get("BERTH_MODEL", "") if key else "demo", demo=not key,
                   model_command=None if key else shlex.split(args.model_command), job_workers=1)
@@ -482,6 +523,7 @@ def main():
     p.add_argument("--model-port", type=int, default=8767)
     p.add_argument("--model-command", default="")
     p.add_argument("--workers", type=int, default=2)
+    p.add_argument("--workers-max", type=int, default=4, help="up to so many are started when sessions wait")
     p.set_defaults(call=run)
     for name, call in (("stop", stop), ("alive", lambda a: 0 if running_supervisor(a.state) else 1)):
         p = commands.add_parser(name)

@@ -10,6 +10,7 @@
 struct process {
         pid_t pid, parent;
         uint64_t ticks, pages, threads;
+        char state;
         enum { PROCESS_UNKNOWN, PROCESS_INSIDE, PROCESS_OUTSIDE } where;
 };
 
@@ -26,17 +27,19 @@ static bool read_process(const char *name, struct process *ret)
         unsigned long user = 0, system = 0;
         long pages = 0;
         long threads = 0;
+        char state = 0;
         int parent = 0;
         if (!at)
                 return false;
         /* NOLINTNEXTLINE(cert-err34-c): the kernel wrote it */
         if (sscanf(at,
-                   ") %*c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu %*d %*d %*d %*d "
+                   ") %c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu %*d %*d %*d %*d "
                    "%ld %*d %*u %*u %ld",
-                   &parent, &user, &system, &threads, &pages) != 5)
+                   &state, &parent, &user, &system, &threads, &pages) != 6)
                 return false;
         *ret = (struct process){ .pid = (pid_t) strtol(name, NULL, 10),
                                  .parent = parent,
+                                 .state = state,
                                  .ticks = user + system,
                                  .threads = threads > 0 ? (uint64_t) threads : 0,
                                  .pages = pages > 0 ? (uint64_t) pages : 0 };
@@ -170,4 +173,18 @@ bool slot_watch_memory(pid_t inner, uint64_t bytes, uint64_t *ret_tasks)
                 largest = &all[i];
         }
         return total > bytes && largest && kill(largest->pid, SIGKILL) == 0;
+}
+
+unsigned slot_signal_all(pid_t inner, int signal)
+{
+        cleanup_free struct process *all = NULL;
+        size_t n = inner > 0 ? read_slot(inner, &all) : 0;
+        unsigned fresh = 0;
+        for (size_t i = 0; i < n; i++) {
+                if (all[i].where != PROCESS_INSIDE || all[i].pid == inner || all[i].state == 'Z')
+                        continue;
+                fresh += all[i].state != 'T';
+                (void) kill(all[i].pid, signal);
+        }
+        return fresh;
 }

@@ -61,6 +61,7 @@ struct slot {
         int listener;     /* of the display until it was handed over */
         struct sandbox sandbox;
         struct cgroup cgroup;
+        struct loop_timer thaw;           /* ends slot_hold */
         struct loop_timer watch;          /* of the memory, where no group limits it */
         uint64_t watch_kills, watch_full; /* programs killed; looks that found no room for more */
         sd_event_source *child, *info, *errors, *inner;
@@ -86,6 +87,8 @@ void slot_write_processes(const struct slot *s);
 /* slot-load.c: kills the largest program below process 1 when all together use more than `bytes`.
  * True when it did. Without shared pages counted twice. *ret_tasks: processes and threads there. */
 bool slot_watch_memory(pid_t inner, uint64_t bytes, uint64_t *ret_tasks);
+/* Sends it to all below process 1; returns how many were not stopped. */
+unsigned slot_signal_all(pid_t inner, int signal);
 int slot_folder_open(const char *state_dir, const char *id, int *ret_folder, int *ret_lock) mustuse;
 
 /* slot-network.c. prepare gives the helper's end of the gate, the caller's, -1 when there is none.

@@ -15,6 +15,8 @@
 #include "common/base/states.h"
 #include "slot-tree.h"
 
+#define HOLD_USEC USEC_PER_SEC
+#define HOLD_PASSES 20
 #define WATCH_USEC (250 * USEC_PER_MSEC)
 
 static const char *phase_name(int phase)
@@ -77,6 +79,7 @@ static void begin_end(struct slot *s, const char *why)
         slot_network_end(s);
         s->listener = fd_close(s->listener);
         loop_timer_disarm(&s->watch);
+        loop_timer_disarm(&s->thaw);
         sandbox_kill(&s->sandbox, false);
         loop_timer_arm(&s->deadline, s->config.stop_usec);
         loop_task_queue(&s->settle);
@@ -206,6 +209,21 @@ static void on_watch(void *userdata)
         if (s->cgroup.enter[CGROUP_PIDS] < 0 && tasks + 4 >= s->config.limits.processes)
                 s->watch_full++;
         loop_timer_arm(&s->watch, WATCH_USEC);
+}
+
+static void on_thaw(void *userdata)
+{
+        struct slot *s = userdata;
+        (void) slot_signal_all(s->sandbox.inner, SIGCONT);
+}
+
+void slot_hold(struct slot *s)
+{
+        /* Who is stopped cannot fork: a few looks find all. */
+        for (int pass = 0; pass < HOLD_PASSES; pass++)
+                if (slot_signal_all(s->sandbox.inner, SIGSTOP) == 0)
+                        break;
+        loop_timer_arm(&s->thaw, HOLD_USEC);
 }
 
 void slot_hits(const struct slot *s, struct slot_hits *ret)
@@ -354,6 +372,7 @@ static void slot_release(void *p)
         drop_sources(s);
         loop_timer_done(&s->deadline);
         loop_timer_done(&s->watch);
+        loop_timer_done(&s->thaw);
         loop_task_done(&s->settle);
         sandbox_done(&s->sandbox);
         fd_close(s->listener);
@@ -443,6 +462,8 @@ int slot_new(const struct slot_config *c, struct slot **ret)
                 r = loop_timer_init(&s->deadline, c->event, on_deadline, s);
         if (r == 0)
                 r = loop_timer_init(&s->watch, c->event, on_watch, s);
+        if (r == 0)
+                r = loop_timer_init(&s->thaw, c->event, on_thaw, s);
         if (r == 0)
                 r = loop_task_init(&s->settle, c->event, settle, s);
         if (r == 0)

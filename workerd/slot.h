@@ -56,11 +56,11 @@ struct slot_config {
         unsigned width, height; /* 0 = 1280x800; of a desktop */
         struct slot_limits limits;
         struct slot_host
-                *host;       /* NULL: the worker's own uid, no control groups; outlives the slot */
+                *host; /* NULL: the worker's own uid, no control groups; outlives the slot */
         struct egress_config egress; /* program, credentials, ...; no program: no network ever.
                                          Its strings outlive the slot */
-        uint64_t start_usec; /* deadline from start to ready, 0 = 20 s */
-        uint64_t stop_usec;  /* deadline from kill to gone, 0 = 5 s */
+        uint64_t start_usec;         /* deadline from start to ready, 0 = 20 s */
+        uint64_t stop_usec;          /* deadline from kill to gone, 0 = 5 s */
         void (*on_ready)(void *userdata);
         void (*on_failed)(void *userdata, const char *why); /* `why` is one sentence, borrowed */
         void *userdata;
@@ -118,6 +118,10 @@ struct slot_load {
 };
 /* Looks at the host's /proc; -ENOTCONN when nothing runs. */
 int slot_load(const struct slot *s, struct slot_load *ret) mustuse;
+
+/* Holds everything in the slot but its helper for a second, so that what forks or spins cannot keep
+ * the helper from ending it. */
+void slot_hold(struct slot *s);
 
 /* What limits have stopped so far: to be compared before and after a step. */
 struct slot_hits {

@@ -13,6 +13,8 @@ static void clear_slot(struct tool_host *h)
 
         log_notice("session %s: too many processes in the slot; what steps left behind is ended",
                    h->session_id ? h->session_id : "?");
+        if (h->slot)
+                slot_hold(h->slot);
         tool_host_close(h);
         if (g)
                 (void) !guest_kill_strays(g);
@@ -32,6 +34,7 @@ static void on_watch(void *userdata)
                 loop_timer_arm(&run->watch, WATCH_USEC);
                 return;
         }
+        slot_hold(run->host->slot);
         run->tool->stop(run, false);
         run->state = NULL;
         tool_finish_error(run, "It was stopped.");

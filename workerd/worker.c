@@ -12,6 +12,7 @@
 
 #define FAILURES_MAX 5
 #define AGAIN_FIRST (500 * USEC_PER_MSEC)
+#define AGAIN_MAX (60 * USEC_PER_SEC)
 #define STOP_WAIT USEC_PER_SEC
 
 struct worker {
@@ -50,7 +51,7 @@ static const uint32_t allowed[SLOT_STATE_MAX] = {
         [SLOT_STATE_WARM] = TO(BUSY) | TO(RESETTING) | TO(BROKEN),
         [SLOT_STATE_BUSY] = TO(RESETTING) | TO(BROKEN),
         [SLOT_STATE_RESETTING] = TO(WARM) | TO(BROKEN),
-        [SLOT_STATE_BROKEN] = 0,
+        [SLOT_STATE_BROKEN] = TO(RESETTING),
 };
 
 static const char *state_name(int state)
@@ -129,6 +130,8 @@ static void on_again(void *userdata)
         struct worker *w = userdata;
         int r = slot_reset_as(w->slot, w->slot_kind, w->width, w->height);
 
+        if (w->state == SLOT_STATE_BROKEN)
+                worker_set_state(w, SLOT_STATE_RESETTING, "tried again");
         if (r < 0)
                 worker_set_state(w, SLOT_STATE_BROKEN, strerror(-r));
 }
@@ -146,7 +149,10 @@ static void on_slot_failed(void *userdata, const char *why)
                         session_slot_failed(w->session, why);
                 return;
         }
-        if (++w->failures >= FAILURES_MAX) {
+        w->failures++;
+        loop_timer_arm(&w->again, MIN(AGAIN_FIRST << MIN(w->failures, 10U), AGAIN_MAX));
+        /* From then on nobody waits for it; it is tried again all the same. */
+        if (w->failures >= FAILURES_MAX) {
                 if (w->session)
                         session_slot_failed(w->session, why);
                 worker_set_state(w, SLOT_STATE_BROKEN, why);
@@ -154,7 +160,6 @@ static void on_slot_failed(void *userdata, const char *why)
         }
         if (w->state == SLOT_STATE_WARM)
                 worker_set_state(w, SLOT_STATE_RESETTING, why);
-        loop_timer_arm(&w->again, AGAIN_FIRST << w->failures);
 }
 
 /* ---- the session ---- */

@@ -94,7 +94,7 @@ def test_a_broken_upload_leaves_nothing(held):
         with socket.create_connection(("127.0.0.1", b.stack.port)) as s:
             s.sendall((f"PUT {at}half HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {b.stack.token}\r\nContent-Length: 100000\r\n\r\n" + "x" * 500).encode())
     wait_until(lambda: b.call("PUT", at + "whole", data=b"x").status_code == 200, 20, "places to be free again")
-    b.call("GET", at + "half", 404)
+    wait_until(lambda: b.call("GET", at + "half").status_code == 404, 20, "no half file")
     assert not [e for e in b.call("GET", at, 200).json()["entries"] if e["name"].startswith(".part")]
 
 
