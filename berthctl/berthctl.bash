@@ -8,9 +8,13 @@ _berthctl() {
                 esac
         done
         case $first/$second in
-        /) words=(status sessions attach workers drain documents image config doctor backup restore --json --url --yes --version --help) ;;
+        /) words=(status sessions attach workers drain documents tokens users tenants audit image config doctor backup restore --json --url --yes --version --help) ;;
         sessions/) words=(list show new send stop delete follow) ;;
         documents/) words=(list get put tag delete) ;;
+        tokens/) words=(list create revoke) ;;
+        users/) words=(list create role disable enable delete) ;;
+        tenants/) words=(list create disable enable limit) ;;
+        audit/) words=(verify) ;;
         image/) words=(build list) ;;
         config/) words=(check) ;;
         sessions/list) words=(queued starting running idle paused stopped failed) ;;

@@ -25,6 +25,13 @@ static const struct {
           "documents list|get|put|tag|delete\n"
           "                                    list [TAGS]; get ID [FILE]; put FILE [TAGS]; tag ID "
           "TAGS" },
+        { "tokens", cmd_tokens,
+          "tokens list|create|revoke         create NAME [ROLE] [SCOPE...] [user=NAME]" },
+        { "users", cmd_users, "users list|create|role|disable|enable|delete" },
+        { "tenants", cmd_tenants,
+          "tenants list|create|disable|enable|limit\n"
+          "                                    limit NAME sessions_live|slots NUMBER|none" },
+        { "audit", cmd_audit, "audit [ACTOR] | audit verify      who did what; is the log whole" },
         { "image", cmd_image, "image build|list [NAME]           slot images of this host" },
         { "config", cmd_config, "config check                      is /etc/berth valid" },
         { "doctor", cmd_doctor, "doctor                            what is wrong, how to mend it" },

@@ -8,6 +8,7 @@
 #include "common/io/sockpath.h"
 #include "control.h"
 #include "lease.h"
+#include "limits.h"
 #include "pool.h"
 #include "request.h"
 
@@ -237,6 +238,7 @@ void coordinator_activate(struct coordinator *c)
         daemon_ready(c->daemon, "active: term %" PRIu64 ", %zu sessions live", c->start.term,
                      sessions_live(&c->sessions));
         takeover_active(c);
+        limits_load(c);
         on_sweep(c);
         on_tick(c);
         upkeep_purge(c);
@@ -314,6 +316,7 @@ struct coordinator *coordinator_free(struct coordinator *c)
         c->bus = bus_free(c->bus);
         c->keys = map_free(c->keys);
         budgets_done(c);
+        limits_done(c);
         loop_timer_done(&c->takeover_timer);
         loop_timer_done(&c->beat_timer);
         loop_timer_done(&c->sweep_timer);

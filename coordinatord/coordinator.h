@@ -80,6 +80,7 @@ struct coordinator {
         struct map *budgets; /* budget.c */
         bool budgets_loading, budgets_loaded;
         char hold[400];
+        struct map *limits; /* limits.c */
         bool audit_busy;
         bool purging, expiring, retaining, partitioning, writing_status,
                 expiring_approvals;

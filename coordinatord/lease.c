@@ -5,6 +5,7 @@
 #include "common/base/json.h"
 #include "common/base/fault.h"
 #include "common/io/log.h"
+#include "limits.h"
 #include "scheduler.h"
 
 #define ASSIGN_TIMEOUT (2 * USEC_PER_SEC)
@@ -354,6 +355,8 @@ static void describe(const struct coordinator *c, const struct worker *w, struct
                                           ? map_get(c->sessions.by_id, w->session_id)
                                           : NULL;
         bool idle = s && session_resting(s) && s->epoch == w->epoch && !s->control.person;
+        const struct session *holder =
+                w->state != WORKER_FREE ? map_get(c->sessions.by_id, w->session_id) : NULL;
         bool preparing = w->slot_state != SLOT_STATE_WARM && w->slot_state != SLOT_STATE_COLD;
 
         *ret = (struct sched_worker){
@@ -364,6 +367,7 @@ static void describe(const struct coordinator *c, const struct worker *w, struct
                 .width = w->width,
                 .height = w->height,
                 .usable = w->peer && !w->draining && w->slot_state != SLOT_STATE_BROKEN,
+                .tenant = holder ? holder->tenant : NULL,
                 .taken = w->state != WORKER_FREE,
                 .coming = w->state == WORKER_RELEASING || (w->state == WORKER_FREE && preparing),
                 .free_since = w->free_since,
@@ -426,7 +430,8 @@ void lease_dispatch_now(void *coordinator)
                         continue;
                 queue[n] = s;
                 in[n++] = (struct sched_session){ s->kind, s->image, s->width, s->height,
-                                                  s->queued_us };
+                                                  s->queued_us, s->tenant,
+                                                  limits_of(c, s->tenant).slots };
         }
         n_workers = 0;
         while (map_next(c->workers.by_id, &iter, NULL, &p)) {

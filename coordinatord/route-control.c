@@ -24,7 +24,7 @@ static int resume_session(struct request *q, struct session *s, struct hub_batch
                 return 0;
         if (s->worker_id)
                 return session_set_state(s, b, SESSION_STATE_RUNNING, "resumed on request");
-        int r = route_check_room(q, s);
+        int r = route_check_room(q, s, s->tenant);
         if (r < 0)
                 return r;
         s->queued_us = hub_now(b);

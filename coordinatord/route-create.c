@@ -90,7 +90,7 @@ static int create_apply(struct request *q, struct session *s, struct hub_batch *
         if (s->purging)
                 return hub_refuse(&q->entry, ERROR_CODE_CONFLICT,
                                   "session %s is being deleted; try again", s->id);
-        int r = external ? 0 : route_check_room(q, s);
+        int r = external ? 0 : route_check_room(q, s, m->tenant);
         if (r < 0)
                 return r;
         fill(s, cr, m);

@@ -43,7 +43,7 @@ static int post_apply(struct request *q, struct session *s, struct hub_batch *b)
 
         if (r >= 0 && s->kind != SLOT_KIND_EXTERNAL && !s->worker_id &&
             s->state != SESSION_STATE_QUEUED)
-                r = route_check_room(q, s);
+                r = route_check_room(q, s, s->tenant);
         if (r < 0)
                 return r;
         /* Who speaks instead of deciding wants something else. */

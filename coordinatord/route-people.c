@@ -1,6 +1,7 @@
 /* token_create, token_revoke, user_put, user_delete, tenant_put, tokens_used: who may do what. The
  * rules are in the functions of sql/0005_tenants.sql; each change is told on the bus. */
 #include "audit.h"
+#include "limits.h"
 #include "route.h"
 
 static const char token_create[] =
@@ -52,6 +53,7 @@ static void on_object(void *userdata, int r, PGresult **results, size_t n,
                 refuse_by_database(q, r, error);
         } else {
                 changed(q);
+                limits_load(q->c);
                 request_reply(q, &(struct people_reply){ span_of(pg_str(results[0], 0, 0)) });
         }
         request_end(q);

@@ -3,6 +3,7 @@
 
 #include "common/base/json.h"
 #include "lease.h"
+#include "limits.h"
 
 /* Parses a text of the given JSON type and writes it compactly (no raw line breaks). */
 int route_json(struct request *q, const char *what, struct span text, json_type type, char **ret)
@@ -27,9 +28,10 @@ bool route_tenant(struct request *q, const char *tenant)
         return false;
 }
 
-int route_check_room(struct request *q, const struct session *s)
+int route_check_room(struct request *q, const struct session *s, const char *tenant)
 {
         const struct coordinator *c = q->c;
+        uint64_t most = limits_of(c, tenant).sessions_live;
 
         if (c->sessions.n_queued >= c->settings->sessions_queued_max)
                 return hub_refuse(&q->entry, ERROR_CODE_RATE_LIMITED,
@@ -39,6 +41,12 @@ int route_check_room(struct request *q, const struct session *s)
                 return hub_refuse(&q->entry, ERROR_CODE_RATE_LIMITED,
                                   "%zu sessions are live already; stop one or try again later",
                                   sessions_live(&c->sessions));
+        if (!s->worker_id && most != UINT64_MAX && limits_live(c, tenant) >= most)
+                return hub_refuse(&q->entry, ERROR_CODE_RATE_LIMITED,
+                                  "this tenant may have %" PRIu64
+                                  " live sessions and has them: stop "
+                                  "one, or ask an admin for a higher limit",
+                                  most);
         return 0;
 }
 

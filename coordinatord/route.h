@@ -13,7 +13,7 @@ int route_json(struct request *q, const char *what, struct span text, json_type 
 bool route_tenant(struct request *q, const char *tenant);
 
 /* For apply: is there room for one more live session? */
-int route_check_room(struct request *q, const struct session *s) mustuse;
+int route_check_room(struct request *q, const struct session *s, const char *tenant) mustuse;
 /* For apply: a person's message; `content` is a JSON array. Sets last_message_seq. */
 void route_emit_message(struct hub_batch *b, struct session *s, const char *message_id,
                         const char *content);

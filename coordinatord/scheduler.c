@@ -1,7 +1,10 @@
 /* Picks workers for queued sessions; no state, no clock, no I/O. */
 #include "scheduler.h"
 
+#include "common/base/map.h"
+
 struct order {
+        uint64_t place; /* slots of the tenant + its sessions before this one */
         uint64_t queued_us;
         size_t index;
 };
@@ -10,9 +13,39 @@ static int order_compare(const void *a, const void *b)
 {
         const struct order *x = a, *y = b;
 
+        if (x->place != y->place)
+                return x->place < y->place ? -1 : 1;
         if (x->queued_us != y->queued_us)
                 return x->queued_us < y->queued_us ? -1 : 1;
         return x->index < y->index ? -1 : x->index > y->index;
+}
+
+/* How many the tenant had before this one; counts it. */
+static uint64_t take_share(struct map *shares, const char *tenant)
+{
+        uintptr_t n = (uintptr_t) map_get(shares, tenant);
+
+        (void) map_set(shares, tenant, (void *) (n + 1));
+        return n;
+}
+
+/* First by time, which counts the sessions of each tenant; then by place. */
+static void put_in_order(struct order *order, const struct sched_session *sessions, size_t n,
+                         const struct sched_worker *workers, size_t n_workers)
+{
+        cleanup_map struct map *shares = map_new();
+
+        for (size_t i = 0; i < n_workers; i++)
+                if (workers[i].taken && workers[i].tenant)
+                        (void) take_share(shares, workers[i].tenant);
+        for (size_t i = 0; i < n; i++)
+                order[i] = (struct order){ 0, sessions[i].queued_us, i };
+        qsort(order, n, sizeof(*order), order_compare);
+        for (size_t i = 0; i < n; i++) {
+                const char *tenant = sessions[order[i].index].tenant;
+                order[i].place = take_share(shares, tenant ? tenant : "");
+        }
+        qsort(order, n, sizeof(*order), order_compare);
 }
 
 static bool can_make(const struct sched_worker *w, enum slot_kind kind)
@@ -70,13 +103,15 @@ static bool pick_coming(const struct sched_session *s, const struct sched_worker
         return false;
 }
 
+/* own: of the session's tenant only, which is at its limit. */
 static bool pick_idle(const struct sched_session *s, const struct sched_worker *workers, size_t n,
-                      const bool *used, size_t *ret)
+                      const bool *used, bool own, size_t *ret)
 {
         bool found = false;
 
         for (size_t i = 0; i < n; i++) {
-                if (used[i] || !workers[i].idle_since || !can_make(&workers[i], s->kind))
+                if (used[i] || !workers[i].idle_since || !can_make(&workers[i], s->kind) ||
+                    (own && !streq(workers[i].tenant, s->tenant)))
                         continue;
                 if (!found || workers[i].idle_since < workers[*ret].idle_since)
                         *ret = i;
@@ -95,20 +130,19 @@ void scheduler_run(const struct sched_session *sessions, size_t n_sessions,
 
         r.assign = xcalloc(n_sessions + 1, sizeof(*r.assign));
         r.evict = xcalloc(n_workers + 1, sizeof(*r.evict));
-        for (size_t i = 0; i < n_sessions; i++)
-                order[i] = (struct order){ sessions[i].queued_us, i };
-        qsort(order, n_sessions, sizeof(*order), order_compare);
+        put_in_order(order, sessions, n_sessions, workers, n_workers);
 
         for (size_t i = 0; i < n_sessions; i++) {
                 const struct sched_session *s = &sessions[order[i].index];
                 size_t w = 0;
-                if (pick_free(s, workers, n_workers, used, now, &w)) {
+                bool full = order[i].place >= s->slots_max && s->tenant;
+                if (!full && pick_free(s, workers, n_workers, used, now, &w)) {
                         r.assign[r.n_assign].session = order[i].index;
                         r.assign[r.n_assign++].worker = w;
                         used[w] = true;
-                } else if (pick_coming(s, workers, n_workers, used, now, &w, &r.wake_at)) {
+                } else if (!full && pick_coming(s, workers, n_workers, used, now, &w, &r.wake_at)) {
                         used[w] = true;
-                } else if (pick_idle(s, workers, n_workers, used, &w)) {
+                } else if (pick_idle(s, workers, n_workers, used, full, &w)) {
                         uint64_t due = workers[w].idle_since + idle_hold;
                         used[w] = true;
                         if (due <= now)

@@ -5,6 +5,7 @@
 #include "budget.h"
 #include "common/io/log.h"
 #include "coordinator.h"
+#include "limits.h"
 
 #define STATUS_TICKS 5
 #define EXPIRE_TICKS 60
@@ -12,6 +13,7 @@
 #define RETAIN_EVENTS 2000
 #define RETAIN_ATTACHMENTS 50
 #define PARTITION_TICKS 3600
+#define LIMITS_TICKS 60
 #define PURGE_TICKS 30
 #define PURGE_EVENTS 2000
 #define PURGE_ATTACHMENTS 50
@@ -220,6 +222,8 @@ void upkeep_tick(struct coordinator *c)
                 write_status(c);
         if (t % EXPIRE_TICKS == 0)
                 expire(c);
+        if (t % LIMITS_TICKS == 0)
+                limits_load(c);
         if (t % RETAIN_TICKS == 0)
                 retain_step(c);
         if (t % PARTITION_TICKS == 0) {

@@ -12,6 +12,8 @@ static void on_listed(void *userdata, int r, PGresult **results, size_t n,
 
         if (r < 0)
                 return database_failed(req, r, error);
+        if (req->params[0] && !pg_bool(results[1], 0, 0))
+                return no_session(req);
         list_reply(req, results[0], "approvals", (uintptr_t) req->userdata);
 }
 
@@ -30,14 +32,18 @@ static void list_of(struct http_request *req, const char *session_id, const char
                                         "status must be pending, allowed, denied, expired, "
                                         "cancelled or all");
         req->userdata = (void *) (uintptr_t) limit; /* for on_listed */
-        database_query(req, on_listed,
-                       "SELECT core.approval_json(a), core.timestamp_text(created_at), approval_id "
-                       "FROM core.approval a WHERE tenant = $1 AND ($2::text IS NULL OR "
-                       "session_id = $2) AND ($3 = 'all' OR status = $3) AND ($4::text IS NULL OR "
-                       "(created_at, approval_id) > ($4::timestamptz, $5)) "
-                       "ORDER BY created_at, approval_id LIMIT $6",
-                       "sssssu", req->principal.tenant, session_id, status ? status : "pending",
-                       key, id, limit);
+        struct pg_batch *b = tenant_batch(req);
+        pg_batch_add(b,
+                     "SELECT core.approval_json(a), core.timestamp_text(created_at), approval_id "
+                     "FROM core.approval a WHERE tenant = $1 AND ($2::text IS NULL OR "
+                     "session_id = $2) AND ($3 = 'all' OR status = $3) AND ($4::text IS NULL OR "
+                     "(created_at, approval_id) > ($4::timestamptz, $5)) "
+                     "ORDER BY created_at, approval_id LIMIT $6",
+                     "sssssu", req->principal.tenant, session_id, status ? status : "pending", key,
+                     id, limit);
+        pg_batch_add(b, "SELECT EXISTS (SELECT FROM core.session WHERE session_id = $1)", "s",
+                     session_id);
+        database_asked(req, pg_submit(req->gateway->pg, b, on_listed, req));
 }
 
 static void list_all(struct http_request *req)

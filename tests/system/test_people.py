@@ -1,13 +1,15 @@
 """Tokens, users, tenants: made, narrowed, revoked; limits of rate; the audit log with its chain."""
 import asyncio
 import json
+import os
+import subprocess
 import time
 
 import pytest
 import requests
 import websockets
 
-from conftest import wait_until
+from conftest import BUILD, wait_until
 from tenants import make_token
 
 
@@ -120,9 +122,7 @@ def test_tenants(berth):
 
 def test_nobody_locks_everybody_out(berth):
     mine = berth.call("GET", "/me", 200).json()["token_id"]
-    last = [t for t in berth.call("GET", "/tokens", 200, params={"limit": 1000}).json()["tokens"] if t["role"] == "admin" and not t["revoked_at"]
-            and not t["scopes"] and not t["expires_at"]]
-    assert [t["token_id"] for t in last] == [mine]
+    berth.sql(f"UPDATE core.auth_token SET revoked_at = now() WHERE tenant = 'default' AND role = 'admin' AND token_id <> '{mine}' AND revoked_at IS NULL")
     assert "last" in berth.call("DELETE", f"/tokens/{mine}", 409).json()["error"]["message"]
     berth.call("DELETE", "/tenants/default", 409)
     berth.call("GET", "/me", 200)
@@ -179,6 +179,30 @@ def test_tickets(berth):
     wait_until(lambda: bearer(berth, made["token"], "GET", "/me").status_code == 401, 5, "revoked")
     assert use(of_revoked) == 401, "a ticket is worth what its token is"
     berth.call("POST", "/tickets", 400, json={"path": 1})
+
+
+def test_berthctl(berth):
+    def ctl(*args, code=0):
+        out = subprocess.run([str(BUILD / "berthctl" / "berthctl"), *args], capture_output=True, text=True, timeout=30,
+                             env={"PATH": os.environ["PATH"], "BERTH_URL": berth.stack.url, "BERTH_TOKEN": berth.stack.token, "LANG": "C.UTF-8"})
+        assert out.returncode == code, (args, out)
+        return out.stdout + (out.stderr if code else "")
+    ctl("tenants", "create", "ctl")
+    ctl("tenants", "limit", "ctl", "slots", "2")
+    assert " 2 " in next(line for line in ctl("tenants").splitlines() if line.startswith("ctl")) + " "
+    ctl("users", "create", "eve", "viewer")
+    ctl("users", "role", "eve", "operator")
+    secret = ctl("tokens", "create", "script", "viewer", "sessions:read", "user=eve").strip()
+    assert bearer(berth, secret, "GET", "/sessions").status_code == 200 and bearer(berth, secret, "GET", "/documents").status_code == 403
+    token_id = next(line.split()[0] for line in ctl("tokens", "list").splitlines() if " script " in line)
+    ctl("tokens", "revoke", token_id)
+    ctl("users", "disable", "eve")
+    ctl("users", "delete", "eve")
+    assert "POST /tokens" in ctl("audit") and "POST /tokens" in ctl("audit", "admin")
+    assert "the chain is whole" in ctl("audit", "verify")
+    for args in (("tokens", "create"), ("tokens", "x"), ("users", "role", "x"), ("tenants", "limit", "ctl", "slots", "many"), ("audit", "a", "b")):
+        assert "usage" in ctl(*args, code=2)
+    assert "no user" in ctl("users", "delete", "nobody", code=1)
 
 
 # ---- audit ----
@@ -292,3 +316,57 @@ def test_the_log_survives_its_writer(own_berth):
         row_of(berth, request_id)
     step = berth.call("GET", "/audit/verify", 200).json()
     assert step["ok"] and step["done"]
+
+
+# ---- limits ----
+
+def test_requests_are_limited_by_rate(own_berth):
+    berth = own_berth(workers=1, settings={"gatewayd": {"requests_per_second": 20, "requests_burst": 40, "expensive_per_second": 2, "expensive_burst": 4,
+                                                        "failures_per_second": 1, "failures_burst": 5, "trusted_proxies": "127.0.0.0/8"}})
+    one, other = make_token(berth, "operator", "default", "one"), make_token(berth, "operator", "default", "other")
+    first = bearer(berth, one, "GET", "/me")
+    assert first.headers["RateLimit-Limit"] == "40" and int(first.headers["RateLimit-Remaining"]) < 40 and int(first.headers["RateLimit-Reset"]) >= 1
+    codes = [bearer(berth, one, "GET", "/me") for _ in range(80)]
+    limited = [r for r in codes if r.status_code == 429]
+    assert limited and 35 <= len(codes) - len(limited) <= 75
+    assert int(limited[0].headers["Retry-After"]) >= 1 and limited[0].json()["error"]["code"] == "rate_limited" and limited[0].headers["RateLimit-Remaining"] == "0"
+    assert bearer(berth, other, "GET", "/me").status_code == 200, "others are not held up"
+    wait_until(lambda: bearer(berth, one, "GET", "/me").status_code == 200, 10, "the rate to come back")
+    made = [bearer(berth, other, "POST", "/sessions", json={"kind": "external"}).status_code for _ in range(8)]
+    assert 4 <= made.count(201) <= 7 and made.count(429) == 8 - made.count(201)
+    # Login guesses, by the client's address, which a trusted proxy tells.
+    def guess(address):
+        return requests.get(berth.url("/me"), headers={"Authorization": "Bearer bt_" + "y" * 43, "X-Forwarded-For": f"6.6.6.6, {address}"}, timeout=10)
+    wait_until(lambda: guess("203.0.113.9").status_code == 429, 20, "guesses to be refused")
+    assert guess("203.0.113.10").status_code == 401, "another address"
+    good = requests.get(berth.url("/me"), headers={"Authorization": f"Bearer {other}", "X-Forwarded-For": "203.0.113.11"}, timeout=10)
+    assert good.status_code == 200
+    wait_until(lambda: audit(berth, address="203.0.113.9"), 15, "the guesses in the audit log")
+
+
+def test_a_tenant_has_its_share(own_berth):
+    """One tenant's many sessions do not hold up the other's one; its limits hold and say what to do."""
+    berth = own_berth(workers=2)
+    many, few = make_token(berth, "operator", "many"), make_token(berth, "operator", "few")
+    berth.call("PATCH", "/tenants/many", 200, json={"limits": {"slots": 1, "sessions_live": 3}})
+    slow = "SCRIPT: " + json.dumps([{"tools": [["bash", {"command": "sleep 600"}]]}])
+
+    def start(token):
+        return bearer(berth, token, "POST", "/sessions", json={"kind": "headless", "message": slow})
+    made = [start(many) for _ in range(4)]
+    assert [r.status_code for r in made] == [201, 201, 201, 429]
+    assert "3 live sessions" in made[3].json()["error"]["message"] and made[3].headers["Retry-After"]
+
+    def states(token):
+        return sorted(s["status"] for s in bearer(berth, token, "GET", "/sessions").json()["sessions"])
+    wait_until(lambda: states(many) == ["queued", "queued", "running"], 30, lambda: f"one slot for many: {states(many)}")
+    one = start(few)
+    assert one.status_code == 201
+    wait_until(lambda: states(few) == ["running"], 30, "the other tenant's session to run")
+    # Without the limit of slots, the next free slot goes to who holds fewer.
+    berth.call("PATCH", "/tenants/many", 200, json={"limits": {"slots": None, "sessions_live": None}})
+    waiting = start(few).json()["session_id"]
+    running = next(s["session_id"] for s in bearer(berth, few, "GET", "/sessions").json()["sessions"] if s["status"] == "running")
+    bearer(berth, few, "POST", f"/sessions/{running}/stop")
+    wait_until(lambda: bearer(berth, few, "GET", f"/sessions/{waiting}").json()["status"] == "running", 30, "the tenant without a slot to get the free one")
+    assert states(many) == ["queued", "queued", "running"]
