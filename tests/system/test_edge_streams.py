@@ -38,6 +38,39 @@ def test_sse_and_websocket_of_a_session(edge):
     ws.s.close()
 
 
+def test_filters_are_the_servers(edge):
+    """A /ws that names sessions is sent what concerns those only; "*" takes all again."""
+    mine, other = make_session(edge), make_session(edge)
+    ws = open_ws(edge)
+    ws.message("init")
+
+    def say(session, text):
+        body = json.dumps({"session_id": session, "event_type": "log", "message": text}).encode()
+        assert edge.request("POST", "/events", edge.user, ["Content-Type: application/json"], body)[0] == 201
+
+    def subscribe(sessions):
+        ws.send(frame(0x81, json.dumps({"type": "subscribe", "sessions": sessions}).encode()))
+        ws.send(frame(0x81, b'{"type":"ping"}'))
+        ws.message("pong")
+
+    def until(text):
+        seen = []
+        while not seen or seen[-1].get("message") != text:
+            m = ws.message("event")["event"]
+            if m["session_id"] in (mine, other) and m["event_type"] == "log":
+                seen.append(m)
+        return [(m["session_id"], m["message"]) for m in seen]
+    subscribe([mine])
+    say(other, "not wanted")
+    say(mine, "wanted")
+    assert until("wanted") == [(mine, "wanted")]
+    subscribe("*")
+    say(other, "wanted now")
+    say(mine, "last")
+    assert until("last") == [(other, "wanted now"), (mine, "last")]
+    ws.s.close()
+
+
 def test_vnc_needs_a_slot(edge):
     session = make_session(edge)
     assert upgrade(edge, f"/sessions/{session}/vnc")[0].split()[1] == b"409"
