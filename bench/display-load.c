@@ -17,7 +17,6 @@
 
 #define TRIPS 3000
 #define FRAMES 150
-#define PIPELINE 2
 
 static int fd;
 static bool ws;
@@ -175,8 +174,9 @@ static void ask(unsigned w, unsigned h)
         put(m, sizeof(m));
 }
 
-/* One answer; gives the bytes of its pixels. */
-static size_t answer(void)
+/* One answer; gives the bytes of its pixels. next: asks for the next as soon as this one has begun
+ * (two requests before an answer would get but one). */
+static size_t answer(bool next, unsigned width, unsigned height)
 {
         uint8_t head[4], rect[12];
         size_t bytes = 0;
@@ -187,6 +187,8 @@ static size_t answer(void)
                 exit(1);
         }
         take(head, 3);
+        if (next)
+                ask(width, height);
         for (unsigned n = be16(head + 1); n > 0; n--) {
                 take(rect, 12);
                 size_t size = (size_t) be16(rect + 4) * be16(rect + 6) * 4;
@@ -218,19 +220,15 @@ int main(int argc, char **argv)
         for (unsigned i = 0; i < TRIPS + 200; i++) {
                 uint64_t from = now_monotonic_ns();
                 ask(1, 1);
-                (void) answer();
+                (void) answer(false, 0, 0);
                 if (i >= 200)
                         trips[i - 200] = (double) (now_monotonic_ns() - from) / 1000;
         }
         qsort(trips, TRIPS, sizeof(trips[0]), compare);
         uint64_t from = now_monotonic_ns();
-        for (unsigned i = 0; i < PIPELINE; i++)
-                ask(width, height);
-        for (unsigned i = 0; i < FRAMES; i++) {
-                bytes += answer();
-                if (i + PIPELINE < FRAMES)
-                        ask(width, height);
-        }
+        ask(width, height);
+        for (unsigned i = 0; i < FRAMES; i++)
+                bytes += answer(i + 1 < FRAMES, width, height);
         double seconds = (double) (now_monotonic_ns() - from) / 1e9;
         printf("%.1f %.1f %.0f\n", trips[TRIPS / 2], trips[TRIPS * 99 / 100],
                (double) bytes / 1e6 / seconds);

@@ -43,25 +43,31 @@ static char *put(char *p, const void *data, size_t n)
         return p + n;
 }
 
-struct frame *frame_ws(uint8_t opcode, const struct span *parts, size_t n, bool live)
+size_t frame_ws_head(uint8_t opcode, size_t len, uint8_t head[static 10])
 {
-        size_t len = parts_size(parts, n);
-        uint8_t head[10] = { (uint8_t) (0x80 | opcode) };
-        size_t n_head = 2;
-
-        if (len < 126)
+        head[0] = (uint8_t) (0x80 | opcode);
+        if (len < 126) {
                 head[1] = (uint8_t) len;
-        else if (len < 65536) {
+                return 2;
+        }
+        if (len < 65536) {
                 head[1] = 126;
                 head[2] = (uint8_t) (len >> 8);
                 head[3] = (uint8_t) len;
-                n_head = 4;
-        } else {
-                head[1] = 127;
-                for (int i = 0; i < 8; i++)
-                        head[2 + i] = (uint8_t) ((uint64_t) len >> (56 - 8 * i));
-                n_head = 10;
+                return 4;
         }
+        head[1] = 127;
+        for (int i = 0; i < 8; i++)
+                head[2 + i] = (uint8_t) ((uint64_t) len >> (56 - 8 * i));
+        return 10;
+}
+
+struct frame *frame_ws(uint8_t opcode, const struct span *parts, size_t n, bool live)
+{
+        size_t len = parts_size(parts, n);
+        uint8_t head[10];
+        size_t n_head = frame_ws_head(opcode, len, head);
+
         struct frame *f = frame_alloc(n_head + len, live);
         char *p = put(f->data, head, n_head);
         for (size_t i = 0; i < n; i++)

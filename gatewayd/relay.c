@@ -8,8 +8,9 @@
 #include "gatewayd/content.h"
 
 #define TO_SLOT_MAX (256u << 10)
-#define READ_SIZE 65536u
+#define READ_SIZE (64u << 10) /* stays in the processor's cache on its way */
 #define READS_PER_TURN 4
+#define UNSENT_MAX (1u << 20) /* in the kernel, for a viewer: a quarter of a frame */
 #define WORKERS_MAX 1024u
 #define VIEWER_MESSAGE_MAX (2u << 20) /* may hold a clipboard text and more */
 #define SCREENSHOT_TIMEOUT (5 * USEC_PER_SEC)
@@ -140,10 +141,7 @@ static void slot_read(struct viewer *v)
                         slot_gone(v, "display ended");
                         return;
                 }
-                struct frame *f = frame_ws_binary(&(struct span){ scratch, (size_t) n }, 1);
-                int r = sink_push(v->sink, f);
-                (void) frame_unref(f);
-                if (r < 0) {
+                if (sink_send(v->sink, (struct span){ scratch, (size_t) n }) < 0) {
                         slot_gone(v, "display ended");
                         return;
                 }
@@ -252,6 +250,7 @@ static void viewer_new(struct relay *r, struct http_request *req, int display)
                 return;
         }
         r->n++;
+        sink_set_unsent(v->sink, UNSENT_MAX);
         watch_join(v->watch, v);
         if (v->fd < 0) /* what the client sent along was wrong: it is being closed */
                 return;

@@ -18,6 +18,8 @@ struct frame {
         char data[];
 };
 
+/* The head of a finished frame of that many bytes; gives its length. */
+size_t frame_ws_head(uint8_t opcode, size_t len, uint8_t head[static 10]);
 struct frame *frame_ws(uint8_t opcode, const struct span *parts, size_t n, bool live);
 struct frame *frame_ws_close(uint16_t code, const char *reason);
 struct frame *frame_raw(const void *data, size_t n);

@@ -327,6 +327,44 @@ int sink_push(struct sink *s, struct frame *f)
         return 0;
 }
 
+void sink_set_unsent(struct sink *s, size_t max)
+{
+        if (s->fd >= 0)
+                (void) setsockopt(s->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &(int){ (int) max },
+                                  sizeof(int));
+}
+
+int sink_send(struct sink *s, struct span data)
+{
+        uint8_t head[10];
+        struct iovec iov[2] = { { head, frame_ws_head(WS_BINARY, data.len, head) },
+                                { (void *) data.data, data.len } };
+        struct msghdr msg = { .msg_iov = iov, .msg_iovlen = 2 };
+        ssize_t n = 0;
+
+        if (s->state != SINK_OPEN)
+                return -EPIPE;
+        if (s->count > 0) {
+                struct frame *f = frame_ws_binary(&data, 1);
+                int r = sink_push(s, f);
+                (void) frame_unref(f);
+                return r;
+        }
+        n = sendmsg(s->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (n < 0 && errno != EAGAIN && errno != EINTR) {
+                sink_end(s);
+                return -EPIPE;
+        }
+        size_t sent = n > 0 ? (size_t) n : 0;
+        if (sent == iov[0].iov_len + data.len)
+                return 0;
+        struct frame *rest = frame_ws_binary(&data, 1);
+        queue_frame(s, rest);
+        consume(s, sent);
+        want_events(s);
+        return 0;
+}
+
 static void write_out(struct sink *s)
 {
         write_frames(s);
