@@ -27,9 +27,8 @@ static void test_answer(void **state)
         say(&s.hub, "the red one");
         agent_message(s.agent, s.hub.last_message_seq);
         RUN_UNTIL(s.e, 10, s.resting && s.hub.state == SESSION_STATE_IDLE);
-        check_events(&s,
-                     ASKED " message status:running post_tool pre_tool post_tool! message usage "
-                           "status:idle");
+        check_events(&s, ASKED " message post_tool pre_tool post_tool! message usage "
+                               "status:idle");
         check_rebuilt(&s);
         assert_int_equal(s.calls, 2);
         assert_non_null(strstr(s.asked[1], "the red one"));

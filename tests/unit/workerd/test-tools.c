@@ -298,6 +298,21 @@ static void test_edit_errors(void **state)
                 { "{\"command\":\"undo_edit\",\"path\":\"/home/agent/f\"}", "Unknown command" },
                 { "{\"command\":\"create\",\"path\":\"/usr/x\",\"file_text\":\"y\"}", "failed" },
                 { "{\"command\":\"view\",\"path\":\"/home/agent/big\"}", "larger than 4 MiB" },
+                /* Two at once: the one that comes first in the reference's order is told. */
+                { "{\"command\":\"view\",\"path\":\"none\",\"view_range\":[9]}", "not absolute" },
+                { "{\"command\":\"view\",\"path\":\"/home/agent/none\",\"view_range\":[9]}",
+                  "does not exist" },
+                { "{\"command\":\"str_replace\",\"path\":\"/home/agent/none\"}", "does not exist" },
+                { "{\"command\":\"create\",\"path\":\"/home/agent\"}", "already exists" },
+                { "{\"command\":\"str_replace\",\"path\":\"/home/agent\"}", "is a directory" },
+                { "{\"command\":\"insert\",\"path\":\"/home/agent\"}", "is a directory" },
+                { "{\"command\":\"view\",\"path\":\"/home/agent\",\"view_range\":[9]}",
+                  "not allowed when path is a directory" },
+                { "{\"command\":\"view\",\"path\":\"/home/agent/f\",\"view_range\":[2,1]}",
+                  "Invalid view_range" },
+                { "{\"command\":\"insert\",\"path\":\"/home/agent/"
+                  "f\",\"insert_line\":-1,\"insert_text\":\"a\"}",
+                  "Invalid insert_line" },
         };
 
         gives(s, "bash",
