@@ -72,10 +72,29 @@ static bool need_root(const char *what)
 
 /* ---- images ---- */
 
+/* What images/build wrote beside the image: suite, built_at, size_bytes, packages. */
+static json_t *image_facts(const char *name)
+{
+        cleanup_free char *path = xasprintf(IMAGES "/%s.json", name);
+        json_t *facts = json_load_file(path, 0, NULL);
+
+        if (!json_is_object(facts)) {
+                json_decref(facts);
+                facts = json_object();
+        }
+        json_int_t bytes = json_integer_value(json_object_get(facts, "size_bytes"));
+        cleanup_free char *size = xasprintf("%" JSON_INTEGER_FORMAT " MiB", bytes >> 20);
+        (void) json_object_set_new(facts, "size", json_string(bytes > 0 ? size : ""));
+        return facts;
+}
+
 static int image_list(struct ctl *c)
 {
         cleanup_json json_t *all = json_array();
-        static const char *const columns[] = { "IMAGE:name", "IN USE AS:current", NULL };
+        static const char *const columns[] = { "IMAGE:name",  "IN USE AS:current",
+                                               "SUITE:suite", "BUILT:built_at",
+                                               "SIZE:size",   "PACKAGES:packages",
+                                               NULL };
         char target[256] = "";
         ssize_t n = readlink(IMAGES "/desktop", target, sizeof(target) - 1);
         DIR *d = opendir(IMAGES);
@@ -83,9 +102,12 @@ static int image_list(struct ctl *c)
         for (struct dirent *e; d && (e = readdir(d));) {
                 if (e->d_name[0] == '.' || e->d_type != DT_DIR)
                         continue;
-                (void) json_array_append_new(
-                        all, json_pack("{s:s, s:s}", "name", e->d_name, "current",
-                                       n > 0 && streq(target, e->d_name) ? "desktop" : ""));
+                json_t *one = image_facts(e->d_name);
+                (void) json_object_set_new(one, "name", json_string(e->d_name));
+                (void) json_object_set_new(
+                        one, "current",
+                        json_string(n > 0 && streq(target, e->d_name) ? "desktop" : ""));
+                (void) json_array_append_new(all, one);
         }
         if (d)
                 (void) closedir(d);
