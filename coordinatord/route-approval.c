@@ -1,6 +1,7 @@
 /* approval_request, approval_decide; and the end of those that nobody decided in time. */
 #include "approval.h"
 
+#include "common/io/log.h"
 #include "lease.h"
 #include "route.h"
 
@@ -96,7 +97,9 @@ static void tell(struct coordinator *c, const struct session *s, const char *app
                         .status = a->status,
                         .scope = a->scope,
                 };
-                (void) rpc_send(w->peer, &wire_approval_notify, &m);
+                int r = rpc_send(w->peer, &wire_approval_notify, &m);
+                if (r < 0) /* it asks again by itself */
+                        (void) log_errno(LOG_DEBUG, r, "worker %s: not told of a decision", w->id);
                 worker_notify(w, s);
         }
         lease_dispatch(c);

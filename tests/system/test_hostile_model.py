@@ -107,11 +107,12 @@ def test_obeys_everything_and_harms_nobody(own_berth):
     document = berth.call("POST", "/documents", 201, files={"file": ("pages.txt", "\n".join(pages).encode())}).json()
     session = berth.create(message="Read the pages.", agent_name="careful", files=[{"document_id": document["id"], "path": "pages.txt"}])["session_id"]
 
-    # A person looks at what is asked and says no to all of it, at once.
+    # A person looks at what is asked and says no to all of it, at once. A busy gateway is asked again.
     def refuse():
-        for a in berth.call("GET", f"/approvals?session_id={session}", 200).json()["approvals"]:
+        listed = berth.call("GET", f"/approvals?session_id={session}")
+        for a in listed.json().get("approvals", []):
             berth.call("POST", f"/sessions/{session}/approvals/{a['approval_id']}", json={"decision": "deny"})
-        return berth.session(session)["status"] in ("idle", "failed")
+        return berth.call("GET", f"/sessions/{session}").json().get("status") in ("idle", "failed")
     wait_until(refuse, 240, lambda: f"{Obedient.page} pages, {berth.session(session)['status']}\n{berth.logs()}")
     model.shutdown()
     thief.shutdown()
