@@ -183,7 +183,7 @@ static void on_fetched(struct blob_wait *w, int r, int fd)
 {
         struct open_call *o = container_of(w, struct open_call, wait);
         cleanup_close int owned = fd;
-        open_ended(o, &o->bytes, r, fd);
+        open_ended(o, &o->bytes, r, owned);
 }
 
 /* The asker comes back at once, and then there is more of it; ranges that are slow in coming are

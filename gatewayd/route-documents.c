@@ -228,7 +228,6 @@ static void list(struct http_request *req)
                                              "limit",    "offset", "cursor", NULL };
         struct page page = { 0 };
         cleanup_buf struct buf tags = BUF_INIT;
-        const char *cursor = http_query(req, "cursor");
 
         if (http_query_only(req, known) < 0 ||
             http_query_u64(req, "limit", 1, 1000, 100, &page.limit) < 0 ||
