@@ -25,7 +25,11 @@ const struct setting gateway_settings_table[] = {
         { "documents_listen", SETTING_STRING, AT(documents_listen), "127.0.0.1:8766",
           .help = "The same for a listener that serves documents only; empty: none." },
         { "listen_public", SETTING_BOOL, AT(listen_public), "no",
-          .help = "Allows addresses that are not loopback; put a TLS proxy in front." },
+          .help = "Allows addresses that are not loopback. Needs a proxy that speaks TLS in front: "
+                  "a "
+                  "public_url of https, or listen_insecure." },
+        { "listen_insecure", SETTING_BOOL, AT(listen_insecure), "no",
+          .help = "Allows that without TLS: tokens can be read on the way." },
         { "public_url", SETTING_STRING, AT(public_url), "",
           .help = "How others reach this address, such as https://berth.example; told to agents as "
                   "endpoint_url. Empty: http:// and listen." },
@@ -166,8 +170,19 @@ static int listen_on(struct gateway *g, const char *address, unsigned listener)
 {
         if (strempty(address))
                 return 0;
-        int r = http_server_listen(g->http, address, listener, g->settings->listen_public);
-        if (r == -EADDRNOTAVAIL && !g->settings->listen_public) {
+        const struct gateway_settings *s = g->settings;
+        bool wide =
+                s->listen_public && (s->listen_insecure || str_starts(s->public_url, "https://"));
+        int r = http_server_listen(g->http, address, listener, wide);
+        if (r == -EADDRNOTAVAIL && s->listen_public && !wide) {
+                log_error(
+                        "%s is not loopback, and nothing says that tokens are not read on the way: "
+                        "set public_url to the https:// address of the TLS proxy in front, or "
+                        "listen_insecure = yes",
+                        address);
+                return r;
+        }
+        if (r == -EADDRNOTAVAIL && !s->listen_public) {
                 log_error("%s, or the address of the socket unit in its place, is not loopback; "
                           "set listen_public = yes to allow that, with a TLS proxy in front",
                           address);

@@ -13,7 +13,7 @@
 struct gateway_settings {
         char *listen;           /* "127.0.0.1:8765", or a path */
         char *documents_listen; /* "" = none */
-        bool listen_public;
+        bool listen_public, listen_insecure;
         char *public_url;      /* "" = from listen */
         char *allowed_origins; /* comma list of scheme://host[:port] */
         char *web_dir;
