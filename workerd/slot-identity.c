@@ -138,7 +138,7 @@ static int map_ids(pid_t holder, struct identity *i)
 static int make_namespace(struct identity *i)
 {
         char path[64];
-        pid_t holder;
+        pid_t holder = 0;
         int r = start_holder(&holder);
         if (r < 0) {
                 (void) snprintf(i->why, sizeof(i->why), "user namespaces are not allowed here");
