@@ -16,7 +16,7 @@ import requests
 from conftest import wait_until
 from documents import FORM, SWEEP, docs, field, multipart, own, shared  # noqa: F401  (fixtures)
 
-FIELDS = {"id", "filename", "content_type", "size_bytes", "created_at", "updated_at", "tags", "metadata", "url", "checksum",
+FIELDS = {"id", "filename", "content_type", "size_bytes", "created_at", "updated_at", "tags", "metadata", "url", "checksum", "text_status", "text_error", "hook_error",
           "version", "session_id"}
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 
