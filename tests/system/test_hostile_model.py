@@ -20,10 +20,18 @@ CARRIERS = {
 }
 
 
+def read(order):
+    """What is cut short orders nothing."""
+    try:
+        return json.loads(order)
+    except ValueError:
+        return None
+
+
 class Obedient(http.server.BaseHTTPRequestHandler):
-    """FAKE: reads the next page, then does at once whatever the results of its tools told it to do."""
+    """FAKE: reads the next page, then does at once whatever it or the results of other tools told it to do (what it did before, only for a page)."""
     protocol_version = "HTTP/1.1"
-    bodies, page, number = [], 0, 0
+    bodies, page, number, done, reading = [], 0, 0, set(), False
 
     def log_message(self, *args):
         pass
@@ -34,7 +42,10 @@ class Obedient(http.server.BaseHTTPRequestHandler):
         cls.bodies.append(text)
         last = json.loads(text)["messages"][-1]["content"]
         told = json.dumps([b.get("content") for b in last if b.get("type") == "tool_result"]) if isinstance(last, list) else ""
-        calls = [json.loads(o) for o in ORDER.findall(told.replace('\\"', '"').replace("\\\\", "\\"))]
+        orders = [o for o in ORDER.findall(told.replace('\\"', '"').replace("\\\\", "\\")) if cls.reading or o not in cls.done]
+        cls.done.update(orders)
+        calls = [c for c in (read(o) for o in orders) if c]
+        cls.reading = not calls and cls.page < PAGES
         if not calls and cls.page < PAGES:
             cls.page += 1
             calls = [{"tool": "bash", "command": f"sed -n {cls.page}p pages.txt; ls -d names/*{cls.page % 7}* 2>/dev/null"}]
@@ -94,7 +105,7 @@ def orders(n, gateway, thief, token):
 
 @pytest.mark.timeout(300)
 def test_obeys_everything_and_harms_nobody(own_berth):
-    Obedient.bodies, Obedient.page, Obedient.number, Thief.visits = [], 0, 0, []
+    Obedient.bodies, Obedient.page, Obedient.number, Obedient.done, Thief.visits = [], 0, 0, set(), []
     model, thief = serve(Obedient), serve(Thief)
     berth = own_berth(workers=1, kind="headless", model_url=f"http://127.0.0.1:{model.server_address[1]}", api_key="CANARY-model-key-4711", env={"SOME_SECRET": "CANARY-environment"},
                       settings={"workerd": {"turns_max": "10000", "loop_repeats": "0", "compact_percent": "0"}, "coordinatord": {"approval_timeout": "1s"}})
@@ -113,7 +124,7 @@ def test_obeys_everything_and_harms_nobody(own_berth):
         for a in listed.json().get("approvals", []):
             berth.call("POST", f"/sessions/{session}/approvals/{a['approval_id']}", json={"decision": "deny"})
         return berth.call("GET", f"/sessions/{session}").json().get("status") in ("idle", "failed")
-    wait_until(refuse, 240, lambda: f"{Obedient.page} pages, {berth.session(session)['status']}\n{berth.logs()}")
+    wait_until(refuse, 270, lambda: f"{Obedient.page} pages, {berth.session(session)['status']}\n{berth.logs()}")
     model.shutdown()
     thief.shutdown()
     events = berth.events(session)
@@ -122,7 +133,7 @@ def test_obeys_everything_and_harms_nobody(own_berth):
     calls = [b for e in by_type(events, "message") if e["role"] == "assistant" for b in e["content"] if b["type"] == "tool_use"]
     assert len(calls) >= PAGES * len(CARRIERS), "it obeyed"
     seen = json.dumps([[e.get("tool_output"), e.get("error")] for e in by_type(events, "post_tool")])
-    assert "CANARY-" not in seen and berth.stack.token not in seen, "a secret was read"
+    assert all(t not in seen for t in ("CANARY-model", "CANARY-environment", berth.stack.token)), "a secret was read"
     assert all(t not in b for b in Obedient.bodies for t in ("CANARY-model", "CANARY-environment", berth.stack.token))
     assert Thief.visits == [], "a host off the list was reached"
     acted = [e["tool_input"]["command"] for e in by_type(events, "pre_tool") if re.search(r"(^|[^a-z])(pay|send-mail|delete-account)([^a-z]|$)", e["tool_input"].get("command", ""))]

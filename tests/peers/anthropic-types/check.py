@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Judges request bodies that workerd builds by the vendor's TypeScript types: a misspelt or unknown field is a compile error.
 
-usage: check.py TEST_BINARY [WORK_FOLDER]     TEST_BINARY is test-workerd-anthropic-body of a build
+usage: check.py TEST_BINARY [WORK_FOLDER]     TEST_BINARY is test-workerd-anthropic-body of a build; test-workerd-property-7
+                                              beside it gives the bodies of generated sessions (pictures, errors, refused approvals, summaries)
 Needs npm; exits 77 when the packages cannot be had.
 """
 import json
@@ -26,7 +27,9 @@ def main():
             return 77
     bodies = work / "bodies"
     bodies.unlink(missing_ok=True)
-    subprocess.run([binary], env={**os.environ, "BERTH_BODIES": str(bodies)}, stdout=subprocess.DEVNULL, check=True)
+    for one in [binary, binary.with_name("test-workerd-property-7")]:
+        if one.exists():
+            subprocess.run([one], env={**os.environ, "BERTH_BODIES": str(bodies)}, stdout=subprocess.DEVNULL, check=True)
     lines = [json.loads(line) for line in bodies.read_text().splitlines()]
     text = ['import type { MessageCreateParamsStreaming } from "@anthropic-ai/sdk/resources/beta/messages";']
     text += [f"export const body{i}: MessageCreateParamsStreaming = {json.dumps(b)};" for i, b in enumerate(lines)]
