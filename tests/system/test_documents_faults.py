@@ -94,7 +94,7 @@ def test_generated_patches(shared, body):
     reply = shared.http.patch(shared.url(shared.target["url"]), json=body, timeout=10)
     assert reply.status_code in (200, 400, 413), (reply.status_code, reply.text, body)
     if reply.status_code == 200:
-        assert isinstance(body, dict) and set(body) <= {"tags", "description", "metadata"}
+        assert isinstance(body, dict) and set(body) <= {"tags", "description", "metadata", "filename"}
         if "tags" in body:
             assert reply.json()["tags"] == list(dict.fromkeys(body["tags"]))
     else:
