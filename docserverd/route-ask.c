@@ -235,7 +235,7 @@ static json_t *source_of(const struct store_hit *h)
 
         return json_pack("{s:s, s:s, s:I, s:o, s:s, s:f}", "id", h->id, "filename", h->filename,
                          "version", (json_int_t) h->version, "page", page, "passage", h->passage,
-                         "score", atof(h->score));
+                         "score", strtod(h->score, NULL));
 }
 
 static void on_found(void *userdata, int r, bool vectors, size_t n, const struct store_hit *hits)

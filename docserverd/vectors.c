@@ -84,7 +84,7 @@ static void on_prepared(void *userdata, int r, PGresult **results, size_t n,
         if (r < 0)
                 set_problem(v, r == -EREMOTEIO ? error->message : "the database is away");
         else if (!streq(said, "ready"))
-                set_problem(v, said);
+                set_problem(v, said ? said : "the database gave no answer");
         else {
                 v->ready = true;
                 v->iterative = pg_bool(results[1], 0, 0);

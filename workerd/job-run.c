@@ -227,14 +227,19 @@ static struct guest *guest_of(struct job *j)
         return g;
 }
 
+static void not_placed(struct job *j, int r)
+{
+        fail(j, r,
+             r == -ENOSPC ? "the slot has no room for the job's files"
+                          : "a file of the job cannot be placed in the slot");
+}
+
 static void on_placed(void *userdata, int r)
 {
         struct job *j = userdata;
 
         if (r < 0) {
-                fail(j, r,
-                     r == -ENOSPC ? "the slot has no room for the job's files"
-                                  : "a file of the job cannot be placed in the slot");
+                not_placed(j, r);
                 return;
         }
         buf_done(&j->files[j->placed].data);
@@ -257,7 +262,7 @@ static void on_opened(void *userdata, int r, int fd, uint64_t size, const char *
         }
         r = guest_write_from(g, j->epoch, j->files[j->placed].path, fd, on_placed, j);
         if (r < 0)
-                on_placed(j, r);
+                not_placed(j, r);
 }
 
 static void place_next(struct job *j)
@@ -279,7 +284,7 @@ static void place_next(struct job *j)
                 r = guest_write_file(g, j->epoch, f->path, buf_head(&f->data),
                                      buf_pending(&f->data), on_placed, j);
         if (r < 0)
-                on_placed(j, r);
+                not_placed(j, r);
 }
 
 void job_begin(struct job *j, struct slot *slot, uint64_t epoch)
