@@ -29,21 +29,19 @@ static uint64_t take_share(struct map *shares, const char *tenant)
         return n;
 }
 
-/* First by time, which counts the sessions of each tenant; then by place. */
+/* First by time, which counts the sessions of each tenant; then by place. held: slots by tenant. */
 static void put_in_order(struct order *order, const struct sched_session *sessions, size_t n,
-                         const struct sched_worker *workers, size_t n_workers)
+                         const struct map *held)
 {
-        cleanup_map struct map *shares = map_new();
+        cleanup_map struct map *before = map_new();
 
-        for (size_t i = 0; i < n_workers; i++)
-                if (workers[i].taken && workers[i].tenant)
-                        (void) take_share(shares, workers[i].tenant);
         for (size_t i = 0; i < n; i++)
                 order[i] = (struct order){ 0, sessions[i].queued_us, i };
         qsort(order, n, sizeof(*order), order_compare);
         for (size_t i = 0; i < n; i++) {
                 const char *tenant = sessions[order[i].index].tenant;
-                order[i].place = take_share(shares, tenant ? tenant : "");
+                tenant = tenant ? tenant : "";
+                order[i].place = (uintptr_t) map_get(held, tenant) + take_share(before, tenant);
         }
         qsort(order, n, sizeof(*order), order_compare);
 }
@@ -126,20 +124,25 @@ void scheduler_run(const struct sched_session *sessions, size_t n_sessions,
 {
         cleanup_free struct order *order = xnewn(struct order, n_sessions + 1);
         cleanup_free bool *used = xnewn(bool, n_workers + 1);
+        cleanup_map struct map *held = map_new(); /* slots by tenant, with what is assigned here */
         struct sched_result r = { 0 };
 
         r.assign = xcalloc(n_sessions + 1, sizeof(*r.assign));
         r.evict = xcalloc(n_workers + 1, sizeof(*r.evict));
-        put_in_order(order, sessions, n_sessions, workers, n_workers);
+        for (size_t i = 0; i < n_workers; i++)
+                if (workers[i].taken && workers[i].tenant)
+                        (void) take_share(held, workers[i].tenant);
+        put_in_order(order, sessions, n_sessions, held);
 
         for (size_t i = 0; i < n_sessions; i++) {
                 const struct sched_session *s = &sessions[order[i].index];
                 size_t w = 0;
-                bool full = order[i].place >= s->slots_max && s->tenant;
+                bool full = s->tenant && (uintptr_t) map_get(held, s->tenant) >= s->slots_max;
                 if (!full && pick_free(s, workers, n_workers, used, now, &w)) {
                         r.assign[r.n_assign].session = order[i].index;
                         r.assign[r.n_assign++].worker = w;
                         used[w] = true;
+                        (void) take_share(held, s->tenant ? s->tenant : "");
                 } else if (!full && pick_coming(s, workers, n_workers, used, now, &w, &r.wake_at)) {
                         used[w] = true;
                 } else if (pick_idle(s, workers, n_workers, used, full, &w)) {

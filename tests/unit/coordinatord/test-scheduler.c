@@ -178,6 +178,60 @@ static void properties(void **state)
         }
 }
 
+/* One tenant queued three before the other's one, and holds a slot: the other comes first. */
+static void tenants_take_turns(void **state)
+{
+        struct sched_worker w[3] = { warm(SLOT_KIND_HEADLESS), warm(SLOT_KIND_HEADLESS),
+                                     warm(SLOT_KIND_HEADLESS) };
+        struct sched_session s[4];
+        struct sched_result r;
+
+        for (size_t i = 0; i < 4; i++)
+                s[i] = (struct sched_session){ .kind = SLOT_KIND_HEADLESS,
+                                               .queued_us = i,
+                                               .tenant = i < 3 ? "many" : "few",
+                                               .slots_max = UINT64_MAX };
+        w[0].taken = true;
+        w[0].state = SLOT_STATE_BUSY;
+        w[0].tenant = "many";
+        w[1].taken = true;
+        w[1].state = SLOT_STATE_BUSY;
+        scheduler_run(s, 4, w, 3, 100, 0, &r);
+        assert_int_equal(r.n_assign, 1);
+        assert_int_equal(r.assign[0].session, 3);
+        sched_result_done(&r);
+}
+
+static void a_tenant_keeps_to_its_slots(void **state)
+{
+        struct sched_worker w[3] = { warm(SLOT_KIND_HEADLESS), warm(SLOT_KIND_HEADLESS),
+                                     warm(SLOT_KIND_HEADLESS) };
+        struct sched_session s[3];
+        struct sched_result r;
+
+        /* The first of them waits for a kind that nobody has: it takes no place in the limit. */
+        for (size_t i = 0; i < 3; i++)
+                s[i] = (struct sched_session){ .kind = i == 0 ? SLOT_KIND_VM : SLOT_KIND_HEADLESS,
+                                               .queued_us = i,
+                                               .tenant = "a",
+                                               .slots_max = 1 };
+        scheduler_run(s, 3, w, 3, 100, 0, &r);
+        assert_int_equal(r.n_assign, 1);
+        assert_int_equal(r.assign[0].session, 1);
+        sched_result_done(&r);
+        /* At the limit, its own idle session gives way, nobody else's. */
+        w[0].taken = w[1].taken = true;
+        w[0].tenant = "b";
+        w[0].idle_since = 1;
+        w[1].tenant = "a";
+        w[1].idle_since = 2;
+        scheduler_run(s + 1, 2, w, 3, 100, 0, &r);
+        assert_int_equal(r.n_assign, 0);
+        assert_int_equal(r.n_evict, 1);
+        assert_int_equal(r.evict[0], 1);
+        sched_result_done(&r);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -185,6 +239,8 @@ int main(void)
                 cmocka_unit_test(one_that_nobody_serves_holds_nobody_up),
                 cmocka_unit_test(idle_sessions_give_way_after_a_while),
                 cmocka_unit_test(refusing_worker_gets_a_pause),
+                cmocka_unit_test(tenants_take_turns),
+                cmocka_unit_test(a_tenant_keeps_to_its_slots),
                 cmocka_unit_test(properties),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,247 @@
+"""The security checklist, row by row: what an outsider may try against the gateway, what host and units must be.
+
+Each row names the tests that show it; the list is checked, so a renamed test is noticed. Rows that nothing showed have their test here.
+"""
+import json
+import os
+import pathlib
+import re
+import stat
+import subprocess
+import time
+
+import pytest
+
+from conftest import BUILD, ROOT
+from edge_fixtures import edge, own_edge  # noqa: F401
+from edge_websocket import frame, open_ws
+from test_edge import BAD_HEADS
+from test_edge_websocket import GOOD, HANDSHAKES, REFUSED
+
+OUTSIDER = {
+    "no or bad token": ["test_security_checklist::test_every_bad_token_looks_the_same"],
+    "other tenant": ["test_tenant_isolation::test_another_tenants_ids_do_not_exist", "test_tenant_isolation::test_lists_hold_nothing_of_others",
+                     "test_tenant_isolation::test_streams_are_filtered_by_the_server", "test_tenant_rows::test_a_forgotten_where_shows_nothing_of_others"],
+    "role limits": ["test_tenant_isolation::test_every_route_with_every_role"],
+    "hijack": ["test_edge_websocket::test_handshake", "test_proxies::test_streams_come_at_once"],
+    "token leaks": ["test_security_checklist::test_no_secret_is_written_anywhere", "test_edge::test_tokens_are_not_logged"],
+    "vnc ticket": ["test_people::test_tickets", "test_edge::test_ticket_is_single_use", "test_security_checklist::test_twenty_viewers_with_one_ticket"],
+    "revocation": ["test_people::test_revoking_ends_streams_within_5_seconds", "test_edge::test_revoked_token_ends_its_streams"],
+    "smuggling, h2": ["test_edge::test_bad_head_is_refused_and_ends_the_connection", "test_edge::test_broken_chunks", "test_security_checklist::test_http2_is_no_way_in"],
+    "slow attack": ["test_edge_streams::test_silent_connections_give_way", "test_edge::test_head_in_single_bytes_and_deadline", "test_edge::test_dribbled_body_times_out"],
+    "flood": ["test_people::test_requests_are_limited_by_rate"],
+    "big": ["test_edge::test_big_bodies", "test_security_checklist::test_big_messages_and_subscriptions"],
+    "stored script": ["test_security_checklist::test_stored_pages_are_not_pages"],
+    "traversal": ["test_edge::test_the_page_stays_beneath_its_folder"],
+    "paths we own": ["test_security_checklist::test_only_the_gateway_listens"],
+    "tls": ["test_proxies::test_old_tls_is_refused"],
+}
+HOST = {
+    "units' exposure": ["test_units::test_exposure"],
+    "slots under hardened units": ["test_units::test_worker_leaves_slots_what_they_need"],
+    "nothing outlives its unit": ["test_units::test_rule_14"],
+    "credentials": ["test_security_checklist::test_units_hold_no_secret"],
+    "build": ["test_security_checklist::test_programs_are_hardened"],
+    "database role": ["test_tenant_rows::test_roles_are_weak", "test_tenant_rows::test_every_table_has_its_rules", "test_tenant_rows::test_no_tenant_no_rows",
+                      "test_tenant_rows::test_the_setting_ends_with_its_transaction"],
+    "audit": ["test_people::test_days_are_dropped_and_the_chain_goes_on", "test_people::test_the_chain_shows_every_change", "test_tenant_rows::test_readers_cannot_write"],
+}
+
+
+@pytest.mark.parametrize("row", [*OUTSIDER, *HOST])
+def test_each_row_has_its_tests(row):
+    for name in {**OUTSIDER, **HOST}[row]:
+        file, function = name.split("::")
+        assert re.search(rf"^def {function}\(", (ROOT / "tests" / "system" / f"{file}.py").read_text(), re.M), name
+
+
+def test_the_lists_are_long():
+    """At least 120 raw requests; the protocol cases by class: handshakes, good and refused frames, each of them also cut and joined."""
+    source = (ROOT / "tests" / "system" / "test_edge.py").read_text()
+    chunks = len(re.findall(r'b"', source[source.index("parametrize(\"chunks\""):source.index("def test_broken_chunks")]))
+    raw = len(BAD_HEADS) + len(MORE_HEADS) + len(HANDSHAKES) + chunks
+    assert raw >= 120, raw
+    assert len(GOOD) + len(REFUSED) >= 45, (len(GOOD), len(REFUSED))
+
+
+# ---- raw requests beyond those of test_edge ----
+
+H = b"Host: berth\r\n"
+MORE_HEADS = {
+    **{f"control {i:02x} in a name": b"GET /health HTTP/1.1\r\n" + H + b"a" + bytes([i]) + b"b: c\r\n\r\n" for i in (0, 1, 9, 11, 12, 14, 31, 32, 127, 128, 255)},
+    **{f"control {i:02x} in a value": b"GET /health HTTP/1.1\r\n" + H + b"a: b" + bytes([i]) + b"c\r\n\r\n" for i in (0, 1, 8, 11, 12, 14, 31, 127)},
+    **{f"control {i:02x} in the target": b"GET /hea" + bytes([i]) + b"lth HTTP/1.1\r\n" + H + b"\r\n" for i in (0, 1, 9, 11, 12, 31, 127, 128, 255)},
+    **{f"length {v}": b"POST /tickets HTTP/1.1\r\n" + H + b"Content-Length: " + v.encode() + b"\r\n\r\n{}"
+       for v in ("+2", "0x2", "2_0", "2 2", "2,3", "2;2", "1e1", "２", "99999999999999999999", "18446744073709551616", "9223372036854775808", "-0", "2.0", "")},
+    **{f"coding {v}": b"POST /tickets HTTP/1.1\r\n" + H + b"Transfer-Encoding: " + v + b"\r\n\r\n0\r\n\r\n"
+       for v in (b"xchunked", b",chunked,", b"chunked, chunked", b"gzip, chunked", b"chunked\x0b", b"\x85chunked", b"chunked\xa0", b"\xffchunked", b"identity", b"chunked;q=1", b"")},
+    **{f"version {v}": b"GET /health " + v + b"\r\n" + H + b"\r\n" for v in (b"HTTP/0.9", b"HTTP/2.0", b"HTTP/9.9", b"HTTP/1.32", b"http/1.1", b"HTTP/1", b"HTTP/1.", b"HTTP/1.1 x", b"XTTP/1.1", b"")},
+    **{f"host {v}": b"GET /health HTTP/1.1\r\nHost: " + v + b"\r\n\r\n" for v in (b"a b", b"a@b", b"a/b", b"a?b", b"a#b", b"a\\b", b"[::1", b"a:b", b"a:99999", b"\xc3\xa9")},
+    **{f"target {v}": b"GET " + v + b" HTTP/1.1\r\n" + H + b"\r\n" for v in (b"health", b"*", b"", b"//", b"/%", b"/%0", b"/%zz", b"/%00", b"/%c0%af", b"/%ff", b"/a//b", b"/./a", b"/a/..", b"/%2e%2e/a", b"berth:80", b"/a b")},
+    "two hosts": b"GET /health HTTP/1.1\r\n" + H + H + b"\r\n",
+    "two lengths": b"POST /tickets HTTP/1.1\r\n" + H + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
+    "length and coding": b"POST /tickets HTTP/1.1\r\n" + H + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "folded": b"GET /health HTTP/1.1\r\n" + H + b"a: b\r\n c\r\n\r\n",
+    "bare lines": b"GET /health HTTP/1.1\n" + H + b"\n",
+}
+
+
+@pytest.mark.parametrize("name", MORE_HEADS)
+def test_more_raw_requests(edge, name):  # noqa: F811
+    """4xx (or 505, 501), then the end of the connection: what follows is never taken for a request."""
+    answer = edge.exchange(MORE_HEADS[name] + b"GET /health HTTP/1.1\r\n" + H + b"\r\n")
+    assert answer.count(b"HTTP/1.1 ") == 1 or b"HTTP/1.1 200" not in answer.split(b"HTTP/1.1 ", 2)[1][:4], answer[:200]
+    assert answer[9:12] in (b"400", b"404", b"405", b"414", b"431", b"501", b"505"), answer[:200]
+    if answer[9:12] != b"404":
+        assert b"Connection: close" in answer
+    assert edge.request("GET", "/health")[0] == 200
+
+
+# ---- rows of the outsider ----
+
+def test_every_bad_token_looks_the_same(own_edge):  # noqa: F811
+    edge = own_edge(failures_per_second=0)
+    kinds = {"none": [], "short": ["Authorization: Bearer x"], "unknown": ["Authorization: Bearer bt_" + "A" * 43], "empty": ["Authorization: Bearer "],
+             "basic": ["Authorization: Basic eDp5"], "long": ["Authorization: Bearer " + "x" * 4000], "sql": ["Authorization: Bearer ' OR 1=1 --"]}
+    seen, times = set(), {k: [] for k in kinds}
+    for round_ in range(30):
+        for kind, headers in kinds.items():
+            headers = [h.replace("A" * 43, os.urandom(22).hex()[:43]) for h in headers]
+            began = time.monotonic()
+            status, head, body = edge.request("GET", "/sessions", headers=headers)
+            times[kind].append(time.monotonic() - began)
+            seen.add((status, body, head["www-authenticate"], tuple(sorted(set(head) - {"date"}))))
+    assert len(seen) == 1 and next(iter(seen))[0] == 401
+    # Whether a token of the right form exists costs one look-up in the database: the time says no more than that.
+    assert sorted(times["unknown"])[15] < 0.25
+
+
+def test_no_secret_is_written_anywhere(own_edge):  # noqa: F811
+    """Canaries through every way a secret may come in by mistake, then searched for in logs, the database, process lists, answers."""
+    edge = own_edge()
+    canary = "bt_CANARY" + os.urandom(17).hex()
+    answers = b""
+    for path, headers in (("/sessions", [f"Authorization: Bearer {canary}"]), (f"/sessions?token={canary}", []), (f"/ws?token={canary}", []), (f"/{canary}", []),
+                          ("/sessions", [f"Authorization: {canary}"]), ("/sessions", [f"Authorization: Bearer {canary} x"]), ("/health", [f"Referer: https://x/?token={canary}"]),
+                          ("/sessions", [f"Cookie: token={canary}"]), (f"/sessions/{canary}/stream?token={canary}", ["Accept: text/event-stream"])):
+        status, head, body = edge.request("GET", path, headers=headers)
+        answers += body + json.dumps(head).encode()
+    ticket = json.loads(edge.request("POST", "/tickets", token=edge.user)[2])["ticket"]
+    edge.request("GET", f"/sessions/x/stream?token={ticket}", headers=["Accept: text/event-stream"])
+    time_limit = time.monotonic() + 15
+    while edge.sql("SELECT count(*) FROM core.audit WHERE result = 'unauthorized'") == "0":
+        assert time.monotonic() < time_limit
+    assert canary.encode() not in answers
+    secrets = [canary, ticket, edge.user, edge.viewer, (edge.state / "secrets" / "admin-token").read_text().strip()]
+    texts = {p.name: p.read_text(errors="replace") for p in (edge.state / "log").glob("*.log")}
+    texts["database"] = subprocess.run(["pg_dump", "-h", str(edge.run_dir), "-U", "postgres", "berth"], capture_output=True, text=True,
+                                       env={**os.environ, "PGPASSWORD": edge.secret("postgres").read_text().strip()}).stdout
+    assert "core.auth_token" in texts["database"]
+    for p in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            texts[f"process {p.name}"] = (p / "cmdline").read_text(errors="replace")
+        except OSError:
+            pass
+    for secret in secrets:
+        # A path may hold anything; the one that we asked for is in the row that says so, and nowhere else.
+        found = [name for name, text in texts.items() if secret in (text.replace(f"/{canary}", "").replace(f"/sessions/{canary}/stream", "") if name == "database" else text)]
+        assert not found, (secret[:12], found)
+
+
+def test_twenty_viewers_with_one_ticket(edge):  # noqa: F811
+    ticket = json.loads(edge.request("POST", "/tickets", token=edge.user)[2])["ticket"]
+    answers = [edge.request("GET", f"/sessions/nobody/stream?token={ticket}", headers=["Accept: text/event-stream"])[0] for _ in range(20)]
+    assert sorted(answers) == [401] * 19 + [404]
+    assert edge.request("GET", f"/sessions?token={ticket}")[0] == 401, "no ticket where a token is wanted"
+
+
+def test_http2_is_no_way_in(edge):  # noqa: F811
+    preface = edge.exchange(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00")
+    assert preface.startswith((b"HTTP/1.1 400", b"HTTP/1.1 505")) and b"Connection: close" in preface
+    for upgrade in (b"h2c", b"websocket, h2c", b"h2c, websocket", b"TLS/1.0"):
+        answer = edge.exchange(b"GET /health HTTP/1.1\r\n" + H + b"Connection: Upgrade, HTTP2-Settings, close\r\nUpgrade: " + upgrade + b"\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n")
+        assert not answer.startswith(b"HTTP/1.1 101"), answer[:100]
+
+
+def test_big_messages_and_subscriptions(edge):  # noqa: F811
+    ws = open_ws(edge)
+    ws.message("init")
+    ws.send(frame(0x81, json.dumps({"type": "subscribe", "sessions": [f"s{i}" for i in range(5000)]}).encode()))
+    assert "at most 1000" in ws.message("error")["error"]["message"]
+    # A message of 100 MB, announced and begun: refused at its head.
+    ws.send(b"\x81\xff" + (100 << 20).to_bytes(8, "big") + b"\0\0\0\0" + b"x" * 70000)
+    assert ws.close_code() == 1009
+    assert edge.request("GET", "/health")[0] == 200
+    rss = int(re.search(r"VmRSS:\s+(\d+)", pathlib.Path(f"/proc/{edge.services['gatewayd'].process.pid}/status").read_text())[1])
+    assert rss < 600 * 1024, "KiB, with the sanitizers"
+
+
+def test_stored_pages_are_not_pages(berth):
+    page = b"<script>document.title='owned'</script><img src=x onerror=alert(1)>"
+    for name, kind in (("a.html", "text/html"), ("a.svg", "image/svg+xml"), ("a.xhtml", "application/xhtml+xml"), ("a.js", "text/javascript"), ("a.txt", "text/plain")):
+        made = berth.call("POST", "/documents", 201, files={"file": (name, page, kind)}).json()
+        got = berth.call("GET", made["url"], 200)
+        assert got.headers["Content-Disposition"].startswith("attachment") or got.headers["Content-Type"].startswith("text/plain"), name
+        assert got.headers["X-Content-Type-Options"] == "nosniff"
+        assert "sandbox" in got.headers.get("Content-Security-Policy", "sandbox")
+        berth.call("DELETE", made["url"], 204)
+    front = berth.call("GET", "/")
+    if front.status_code == 200:
+        policy = front.headers["Content-Security-Policy"]
+        script = next(d for d in policy.split(";") if d.strip().startswith(("script-src", "default-src")))
+        assert "unsafe-inline" not in script and "*" not in script.split(), policy
+
+
+def test_only_the_gateway_listens(berth):
+    """Among all processes of the stack: two ports of gatewayd, on loopback; every other socket is a file that strangers may not open."""
+    pids = {name: s.process.pid for name, s in berth.stack.services.items()}
+    inodes = {}
+    for name, pid in pids.items():
+        for fd in pathlib.Path(f"/proc/{pid}/fd").iterdir():
+            try:
+                target = os.readlink(fd)
+            except OSError:
+                continue
+            if target.startswith("socket:["):
+                inodes[target[8:-1]] = name
+    listening = []
+    for table in ("tcp", "tcp6"):
+        for line in pathlib.Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and fields[9] in inodes:
+                listening.append((inodes[fields[9]], fields[1]))
+    assert {name for name, _ in listening} == {"gatewayd"} and len(listening) == 2, listening
+    assert all(address.startswith("0100007F:") for _, address in listening)
+    for path in berth.stack.run_dir.rglob("*"):
+        mode = path.lstat().st_mode
+        if stat.S_ISSOCK(mode):
+            strangers = mode & 0o007
+            folder = berth.stack.run_dir.stat().st_mode & 0o007
+            assert not strangers or not folder, (path, oct(mode))
+
+
+# ---- rows of host and units ----
+
+def test_units_hold_no_secret():
+    units = {p.name: p.read_text() for p in (ROOT / "systemd").glob("*.service*")}
+    daemons = {n: t for n, t in units.items() if re.match(r"berth-(gatewayd|coordinatord|docserverd|workerd@)\.service", n)}
+    assert len(daemons) == 4
+    for name, text in units.items():
+        assert not re.search(r"(?im)^Environment=.*(key|token|secret|password)", text), name
+    for name, text in daemons.items():
+        assert re.search(r"(?m)^LimitCORE=0", text), name
+    assert re.search(r"(?m)^(Load|Import|Set)?Credential", "\n".join(daemons.values())) or "LoadCredential" in "\n".join(daemons.values())
+
+
+@pytest.mark.parametrize("program", ["gatewayd", "coordinatord", "docserverd", "workerd", "berthctl"])
+def test_programs_are_hardened(program):
+    path = str(BUILD / program / program)
+    head = subprocess.run(["readelf", "-hldW", path], capture_output=True, text=True, check=True).stdout
+    assert re.search(r"Type:\s+DYN", head) and "PIE" in head, "position independent"
+    assert "GNU_RELRO" in head and re.search(r"BIND_NOW|FLAGS_1.*NOW", head), "relocations are read-only"
+    stack = next(line for line in head.splitlines() if "GNU_STACK" in line)
+    assert "RWE" not in stack
+    symbols = subprocess.run(["readelf", "-sW", path], capture_output=True, text=True, check=True).stdout
+    assert "__stack_chk_fail" in symbols
+    options = (ROOT / "meson.build").read_text()
+    assert "_FORTIFY_SOURCE" in options and "stack-clash-protection" in options
