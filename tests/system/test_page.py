@@ -26,7 +26,7 @@ def test_modules_and_walks_on_the_fake():
 def test_walks_on_a_real_berth(own_berth):
     port = free_port()
     command = aimock(DEMO / "fixtures.json", port, "-l", "8", "-c", "20")
-    berth = own_berth(workers=2, kind="desktop", model_url=f"http://127.0.0.1:{port}", model_command=command, demo=True, demo_dir=str(DEMO))
+    berth = own_berth(workers=2, job_workers=1, kind="desktop", model_url=f"http://127.0.0.1:{port}", model_command=command, demo=True, demo_dir=str(DEMO))
     gone = threading.Event()
 
     def supervise():

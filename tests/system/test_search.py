@@ -280,7 +280,12 @@ def zipfile_that_lies():
 
 def test_a_parser_that_never_ends_is_ended(own_berth):
     """Time, memory and output of a job are limits: a hook can do whatever it likes in its slot."""
-    lib = Library(own_berth(workers=1, job_workers=1, settings={"docserverd": {"hook_time": "2s", "read_memory": "256M"}}))
+    lib = Library(own_berth(workers=1, job_workers=1, settings={"docserverd": {"hook_time": "2s", "read_memory": "256M", "read_max": "1M", "text_max": "64K"}}))
+    large = lib.read("large.txt", b"word " * 300_000, "text/plain")
+    assert (large["text_status"], large["text_error"]) == ("none", "it is too large to be read")
+    long = lib.read("long.txt", b"beginning " + b"filler " * 20_000 + b"ending", "text/plain")
+    assert long["text_status"] == "ready" and "beginning" in long["text_error"] and len(lib.text(long["id"])) <= 2 << 16
+    assert lib.names("beginning", tags="") == ["long.txt"] and lib.names("ending") == []
     codes = {"sleeps": "import time\ntime.sleep(600)", "eats": "x = []\nwhile True: x.append(bytearray(16 << 20))", "talks": "while True: print('x' * 65536)",
              "forks": "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass", "fails": "import sys\nsys.exit('no such luck')", "lies": "print('[1, 2')",
              "list": "print('[]')", "tags": "print('{\"tags\": [\"bad tag!\"]}')", "unknown": "print('{\"texts\": \"\"}')"}
@@ -343,17 +348,17 @@ def test_questions_are_answered_with_sources(library):
 
 # --- what dies is done again
 
-@pytest.mark.parametrize("who", ["docserverd", "jobs1"])
-def test_killed_in_the_middle_of_reading(own_berth, who):
+def test_killed_in_the_middle_of_reading(own_berth):
     lib = Library(own_berth(workers=1, job_workers=1))
     hook = lib.put("slow.py", b"import json, sys, time\ntime.sleep(1.5)\nprint('{}')", "text/x-python")["id"]
-    ids = [lib.put(f"doc{i}.txt", f"ptarmigan {i}".encode(), "text/plain", metadata={"preIngestHook": hook})["id"] for i in range(2)]
-    wait_until(lambda: lib.berth.sql("SELECT count(*) FROM docs.document_text WHERE state = 'reading'") != "0", 30, "one is being read")
-    lib.berth.kill(who)
-    lib.berth.wait_ready()
-    for id in ids:
-        assert lib.wait(id, "ready", seconds=90)["text_status"] == "ready"
-    assert sorted(lib.names("ptarmigan")) == ["doc0.txt", "doc1.txt"]
+    for who in ("docserverd", "jobs1"):
+        ids = [lib.put(f"{who}{i}.txt", f"ptarmigan {i}".encode(), "text/plain", tags=who, metadata={"preIngestHook": hook})["id"] for i in range(2)]
+        wait_until(lambda: lib.berth.sql("SELECT count(*) FROM docs.document_text WHERE state = 'reading'") != "0", 30, "one is being read")
+        lib.berth.kill(who)
+        lib.berth.wait_ready()
+        for id in ids:
+            lib.wait(id, "ready", seconds=90)
+        assert sorted(lib.names("ptarmigan", tags=who)) == [f"{who}0.txt", f"{who}1.txt"]
     assert lib.berth.sql("SELECT count(*) FROM docs.passage p LEFT JOIN docs.document d ON d.id = p.document_id AND d.version = p.version WHERE d.id IS NULL") == "0"
 
 

@@ -124,9 +124,10 @@ test('stop from the page', options, async (t) => {
 test('documents: upload, tag, filter, preview, delete', options, async (t) => {
   const { page, faults } = await open(browser, t);
   const name = `walk-${Date.now()}.md`;
+  const word = `zanzibar${Date.now()}`;
   await enter(page);
   await page.goto(`${url}/d`);
-  await page.setInputFiles('[data-upload]', { name, mimeType: 'text/markdown', buffer: Buffer.from('# Walk\n\n<script>window.hacked=1</script>') });
+  await page.setInputFiles('[data-upload]', { name, mimeType: 'text/markdown', buffer: Buffer.from(`# Walk\n\n<script>window.hacked=1</script> with ${word}`) });
   await page.click(`.doc-name:has-text("${name}")`);
   await page.waitForSelector('.preview .prose h1');
   await page.click('.preview >> text=Add tag');
@@ -139,6 +140,12 @@ test('documents: upload, tag, filter, preview, delete', options, async (t) => {
   await page.waitForFunction(() => document.querySelectorAll('.doc-table tbody tr').length >= 1);
   const [download] = await Promise.all([page.waitForEvent('download'), page.click('.preview [aria-label="Download"]')]);
   assert.equal(download.suggestedFilename(), name);
+  // Its text is read in a slot; then it is found by what is in it, while somebody types.
+  await page.waitForSelector('.preview [data-text="ready"]', { timeout: 60_000 });
+  await page.fill('.docs-head [type=search]', word.slice(0, -2));
+  await page.waitForSelector(`.hits mark:has-text("${word}")`);
+  assert.match(await page.textContent('.hits p'), /window.hacked=1/);
+  await page.screenshot({ path: path.join(SHOTS, 'system-documents-search.png') });
   await page.click('.preview [aria-label="Delete document"]');
   await page.click('.dialog .solid-danger');
   await page.waitForSelector('.preview', { state: 'detached' });
