@@ -54,6 +54,26 @@ static void emit_start(struct hub_batch *b, struct session *s)
         (void) hub_event(b, s, EVENT_TYPE_SESSION_START, (struct span){ body.data, body.len });
 }
 
+/* A child has no more than what is left above it, and no more than its blueprint allows. */
+static char *least(const char *given, const char *blueprint)
+{
+        struct json_problem problem;
+        cleanup_json json_t *a = NULL, *b = NULL;
+        const char *key;
+        json_t *limit;
+
+        if (json_parse(given, strlen(given), &a, &problem) < 0 ||
+            json_parse(blueprint, strlen(blueprint), &b, &problem) < 0)
+                return xstrdup(given);
+        json_object_foreach (b, key, limit) {
+                const json_t *have = json_object_get(a, key);
+
+                if (!have || json_number_value(limit) < json_number_value(have))
+                        json_object_set(a, key, limit);
+        }
+        return json_text(a);
+}
+
 /* What the request says, else the blueprint. */
 static void fill(struct session *s, const struct create *cr, const struct session_create *m)
 {
@@ -68,7 +88,10 @@ static void fill(struct session *s, const struct create *cr, const struct sessio
         s->kind = m->kind_default && b->has_kind ? b->kind : m->kind;
         s->project_dir = xstrdup(m->project_dir);
         s->metadata = xstrdup(cr->metadata);
-        s->budget = xstrdup(m->budget.data || !b->budget ? cr->budget : b->budget);
+        if (m->parent_session_id && m->budget.data && b->budget)
+                s->budget = least(cr->budget, b->budget);
+        else
+                s->budget = xstrdup(m->budget.data || !b->budget ? cr->budget : b->budget);
         s->network = xstrdup(cr->network ? cr->network : b->network);
         s->files = xstrdup(cr->files);
         s->image = xstrdup(m->image ? m->image : b->image);

@@ -51,10 +51,23 @@ def test_pages(berth):
     ({"name": "a", "approval": {"bash": "maybe"}}, "approval"),
     ({"name": "a", "mcp_servers": [{}]}, "mcp_servers"),
     ({"name": "a", "skills": ["x"]}, "skills"),
+    ({"name": "a", "skills": [{"document_id": "x"}]}, "skills"),
+    ({"name": "a", "skills": [{"tag": "a b"}]}, "skills"),
+    ({"name": "a", "mcp_servers": [{"name": "x"}]}, "mcp_servers"),
+    ({"name": "a", "mcp_servers": [{"name": "x y", "url": "https://h.example/mcp"}]}, "mcp_servers"),
+    ({"name": "a", "mcp_servers": [{"name": "x", "url": "ftp://h.example/mcp"}]}, "mcp_servers"),
+    ({"name": "a", "mcp_servers": [{"name": "x", "url": "https://u:p@h.example/mcp"}]}, "mcp_servers"),
+    ({"name": "a", "mcp_servers": [{"name": "x", "url": "https://h.example/mcp", "command": ["x"]}]}, "mcp_servers"),
+    ({"name": "a", "mcp_servers": [{"name": "x", "url": "https://h.example/mcp", "headers": {"a b": "c"}}]}, "mcp_servers"),
+    ({"name": "a", "mcp_servers": [{"name": "x", "url": "https://h.example/mcp", "headers": {"a": "c\nd: e"}}]}, "mcp_servers"),
+    ({"name": "a", "mcp_servers": [{"name": "x", "command": ["p"]}, {"name": "x", "command": ["q"]}]}, "mcp_servers"),
+    ({"name": "a", "mcp_servers": [{"name": "x", "command": ["p"], "protocol": "newest"}]}, "mcp_servers"),
+    ({"name": "a", "output_schema": {"type": "text"}}, "output_schema"),
+    ({"name": "a", "output_schema": {"pattern": "x"}}, "output_schema"),
     ({"name": "a", "slot": {"kind": "external"}}, "slot"),
     ({"name": "a", "slot": {"depth": 1}}, "slot"),
     ({"name": "a", "budget": {"turns": -1}}, "budget"),
-    ({"name": "a", "network": {"mode": "open"}}, "network"),
+    ({"name": "a", "network": {"mode": "sometimes"}}, "network"),
 ], ids=str)
 def test_refused(berth, body, field):
     error = berth.call("POST", "/agents", 400, json=body).json()["error"]
@@ -73,7 +86,7 @@ def test_a_session_begins_with_it(berth):
         assert done["status"] == "idle" and done["budget"] == {"turns": 50} and done["model"] == "demo" and done["agent_name"] == "narrow"
         results = [e for e in berth.events(session) if e["event_type"] == "post_tool"]
         assert text_of(results[0]) == "ran"
-        assert all("There is no tool named" in e["error"] for e in results[1:]) and len(results) == 3
+        assert "There is no tool named" in results[1]["error"] and results[2]["error"] and len(results) == 3
         request = berth.model_requests()[0]["body"]
         assert "You are Narrow" in str(request["system"])
         assert [t["name"] for t in request["tools"]] == ["bash"]
@@ -112,3 +125,21 @@ def test_a_raised_budget_goes_on(berth):
     assert raised["budget"] == {"turns": 9, "seconds": 600}
     assert berth.wait_status(session, "idle", "failed")["status"] == "idle"
     assert final_answer(berth.events(session)) == "went on"
+
+
+def test_versions_stay(berth):
+    berth.call("POST", "/agents", 201, json={"name": "versioned", "description": "one", "skills": [{"tag": "how-to"}],
+                                             "mcp_servers": [{"name": "tools", "url": "https://h.example/mcp", "headers": {"Authorization": "Bearer x"}}], "output_schema": {"type": "object"}})
+    changed = berth.call("PATCH", "/agents/versioned", 200, json={"description": "two", "output_schema": None}).json()
+    assert changed["version"] == 2 and changed["output_schema"] is None and changed["skills"] == [{"tag": "how-to"}] and changed["mcp_servers"][0]["name"] == "tools"
+    first = berth.call("GET", "/agents/versioned/versions/1", 200).json()
+    assert first["description"] == "one" and first["output_schema"] == {"type": "object"} and first["name"] == "versioned"
+    page = berth.call("GET", "/agents/versioned/versions?limit=1", 200).json()
+    assert [v["version"] for v in page["versions"]] == [2] and page["next_cursor"]
+    rest = berth.call("GET", f"/agents/versioned/versions?limit=1&cursor={page['next_cursor']}", 200).json()
+    assert [v["description"] for v in rest["versions"]] == ["one"]
+    berth.call("DELETE", "/agents/versioned", 204)
+    assert len(berth.call("GET", "/agents/versioned/versions", 200).json()["versions"]) == 2
+    for path in ("/agents/versioned/versions/3", "/agents/versioned/versions/x", "/agents/nobody/versions", "/agents/a%20b/versions"):
+        berth.call("GET", path, 404)
+    berth.call("GET", "/agents/versioned/versions?cursor=!!", 400)

@@ -9,6 +9,7 @@ import pytest
 import requests
 
 from conftest import ROOT, Berth, aimock, free_port, wait_until
+from streams import SessionStream
 from test_first_light import final_answer, text_of, tools_of
 
 MOCK = ROOT / "tests" / "peers" / "mcp" / "node_modules" / "openai-mock-api"
@@ -58,10 +59,20 @@ def peer(request, tmp_path_factory):
 
 
 def test_stream_tools_and_thinking(peer):
-    session = peer.create(message="think and act", model=peer.name)["session_id"]
-    done = peer.wait_status(session, "idle", "failed", seconds=60)
+    session = peer.create(model=peer.name)["session_id"]
+    stream = SessionStream(peer, session)
+    try:
+        wait_until(lambda: stream.connections, 30, "the stream")
+        peer.call("POST", f"/sessions/{session}/messages", 202, json={"content": "think and act"})
+        wait_until(lambda: [e for e in peer.events(session) if e.get("role") == "assistant"][2:], 60, "three turns")
+        done = peer.wait_status(session, "idle", "failed", seconds=60)
+        live = {kind: "".join(d["text"] for d in stream.deltas if d.get("kind") == kind) for kind in ("text", "thinking", "tool_input")}
+    finally:
+        stream.stopping.set()
     events = peer.events(session)
     assert done["status"] == "idle", done
+    assert "Both were run." in live["text"] and live["thinking"] == "I must look first."
+    assert "echo peer" in live["tool_input"] and "exit 4" in live["tool_input"], live
     assert tools_of(events) == ["bash", "bash"] and final_answer(events) == "Both were run."
     got = [e for e in events if e["event_type"] == "post_tool"]
     assert text_of(got[0]) == "peer" and "again" in got[1]["error"] and got[1]["exit_code"] == 4

@@ -4,6 +4,7 @@ import json
 import pytest
 
 from conftest import wait_until
+from streams import SessionStream
 from test_first_light import final_answer, text_of
 
 
@@ -240,3 +241,20 @@ def test_questions_and_children_survive(own_berth, victim):
     assert b.wait_status(above, "idle", "failed", seconds=90)["status"] == "idle"
     assert len([s for s in b.call("GET", "/sessions", 200).json()["sessions"] if s["parent_session_id"] == above]) == 1
     assert "Its answer: slept" in text_of(results(b, above)[0])
+
+
+def test_live_arguments_and_output(berth):
+    """A viewer sees the arguments of a call while the model writes them, and what a program prints while it runs."""
+    session = berth.create([{"gap": 0.05, "tools": [["execute_code", {"language": "bash", "code": "echo first; while [ ! -e /home/agent/go ]; do sleep 0.05; done; echo second"}]]},
+                            {"text": "done"}])["session_id"]
+    stream = SessionStream(berth, session)
+    try:
+        def said(kind):
+            return "".join(d["text"] for d in stream.deltas if d.get("kind") == kind)
+        wait_until(lambda: "first" in said("tool_output"), 40, lambda: f"the first line, before the program ends: {stream.deltas[-5:]}")
+        assert "second" not in said("tool_output") and not results(berth, session)
+        written = [d for d in stream.deltas if d.get("kind") == "tool_input"]
+        assert len(written) >= 2 and json.loads("".join(d["text"] for d in written))["language"] == "bash"
+    finally:
+        stream.stopping.set()
+    berth.call("POST", f"/sessions/{session}/stop", 200)
