@@ -7,14 +7,15 @@ import { createServer } from 'node:http';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { moreRoutes } from './gateway-more.mjs';
 
 const here = path.dirname(fileURLToPath(import.meta.url));
 const web = path.resolve(here, '../../web');
 const { WebSocketServer } = createRequire(path.join(web, 'package.json'))('ws');
 const DEMO = path.resolve(here, '../../examples/demo');
 
-// Stricter than gatewayd's own: what holds here holds there.
-const CSP = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+// No wider than gatewayd's own (static.c): what holds here holds there. The editor of prompts needs inline styles and a worker.
+const CSP = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 const TYPES = { '.html': 'text/html; charset=utf-8', '.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml', '.woff2': 'font/woff2', '.txt': 'text/plain', '.json': 'application/json', '.csv': 'text/csv' };
 const SCREENS = [0, 1, 2, 3, 4].map((i) => readFileSync(path.join(here, 'screens', `${i}.png`)));
 const DIGESTS = SCREENS.map((s) => createHash('sha256').update(s).digest('hex'));
@@ -231,8 +232,13 @@ export async function startFake({ port = 0, seed = false, speed = 1, demo = true
     return t !== null && tickets.delete(t);
   };
 
+  let refusing = false;
+  const more = moreRoutes({ sessions, emit, setStatus, newSession, all, json, fail, bodyOf, iso, play, refuse: () => refusing });
+
   async function api(req, res, url, p) {
     const m = req.method;
+    const answered = more.route(req, res, url, p);
+    if (answered !== null) return answered;
     if (p[0] === 'tickets' && m === 'POST') {
       await bodyOf(req);
       const t = randomBytes(18).toString('base64url');
@@ -241,7 +247,6 @@ export async function startFake({ port = 0, seed = false, speed = 1, demo = true
     }
     if (p[0] === 'ready') return json(res, 200, { ready: true, database: true, coordinator: true, workers: 2 });
     if (p[0] === 'status') return json(res, 200, { demo, model: demo ? 'scripted-demo' : 'claude-sonnet-4-5', daemons: ['gatewayd', 'coordinatord', 'docserverd', 'workerd@1', 'workerd@2'].map((name) => ({ name, version: '0.1.0', ok: true })) });
-    if (p[0] === 'workers') return json(res, 200, { workers: [] });
     if (p[0] === 'demo') {
       const f = path.join(DEMO, ...p.slice(1));
       return f.startsWith(DEMO) && file(res, f) ? undefined : fail(res, 404, 'not_found', 'No such file.');
@@ -276,11 +281,15 @@ export async function startFake({ port = 0, seed = false, speed = 1, demo = true
       return res.writeHead(204).end();
     }
     if (p[2] === 'metadata' && m === 'PATCH') {
-      Object.assign(s.session, JSON.parse((await bodyOf(req)).toString()));
+      const b = JSON.parse((await bodyOf(req)).toString());
+      if (refusing) return fail(res, 409, 'conflict', 'The session is not in a state for this.');
+      Object.assign(s.session, b, b.budget ? { budget: { ...s.session.budget, ...b.budget } } : {});
+      if (b.budget && s.session.waiting?.for === 'budget') more.go(s);
       all({ type: 'session_updated', session: s.session });
       return json(res, 200, s.session);
     }
     if (p[2] === 'stop' && m === 'POST') {
+      if (refusing) return fail(res, 409, 'conflict', 'The session is not in a state for this.');
       if (['finished', 'stopped', 'failed'].includes(s.session.status)) return fail(res, 409, 'conflict', 'The session has ended already.');
       stop(s);
       return json(res, 200, { success: true, session_id: p[1], message: 'Session stopped successfully' });
@@ -288,6 +297,7 @@ export async function startFake({ port = 0, seed = false, speed = 1, demo = true
     if (p[2] === 'messages' && m === 'POST') {
       const b = JSON.parse((await bodyOf(req)).toString());
       const e = say(s, b.content);
+      if (s.session.status === 'waiting') more.go(s);
       if (!s.run) void play(s);
       return json(res, 202, { message_id: e.message_id, session_id: p[1], seq: e.seq });
     }
@@ -383,7 +393,7 @@ export async function startFake({ port = 0, seed = false, speed = 1, demo = true
         for (const s of sockets) s.terminate();
         return json(res, 200, stats);
       }
-      const known = ['tickets', 'ready', 'status', 'workers', 'sessions', 'documents'];
+      const known = ['tickets', 'ready', 'status', 'sessions', 'documents', ...more.known];
       if (known.includes(p[0]) || p[0] === 'demo') {
         const ok = p[0] === 'demo' || req.headers.authorization === `Bearer ${token}` || spend(url);
         if (!ok) return fail(res, 401, 'unauthorized', 'This needs a valid token.');
@@ -503,6 +513,7 @@ export async function startFake({ port = 0, seed = false, speed = 1, demo = true
   }
 
   if (seed) {
+    more.seed();
     const ago = (min) => Date.now() - min * 60_000;
     const mk = async (name, min, extra, end) => {
       const s = newSession({ session_name: name, ...extra }, ago(min));
@@ -540,7 +551,9 @@ export async function startFake({ port = 0, seed = false, speed = 1, demo = true
       if (b.message) say(s, b.message);
       return { s, done: play(s, opts) };
     },
-    emit, newSession, setStatus,
+    emit, newSession, setStatus, more,
+    /** Control, budgets and agents are refused while it is on: what was shown as done must be taken back. */
+    refuse: (on) => { refusing = on; },
     /** Runs go on saying the same until go(): a test looks at what is live as long as it needs to. */
     hold: () => { held = true; },
     go: () => { held = false; },

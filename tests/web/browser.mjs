@@ -47,3 +47,27 @@ export async function axeFindings(page) {
       .map((v) => `${v.id}: ${v.nodes.slice(0, 4).map((n) => `${n.target.join(' ')} ${n.failureSummary?.split('\n')[1]?.trim() ?? ''}`).join(' | ')}`);
   });
 }
+
+/** Signed in to a fake, at the address. */
+export async function enter(page, fake, to = '/') {
+  await page.goto(`${fake.url}/#token=${fake.token}`);
+  await page.waitForSelector('.side', { state: 'attached' });
+  if (to !== '/') await page.goto(fake.url + to);
+}
+
+/** A screenshot and the findings of axe for each theme and size, one page per pair. */
+export async function looks(browser, t, name, fake, to, ready) {
+  for (const [size, viewport] of Object.entries({ wide: WIDE, phone: PHONE })) {
+    for (const colorScheme of ['light', 'dark']) {
+      const { page, faults } = await open(browser, t, { viewport, colorScheme, reducedMotion: 'reduce' });
+      await enter(page, fake, to);
+      await ready(page, size);
+      await page.screenshot({ path: path.join(SHOTS, `${name}-${size}-${colorScheme}.png`) });
+      const found = await axeFindings(page);
+      if (found.length > 0) throw new Error(`${name} ${size} ${colorScheme}: ${found.join('\n')}`);
+      if (await page.evaluate(() => document.documentElement.scrollWidth > innerWidth)) throw new Error(`${name} ${size}: wider than the screen`);
+      if (faults.length > 0) throw new Error(`${name} ${size} ${colorScheme}: ${faults.join('\n')}`);
+      await page.context().close();
+    }
+  }
+}

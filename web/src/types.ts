@@ -45,6 +45,8 @@ export interface Session {
   budget?: Record<string, number> | null;
   /** What a waiting session waits for. */
   waiting?: { for: string; question?: string | null } | null;
+  /** What the agent asks while it waits for an answer. */
+  question?: { question?: string; choices?: string[] } | null;
   pending_approvals?: number;
   error?: string | { code?: string; message?: string } | null;
   vnc_url?: string | null;

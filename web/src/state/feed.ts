@@ -126,21 +126,46 @@ export async function createSession(body: NewSession): Promise<Session> {
   return s;
 }
 
-export async function stopSession(id: string): Promise<void> {
-  await postJson(`/sessions/${encodeURIComponent(id)}/stop`, undefined);
+export type Action = 'stop' | 'pause' | 'resume' | 'interrupt';
+const BECOMES: Record<Action, SessionStatus> = { stop: 'stopped', pause: 'paused', resume: 'running', interrupt: 'idle' };
+
+/** Shown as done at once; taken back when the server says no, unless something else has changed it meanwhile. */
+export async function controlSession(id: string, action: Action): Promise<void> {
+  const before = sessions.value.get(id);
+  patchSession(id, { status: BECOMES[action] });
+  try {
+    const r = await postJson<Partial<Session>>(`/sessions/${encodeURIComponent(id)}/${action}`, undefined);
+    if (r.status !== undefined) put(r as Session);
+  } catch (e) {
+    if (before && sessions.value.get(id)?.status === BECOMES[action]) patchSession(id, { status: before.status });
+    throw e;
+  }
 }
 
-export async function renameSession(id: string, name: string): Promise<void> {
+/** A new idle session with the history up to `after`, or with all of it. */
+export async function forkSession(id: string, name: string, after?: number): Promise<Session> {
+  const body = { session_name: [...name].slice(0, 200).join(''), ...(after === undefined ? {} : { after_seq: after }) };
+  const s = await postJson<Session>(`/sessions/${encodeURIComponent(id)}/fork`, body, { headers: { 'Idempotency-Key': crypto.randomUUID() } });
+  put(s);
+  return s;
+}
+
+async function change(id: string, part: Partial<Session>, json: object): Promise<void> {
   const before = sessions.value.get(id);
-  patchSession(id, { session_name: name });
+  patchSession(id, part);
   try {
-    const r = await request(`/sessions/${encodeURIComponent(id)}/metadata`, { method: 'PATCH', json: { session_name: name } });
+    const r = await request(`/sessions/${encodeURIComponent(id)}/metadata`, { method: 'PATCH', json });
     put((await r.json()) as Session);
   } catch (e) {
     if (before) put(before);
     throw e;
   }
 }
+
+export const renameSession = (id: string, name: string): Promise<void> => change(id, { session_name: name }, { session_name: name });
+
+export const setBudget = (id: string, budget: Record<string, number>): Promise<void> =>
+  change(id, { budget: { ...sessions.value.get(id)?.budget, ...budget } }, { budget });
 
 export async function deleteSession(id: string): Promise<void> {
   await request(`/sessions/${encodeURIComponent(id)}`, { method: 'DELETE' });

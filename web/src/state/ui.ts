@@ -5,6 +5,8 @@ import { sorted } from './feed';
 
 export const drawerOpen = signal(false);
 export const newSessionOpen = signal(false);
+/** The session whose budget is being changed. */
+export const budgetOpen = signal<string | null>(null);
 
 export type Group = 'all' | 'live' | 'ended' | 'failed';
 export const GROUPS: readonly Group[] = ['all', 'live', 'ended', 'failed'];

@@ -2,7 +2,7 @@
 import {
   Activity, AppWindow, ArrowDown, ArrowUp, Check, ChevronRight, CircleAlert, CircleCheck, CircleStop, Clock, Coins, Copy, Download, Ellipsis, Eye, EyeOff, File, FileChartColumn, FileCode,
   FileImage, FileJson, FileSpreadsheet, FileText, Files, FlaskConical, Hand, Info, Keyboard, Link, LogOut, Maximize, MessageSquare, Menu as MenuIcon, Monitor, MonitorOff, Moon, MousePointerClick, Paperclip,
-  Pencil, Play, Plus, RefreshCw, Repeat, Search, SearchX, Ship, Sparkles, Square, Sun, SunMoon, Terminal, Trash2, TriangleAlert, Unplug, Upload, Wrench, X, Camera, Hash, Minimize, ChevronDown,
+  Pencil, Play, Plus, RefreshCw, Repeat, Search, SearchX, Ship, Sparkles, Square, Sun, SunMoon, Terminal, Trash2, TriangleAlert, Unplug, Upload, Wrench, X, Camera, Hash, Minimize, ChevronDown, Pause, GitFork, OctagonPause, Gauge, Bot, ChartColumn, Server, ListTree, FolderOpen, Folder, Command, SlidersHorizontal, ArrowLeft, Shield, Globe,
 } from 'lucide';
 import { h } from 'preact';
 
@@ -15,6 +15,8 @@ const set = {
   message: MessageSquare, menu: MenuIcon, monitor: Monitor, monitorOff: MonitorOff, moon: Moon, pointer: MousePointerClick, clip: Paperclip, pencil: Pencil, play: Play, plus: Plus, refresh: RefreshCw,
   repeat: Repeat, search: Search, searchX: SearchX, ship: Ship, sparkles: Sparkles, square: Square, sun: Sun, sunMoon: SunMoon, terminal: Terminal, trash: Trash2, warn: TriangleAlert, unplug: Unplug,
   upload: Upload, wrench: Wrench, x: X, camera: Camera, hash: Hash,
+  pause: Pause, fork: GitFork, interrupt: OctagonPause, gauge: Gauge, bot: Bot, chart: ChartColumn, server: Server, tree: ListTree, folder: Folder, folderOpen: FolderOpen, command: Command, sliders: SlidersHorizontal,
+  back: ArrowLeft, shield: Shield, globe: Globe,
 } as const;
 
 export type IconName = keyof typeof set;

@@ -7,6 +7,7 @@ import { Blank, Skeleton, Spinner } from '../ui/controls';
 import { Icon } from '../ui/icons';
 import { Composer } from './composer';
 import { ItemView, Live, Said } from './items';
+import { WaitingFor } from './waiting';
 
 function Waiting({ s, busy }: { s: Session | undefined; busy: boolean }) {
   const t = texts.chat;
@@ -144,6 +145,7 @@ export function Chat({ stream, session }: { stream: SessionStream; session: Sess
             <Icon name="down" size={14} />{fresh > 0 ? texts.chat.newBelow(fresh) : texts.chat.latest}
           </button>
         )}
+        <WaitingFor session={session} stream={stream} />
         <Composer stream={stream} session={session} onSent={() => { stick.current = true; setStart(null); setAway(false); }} />
       </div>
     </section>

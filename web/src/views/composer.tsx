@@ -5,6 +5,7 @@ import { toastError } from '../state/toasts';
 import { texts } from '../texts';
 import { isLive, isWorking, type Session } from '../types';
 import { Icon } from '../ui/icons';
+import { answers } from './waiting';
 
 const drafts = new Map<string, string>();
 
@@ -33,7 +34,7 @@ export function Composer({ stream, session, onSent }: { stream: SessionStream; s
   };
   const status = session?.status;
   const narrow = matchMedia('(max-width: 820px)').matches;
-  const placeholder = !status || (isWorking(status) && !narrow) ? t.placeholder.working : isLive(status) || narrow ? t.placeholder.ready : t.placeholder.ended;
+  const placeholder = answers(session) ? texts.waiting.placeholder : !status || (isWorking(status) && !narrow) ? t.placeholder.working : isLive(status) || narrow ? t.placeholder.ready : t.placeholder.ended;
   return (
     <>
       <div class="composer-box">

@@ -11,6 +11,7 @@ import type { Session } from '../types';
 import { Blank, Status } from '../ui/controls';
 import { Icon } from '../ui/icons';
 import { Chat } from './chat';
+import { BudgetBar, BudgetDialog } from './budget';
 import { Desktop } from './desktop';
 import { SessionActions } from './session-actions';
 
@@ -53,6 +54,7 @@ function Metrics({ s }: { s: Session }) {
       </span>
       <span class="metric" title={t.turns}><Icon name="repeat" size={14} /><b>{u.turns ?? 0}</b><span class="sr">{t.turns}</span></span>
       <span class="metric" title={t.cost}><Icon name="coins" size={14} /><b>{money(u.cost_usd ?? 0)}</b></span>
+      <BudgetBar s={s} />
     </>
   );
 }
@@ -133,6 +135,7 @@ export function SessionView({ id }: { id: string }) {
         {screen && <Splitter body={body} />}
         {screen && stream && <Desktop session={s} stream={stream} />}
       </div>
+      <BudgetDialog />
     </div>
   );
 }
