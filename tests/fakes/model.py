@@ -52,6 +52,7 @@ class Fake:
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else each answer waits 40 ms for an acknowledgement
     fake = None
 
     def log_message(self, *args):
