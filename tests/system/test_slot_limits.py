@@ -197,11 +197,16 @@ def test_nothing_is_left_for_the_next(kind):
 
 
 def census(b):
-    """What of slots the host holds: processes by uid, mounts, folders, control groups, descriptors of the worker."""
+    """What of this stack's slots the host holds: descriptors of the worker, mounts, processes, folders, control groups."""
     worker = b.pid("worker1")
-    return {"descriptors": len(os.listdir(f"/proc/{worker}/fd")), "mounts": len(pathlib.Path("/proc/self/mountinfo").read_text().splitlines()),
+    return {"descriptors": len(os.listdir(f"/proc/{worker}/fd")), "mounts": sum(str(b.folder) in line for line in pathlib.Path("/proc/self/mountinfo").read_text().splitlines()),
             "processes": len(b.slot_processes("worker1")), "folders": sorted(p.name for p in (b.folder / "s" / "worker1" / "1").iterdir()),
             "groups": sum(1 for base in b.stack.cgroups or [] for _ in base.rglob("slot-*") if _.is_dir())}
+
+
+def no_more(now, begin):
+    """Kept connections come and go, two at most; everything else is as it was."""
+    return now["descriptors"] <= begin["descriptors"] + 2 and {**now, "descriptors": 0} == {**begin, "descriptors": 0}
 
 
 @pytest.mark.parametrize("kind,cycles", [("headless", 6), ("desktop", 2)])
@@ -220,7 +225,7 @@ def test_cycles_leave_nothing(request, kind, cycles):
         begin = census(b)
         for _ in range(cycles):
             cycle()
-        wait_until(lambda: census(b) == begin, 10, lambda: f"{begin} and after {cycles} cycles {census(b)}")
+        wait_until(lambda: no_more(census(b), begin), 10, lambda: f"{begin} and after {cycles} cycles {census(b)}")
     finally:
         b.close()
 
