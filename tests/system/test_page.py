@@ -43,3 +43,7 @@ def test_walks_on_a_real_berth(own_berth):
     finally:
         gone.set()
         thread.join()
+
+
+def test_settings_on_a_real_berth(berth):
+    run_walks({"BERTH_URL": berth.stack.url, "BERTH_TOKEN": berth.stack.token}, "settings.test.mjs")

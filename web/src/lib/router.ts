@@ -6,6 +6,7 @@ export type Route =
   | { name: 'session'; id: string }
   | { name: 'documents'; id: string | null }
   | { name: 'upload'; id: string | null }
+  | { name: 'settings' }
   | { name: 'unknown'; path: string };
 
 function parse(path: string): Route {
@@ -20,6 +21,7 @@ function parse(path: string): Route {
   if (parts[0] === 's' && parts.length === 2) return { name: 'session', id: parts[1]! };
   if ((parts[0] === 'd' || parts[0] === 'documents') && parts.length <= 2) return { name: 'documents', id: parts[1] ?? null };
   if (parts[0] === 'u' && parts.length <= 2) return { name: 'upload', id: parts[1] ?? null };
+  if (parts[0] === 'settings' && parts.length === 1) return { name: 'settings' };
   return { name: 'unknown', path };
 }
 
@@ -30,6 +32,7 @@ export const paths = {
   session: (id: string) => `/s/${encodeURIComponent(id)}`,
   documents: '/d',
   upload: '/u',
+  settings: '/settings',
   run: (id: string) => `/u/${encodeURIComponent(id)}`,
   document: (id: string) => `/d/${encodeURIComponent(id)}`,
 };

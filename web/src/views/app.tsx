@@ -20,6 +20,7 @@ import { TopBar } from './topbar';
 
 const SessionView = lazy<{ id: string }>(async () => (await import('./session')).SessionView);
 const DocumentsView = lazy<{ id: string | null }>(async () => (await import('./documents')).DocumentsView);
+const SettingsView = lazy(async () => (await import('./settings')).SettingsView);
 const UploadView = lazy<{ id: string | null }>(async () => (await import('./upload')).UploadView);
 
 function View() {
@@ -28,6 +29,7 @@ function View() {
     case 'home': return <Home />;
     case 'session': return <SessionView key={r.id} id={r.id} />;
     case 'documents': return <DocumentsView id={r.id} />;
+    case 'settings': return <SettingsView />;
     case 'upload': return <UploadView id={r.id} />;
     default:
       return (

@@ -1,6 +1,6 @@
 /** The left side: where one is, all sessions with search and filter, connection and system at the foot. */
 import { useEffect, useRef } from 'preact/hooks';
-import { follow, paths, route } from '../lib/router';
+import { follow, go, paths, route } from '../lib/router';
 import { ago, full, money } from '../lib/format';
 import { signOut } from '../state/auth';
 import { now } from '../state/clock';
@@ -8,6 +8,7 @@ import { activity, link, loaded, reconnect } from '../state/feed';
 import { ready, status } from '../state/system';
 import { theme, type Theme } from '../state/theme';
 import { drawerOpen, group, groupCounts, GROUPS, newSessionOpen, search, visible } from '../state/ui';
+import { people } from '../texts-people';
 import { texts } from '../texts';
 import { isWorking, type Session } from '../types';
 import { Blank, IconButton, MenuItem, Popover, Skeleton, Status } from '../ui/controls';
@@ -150,6 +151,7 @@ export function Sidebar() {
                 </button>
               ))}
               <hr />
+              <MenuItem icon="wrench" text={people.title} onClick={() => { close(); go(paths.settings); }} />
               <MenuItem icon="logOut" text={texts.system.signOut} onClick={() => { close(); signOut(); }} />
             </>
           )}

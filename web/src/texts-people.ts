@@ -1,0 +1,20 @@
+/** English texts of the settings view: people and rights. */
+export const people = {
+  title: 'Settings', failed: 'That did not work', done: 'Done', create: 'Create',
+  you: (name: string, role: string, tenant: string) => `You are ${name}, ${role.toLowerCase()} of the tenant ${tenant}.`,
+  notAdmin: 'Tokens and people are the business of admins', notAdminHint: 'Your role may not see them. Ask an admin of your tenant.',
+  tabs: { tokens: 'Tokens', users: 'Users', tenants: 'Tenants', audit: 'Audit' },
+  roles: { viewer: 'Viewer', operator: 'Operator', admin: 'Admin' },
+  roleHint: { viewer: 'Reads and watches.', operator: 'Reads, watches and acts: sessions, documents, agents.', admin: 'All that, and manages tokens, users and limits.' },
+  role: 'Role', roleOf: (name: string) => `Role of ${name}`, state: 'State', active: 'Active', disabled: 'Disabled', enable: 'Enable', disable: 'Disable',
+  tokensLead: 'One token for each person and program. Only its hash is kept.', newToken: 'New token', tokenName: 'Name', tokenNameHint: 'laptop, ci, phone',
+  scopes: 'Scopes', allScopes: 'All of its role', lastUsed: 'Last used', expires: 'Expires', revoke: 'Revoke', noTokens: 'There is no token',
+  once: 'Copy the token now: it is shown this once and kept nowhere.',
+  revokeTitle: (name: string) => `Revoke ${name}?`, revokeText: 'Whoever uses it is refused from now on; what it has open is closed within 5 seconds.',
+  userName: 'User', userNameHint: 'name or mail address', addUser: 'Add user', noUsers: 'There are no users: tokens stand for themselves',
+  tenantName: 'Tenant', tenantNameHint: 'letters, digits, - and _', addTenant: 'Add tenant', noTenants: 'There is no tenant',
+  sessions_live: 'Live sessions', slots: 'Slots', noLimit: 'no limit', limitOf: (what: string, name: string) => `${what} of ${name}`,
+  auditLead: 'Every act, refused call and failed login, newest first. Each row holds a hash over itself and the row before.',
+  time: 'Time', actor: 'Who', address: 'From', action: 'What', target: 'On', result: 'Result', noAudit: 'Nothing was done yet',
+  results: { '': 'All', ok: 'Done', forbidden: 'Not allowed', unauthorized: 'Not signed in', rate_limited: 'Too many' },
+};
