@@ -63,10 +63,10 @@ def new_token(berth, role="user"):
 def drives(viewer):
     """Whether what this viewer types reaches the desktop: the pixels change."""
     viewer.settle(0.3)
-    before = bytes(viewer.pixels)
+    before = viewer.picture()
     viewer.type("x")
     try:
-        viewer.follow(lambda: bytes(viewer.pixels) != before, 1.5)
+        viewer.follow(lambda: viewer.picture() != before, 1.5)
     except AssertionError:
         return False
     return True
@@ -90,7 +90,7 @@ def test_take_type_give_back(desktop, session):
     viewers[1].click(30, 30)
     for v in viewers:
         v.settle(0.5)
-    assert bytes(viewers[0].pixels) == bytes(viewers[1].pixels) == bytes(viewers[2].pixels)
+    assert viewers[0].picture() == viewers[1].picture() == viewers[2].picture()
     control(desktop, session, release=True)
     assert desktop.session(session)["slot"]["controller"] == "agent"
     wait_until(lambda: not drives(viewers[1]), 5, "the viewer to be view-only again")

@@ -16,7 +16,7 @@ def same_picture(viewers):
     def check():
         for v in viewers:
             v.settle(0.02, 2)
-        return len({bytes(v.pixels) for v in viewers}) == 1
+        return len({v.picture() for v in viewers}) == 1
     wait_until(check, 20, "all viewers to show the same")
 
 
@@ -56,10 +56,10 @@ def test_property_6_vnc(own_berth):
             def follows():
                 nonlocal probe
                 probe = probe + 1 if probe < 700 else 100
-                was = bytes(v.pixels)
+                was = v.picture()
                 v.move(probe, probe // 2)
                 try:
-                    v.follow(lambda: bytes(v.pixels) != was, 0.3)
+                    v.follow(lambda: v.picture() != was, 0.3)
                 except AssertionError:
                     return False
                 return True
@@ -77,10 +77,10 @@ def test_property_6_vnc(own_berth):
             text, line = text + "\n", 0
         if rng.random() < 0.3:
             v.move(rng.randrange(1280), rng.randrange(800))
-        was = bytes(v.pixels)
+        was = v.picture()
         v.type(text)
         expected += text
-        v.follow(lambda: bytes(v.pixels) != was, 10, f"seed {seed} case {case}: what was typed to show")
+        v.follow(lambda: v.picture() != was, 10, f"seed {seed} case {case}: what was typed to show")
         if case % 10 == 9:
             same_picture([first, *viewers.values()])
     v.type("\n")

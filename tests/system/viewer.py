@@ -154,6 +154,10 @@ class Viewer:
             except websocket.WebSocketTimeoutException:
                 return
 
+    def picture(self):
+        """The picture without the bar at the bottom, whose clock changes by itself."""
+        return bytes(self.pixels[:self.width * (self.height - 60) * 4])
+
     def pixel(self, x, y):
         at = (y * self.width + x) * 4
         return tuple(self.pixels[at:at + 3][::-1])
