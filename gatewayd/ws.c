@@ -8,6 +8,8 @@
  * own. */
 #include "gatewayd/ws.h"
 
+#include <sys/ioctl.h>
+
 #include <libwebsockets.h>
 #include <openssl/evp.h>
 #include <sys/socket.h>
@@ -20,6 +22,7 @@
 #include "gatewayd/ws-guard.h"
 
 #define MESSAGE_MAX (1u << 20)
+#define RX_BUFFER 256u                         /* of each client, inside libwebsockets */
 #define SERVE_BUFFER 4096u                     /* what libwebsockets reads at once */
 #define PIECE_MAX (SERVE_BUFFER - WS_HEAD_MAX) /* so that a piece and its header fit into it */
 
@@ -85,8 +88,8 @@ static int on_lws(struct lws *wsi, enum lws_callback_reasons reason, void *user,
 }
 
 static const struct lws_protocols protocols[] = {
-        { .name = "default", .callback = on_lws, .rx_buffer_size = 256 },
-        { .name = "binary", .callback = on_lws, .rx_buffer_size = 256 },
+        { .name = "default", .callback = on_lws, .rx_buffer_size = RX_BUFFER },
+        { .name = "binary", .callback = on_lws, .rx_buffer_size = RX_BUFFER },
         { 0 },
 };
 
@@ -139,7 +142,13 @@ static void hand_on(struct ws_client *c, struct span head, struct span payload)
                 fail(c, SINK_CLOSE_ERROR, "internal");
                 return;
         }
-        serve(c, LWS_POLLIN);
+        /* It takes RX_BUFFER bytes at a time, and nothing else would make it come back for more. */
+        int left = 1;
+        for (unsigned i = 0; i <= SERVE_BUFFER / RX_BUFFER + 1 && left > 0 && c->wsi; i++) {
+                serve(c, LWS_POLLIN);
+                if (!c->wsi || ioctl(c->wire_far, FIONREAD, &left) < 0)
+                        break;
+        }
 }
 
 static void piece(struct ws_client *c, const struct ws_piece *p)

@@ -70,6 +70,8 @@ TEXT = json.dumps({"type": "ping"}).encode()
 GOOD = {
     "text": frame(0x81, TEXT),
     "text, 16-bit length": frame(0x81, TEXT[:-1] + b" " * 200 + b"}"),
+    "text of some pieces": frame(0x81, TEXT[:-1] + b" " * 60000 + b"}"),
+    "fragments of some pieces": frame(0x01, TEXT[:-1] + b" " * 9000) + frame(0x80, b" " * 9000 + b"}"),
     "fragments": frame(0x01, TEXT[:3]) + frame(0x00, TEXT[3:9]) + frame(0x80, TEXT[9:]),
     "empty fragments": frame(0x01) + frame(0x00) * 100 + frame(0x80, TEXT),
     "ping between fragments": frame(0x01, TEXT[:3]) + frame(0x89, b"x") + frame(0x80, TEXT[3:]),

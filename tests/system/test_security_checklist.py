@@ -167,7 +167,8 @@ def test_big_messages_and_subscriptions(edge):  # noqa: F811
     ws = open_ws(edge)
     ws.message("init")
     ws.send(frame(0x81, json.dumps({"type": "subscribe", "sessions": [f"s{i}" for i in range(5000)]}).encode()))
-    assert "at most 1000" in ws.message("error")["error"]["message"]
+    said = ws.message("error")
+    assert "at most 1000" in said["error"]["message"], said
     # A message of 100 MB, announced and begun: refused at its head.
     ws.send(b"\x81\xff" + (100 << 20).to_bytes(8, "big") + b"\0\0\0\0" + b"x" * 70000)
     assert ws.close_code() == 1009
