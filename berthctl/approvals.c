@@ -60,23 +60,29 @@ static int show(struct ctl *c, const char *id)
         return 0;
 }
 
+static int usage_of(void)
+{
+        fprintf(stderr,
+                "usage: berthctl approvals [list | show ID | allow ID [once|session] [NOTE] "
+                "| deny ID [once|session] [NOTE]]\n");
+        return 2;
+}
+
 static int decide(struct ctl *c, const char *decision, int argc, char **argv)
 {
         cleanup_json json_t *one = NULL, *body = NULL, *reply = NULL;
         cleanup_free char *path = NULL;
-        const char *scope = "once", *note = NULL;
+        const char *scope = "once", *note = NULL, *id = argv[0];
 
-        for (int i = 1; i < argc; i++) {
-                if (streq(argv[i], "--session")) {
-                        scope = "session";
-                } else if (streq(argv[i], "--note") && i + 1 < argc) {
-                        note = argv[++i];
-                } else {
-                        fprintf(stderr, "berthctl: unknown option %s\n", argv[i]);
-                        return 2;
-                }
+        if (argc > 1 && (streq(argv[1], "once") || streq(argv[1], "session"))) {
+                scope = argv[1];
+                argc--;
+                argv++;
         }
-        one = find(c, argv[0], "pending");
+        if (argc > 2)
+                return usage_of();
+        note = argc == 2 ? argv[1] : NULL;
+        one = find(c, id, "pending");
         if (!one)
                 return 1;
         body = json_pack("{s:s,s:s,s:s*}", "decision", decision, "scope", scope, "note", note);
@@ -99,9 +105,7 @@ int cmd_approvals(struct ctl *c, int argc, char **argv)
                 return show(c, argv[1]);
         if (argc >= 2 && (streq(argv[0], "allow") || streq(argv[0], "deny")))
                 return decide(c, argv[0], argc - 1, argv + 1);
-        fprintf(stderr, "usage: berthctl approvals [list | show ID | allow ID [--session] [--note "
-                        "TEXT] | deny ID [--session] [--note TEXT]]\n");
-        return 2;
+        return usage_of();
 }
 
 int cmd_usage(struct ctl *c, int argc, char **argv)

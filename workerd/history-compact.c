@@ -143,6 +143,8 @@ const struct history_call *history_loop(const struct history *h, size_t repeats)
                 return NULL;
         repeats = MIN(repeats, (size_t) HISTORY_LOOP_MAX);
         n = recent_calls(h, calls, repeats * PERIOD_MAX);
+        if (n == 0)
+                return NULL;
         for (size_t period = 1; period <= PERIOD_MAX; period++) {
                 size_t i = 0;
 

@@ -149,7 +149,8 @@ def test_stop_and_interrupt_cancel(berth, agent):
         decide(berth, asked, "allow", 409)
         assert not by_type(berth.events(session), "pre_tool")
         berth.call("DELETE", f"/sessions/{session}", 204)
-        assert berth.call("GET", f"/sessions/{session}/approvals", 200).json()["approvals"] == []
+        berth.call("GET", f"/sessions/{session}/approvals", 404)
+        assert berth.call("GET", f"/approvals?session_id={session}&status=all", 200).json()["approvals"] == []
 
 
 def test_bad_requests(berth, agent):
@@ -177,12 +178,12 @@ def test_from_the_command_line(berth, agent):
     assert json.loads(ctl(berth, "--json", "approvals", "show", first).stdout)["approval_id"] == first
     assert ctl(berth, "approvals", "allow", first).stdout == "allowed\n"
     second = wait_until(lambda: [a for a in berth.call("GET", f"/approvals?session_id={session}", 200).json()["approvals"] if a["approval_id"] != first], 20)[0]["approval_id"]
-    assert ctl(berth, "approvals", "deny", second, "--session", "--note", "no b").stdout == "denied\n"
+    assert ctl(berth, "approvals", "deny", second, "session", "no b").stdout == "denied\n"
     berth.wait_status(session, "idle")
     assert "no b" in results(berth.events(session))[1][1]
     ctl(berth, "approvals", "allow", "nothing", expect=1)
     ctl(berth, "approvals", "allow", expect=2)
-    ctl(berth, "approvals", "allow", first, "--for-ever", expect=2)
+    ctl(berth, "approvals", "allow", first, "session", "a", "b", expect=2)
     assert "in all:" in ctl(berth, "usage", "model").stdout
 
 
