@@ -122,7 +122,7 @@ static int create_apply(struct request *q, struct session *s, struct hub_batch *
         session_set_first_state(s, b, external ? SESSION_STATE_RUNNING : SESSION_STATE_QUEUED);
         emit_start(b, s);
         if (cr->message)
-                route_emit_message(b, s, cr->message_id, cr->message);
+                route_emit_message(b, s, cr->message_id, cr->message, false);
         if (m->idempotency_key)
                 hub_idempotency(b, m->tenant, "session.create", m->idempotency_key,
                                 m->request_digest, s->id, NULL, 0);

@@ -48,7 +48,7 @@ static int post_apply(struct request *q, struct session *s, struct hub_batch *b)
                 return r;
         /* Who speaks instead of deciding wants something else. */
         approvals_cancel(b, s, true, "answered with a message");
-        route_emit_message(b, s, po->message_id, po->content);
+        route_emit_message(b, s, po->message_id, po->content, m->has_pinned && m->pinned);
         po->seq = s->last_message_seq;
         s->losses = 0;
         s->stop_requested = false;

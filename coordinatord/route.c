@@ -51,12 +51,12 @@ int route_check_room(struct request *q, const struct session *s, const char *ten
 }
 
 void route_emit_message(struct hub_batch *b, struct session *s, const char *message_id,
-                        const char *content)
+                        const char *content, bool pinned)
 {
         cleanup_buf struct buf body = BUF_INIT;
 
-        buf_putf(&body, "{\"role\":\"user\",\"message_id\":\"%s\",\"content\":%s}", message_id,
-                 content);
+        buf_putf(&body, "{\"role\":\"user\",\"message_id\":\"%s\",\"content\":%s%s}", message_id,
+                 content, pinned ? ",\"pinned\":true" : "");
         s->last_message_seq =
                 hub_event(b, s, EVENT_TYPE_MESSAGE, (struct span){ body.data, body.len });
 }

@@ -16,7 +16,7 @@ bool route_tenant(struct request *q, const char *tenant);
 int route_check_room(struct request *q, const struct session *s, const char *tenant) mustuse;
 /* For apply: a person's message; `content` is a JSON array. Sets last_message_seq. */
 void route_emit_message(struct hub_batch *b, struct session *s, const char *message_id,
-                        const char *content);
+                        const char *content, bool pinned);
 /* For request_once: answers with the session that the first request made. */
 void route_session_replay(struct request *q, const PGresult *found);
 /* A done function: answers with the session object. */

@@ -5,9 +5,11 @@
 
 struct post_body {
         json_t *content;
+        bool pinned;
 };
 static const struct json_field post_fields[] = {
         JSON_FIELD(struct post_body, content, JSON_KIND_ANY, .required = true),
+        JSON_FIELD(struct post_body, pinned, JSON_KIND_BOOL),
 };
 
 static void on_posted(void *userdata, int r, const void *reply)
@@ -44,6 +46,7 @@ static void post(struct http_request *req)
                                         "%s", p.message);
         text = json_text(content);
         m.content = span_of(text);
+        m.pinned = m.has_pinned = b.pinned;
         coordinator_call(req, &wire_message_post, &m, on_posted);
 }
 

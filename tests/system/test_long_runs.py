@@ -81,6 +81,22 @@ def test_the_same_after_a_restart(own_berth):
     assert plain(sent[0])[:len(before)] == plain(before)
 
 
+def test_pinned_words_stay(short_berth):
+    """What a person pins is read word for word behind every summary."""
+    berth = short_berth
+    session = berth.create([{"text": "hello", "input_tokens": 1}])["session_id"]
+    berth.wait_status(session, "idle")
+    berth.call("POST", f"/sessions/{session}/messages", 400, json={"content": "x", "pinned": "yes"})
+    berth.call("POST", f"/sessions/{session}/messages", 202, json={"content": "The account is 4711-0815.", "pinned": True})
+    berth.wait_status(session, "idle")
+    berth.model_requests()
+    berth.call("POST", f"/sessions/{session}/messages", 202, json={"content": "SCRIPT: " + json.dumps(steps(3) + [{"text": "end", "input_tokens": 1}]), "pinned": True})
+    wait_until(lambda: final_answer(berth.events(session)) == "end", 60)
+    assert by_type(berth.events(session), "compaction")
+    last = [r["body"]["messages"] for r in berth.model_requests() if not is_summary(r["body"])][-1]
+    assert "The account is 4711-0815." in [b.get("text") for b in last[0]["content"]]
+
+
 @pytest.mark.parametrize("point", ["worker.before_compaction", "worker.after_compaction"])
 def test_a_crash_around_a_summary(own_berth, point):
     if b"BERTH_CRASH_AT" not in (BUILD / "workerd" / "workerd").read_bytes():
