@@ -24,7 +24,7 @@ struct extras {
         struct mcp *mcp;
         struct address_range ranges[RANGES_MAX];
         size_t n_ranges;
-        struct loop_task begin;
+        struct loop_task step;
         struct buf missing; /* lines of the prompt */
 };
 
@@ -93,8 +93,6 @@ static void open_servers(struct extras *x)
 
 /* ---- skills ---- */
 
-static void place_next(struct extras *x);
-
 static void not_placed(struct extras *x, const char *why)
 {
         cleanup_free char *what =
@@ -102,7 +100,7 @@ static void not_placed(struct extras *x, const char *why)
 
         problem(x, what, why);
         x->next_skill++;
-        place_next(x);
+        loop_task_queue(&x->step);
 }
 
 static void on_placed(void *userdata, int r)
@@ -114,7 +112,7 @@ static void on_placed(void *userdata, int r)
                 return;
         }
         x->skills[x->next_skill++].placed = true;
-        place_next(x);
+        loop_task_queue(&x->step);
 }
 
 static void on_opened(void *userdata, int r, int fd, uint64_t size, const char *why)
@@ -140,13 +138,8 @@ static void on_opened(void *userdata, int r, int fd, uint64_t size, const char *
 
 static void place_next(struct extras *x)
 {
-        int r;
-
-        if (x->next_skill == x->n_skills) {
-                open_servers(x);
-                return;
-        }
-        r = documents_open(x->c.documents, x->c.tenant, x->skills[x->next_skill].id, on_opened, x);
+        int r = documents_open(x->c.documents, x->c.tenant, x->skills[x->next_skill].id, on_opened,
+                               x);
         if (r < 0)
                 not_placed(x, strerror(-r));
 }
@@ -180,8 +173,6 @@ static void add_skill(struct extras *x, const json_t *document)
         };
 }
 
-static void find_next(struct extras *x);
-
 static void on_found(void *userdata, int r, struct span json, bool more, const char *why)
 {
         struct extras *x = userdata;
@@ -205,7 +196,7 @@ static void on_found(void *userdata, int r, struct span json, bool more, const c
         json_array_foreach (found, i, one)
                 add_skill(x, one);
         x->next_wanted++;
-        find_next(x);
+        loop_task_queue(&x->step);
 }
 
 static void find_next(struct extras *x)
@@ -214,10 +205,6 @@ static void find_next(struct extras *x)
         const char *id = text_of(wanted, "document_id"), *tag = text_of(wanted, "tag");
         int r;
 
-        if (!wanted || !x->c.documents) {
-                place_next(x);
-                return;
-        }
         if (*id)
                 r = documents_show(
                         x->c.documents,
@@ -234,9 +221,17 @@ static void find_next(struct extras *x)
                 on_found(x, r, (struct span){ 0 }, false, strerror(-r));
 }
 
-static void on_begin(void *userdata)
+/* One thing after the other: which documents, each into the slot, then the servers. */
+static void on_step(void *userdata)
 {
-        find_next(userdata);
+        struct extras *x = userdata;
+
+        if (x->c.documents && x->next_wanted < json_array_size(x->wanted))
+                find_next(x);
+        else if (x->next_skill < x->n_skills)
+                place_next(x);
+        else
+                open_servers(x);
 }
 
 /* ---- the whole ---- */
@@ -276,10 +271,10 @@ int extras_new(const struct extras_config *c, struct extras **ret)
 
         x->c = *c;
         x->wanted = json_object_get(c->blueprint, "skills");
-        r = loop_task_init(&x->begin, c->event, on_begin, x);
+        r = loop_task_init(&x->step, c->event, on_step, x);
         if (r < 0)
                 return r;
-        loop_task_queue(&x->begin);
+        loop_task_queue(&x->step);
         *ret = TAKE_PTR(x);
         return 0;
 }
@@ -288,7 +283,7 @@ struct extras *extras_free(struct extras *x)
 {
         if (!x)
                 return NULL;
-        loop_task_done(&x->begin);
+        loop_task_done(&x->step);
         if (x->c.documents)
                 documents_cancel(x->c.documents, x);
         if (x->c.slot && slot_guest(x->c.slot))

@@ -240,55 +240,75 @@ static void on_done(void *userdata, int r, long status, const char *text)
 
 #define HEADERS_MAX 48
 
+struct header_list {
+        const char *all[HEADERS_MAX + 8];
+        char *made[8]; /* those to be freed */
+        size_t n, n_made;
+};
+
+static void header_make(struct header_list *h, const char *name, const char *value)
+{
+        char *line = xasprintf("%s: %s", name, value);
+
+        h->all[h->n++] = h->made[h->n_made++] = line;
+}
+
+static void make_headers(const struct exchange *x, bool post, const char *method, const char *name,
+                         struct header_list *h)
+{
+        const struct mcp_server *s = x->server;
+
+        h->all[h->n++] =
+                post ? "accept: application/json, text/event-stream" : "accept: text/event-stream";
+        if (post)
+                h->all[h->n++] = "content-type: application/json";
+        if (s->modern)
+                header_make(h, "mcp-protocol-version", MCP_MODERN);
+        else if (s->version)
+                header_make(h, "mcp-protocol-version", s->version);
+        if (s->modern && method)
+                header_make(h, "mcp-method", method);
+        if (s->modern && name)
+                header_make(h, "mcp-name", name);
+        if (s->session && !s->modern)
+                header_make(h, "mcp-session-id", s->session);
+        if (!post)
+                header_make(h, "last-event-id", x->from);
+        for (size_t i = 0; s->headers && s->headers[i] && i < HEADERS_MAX; i++)
+                h->all[h->n++] = s->headers[i];
+}
+
 static int start(struct exchange *x, const char *text, const char *method, const char *name)
 {
         struct mcp_server *s = x->server;
-        cleanup_free char *version = NULL, *session = NULL, *from = NULL, *named = NULL,
-                          *about = NULL;
-        const char *headers[HEADERS_MAX + 8];
-        size_t n = 0;
+        struct header_list h = { 0 };
+        int r;
 
-        headers[n++] =
-                text ? "accept: application/json, text/event-stream" : "accept: text/event-stream";
-        if (text)
-                headers[n++] = "content-type: application/json";
-        if (s->modern || s->version || s->state > MCP_OPENING)
-                headers[n++] = version =
-                        xasprintf("mcp-protocol-version: %s", s->modern    ? MCP_MODERN
-                                                              : s->version ? s->version
-                                                                           : MCP_LEGACY);
-        if (s->modern && method)
-                headers[n++] = about = xasprintf("mcp-method: %s", method);
-        if (s->modern && name)
-                headers[n++] = named = xasprintf("mcp-name: %s", name);
-        if (s->session && !s->modern)
-                headers[n++] = session = xasprintf("mcp-session-id: %s", s->session);
-        if (!text)
-                headers[n++] = from = xasprintf("last-event-id: %s", x->from);
-        for (size_t i = 0; s->headers && s->headers[i] && i < HEADERS_MAX; i++)
-                headers[n++] = s->headers[i];
-        headers[n] = NULL;
+        make_headers(x, text, method, name, &h);
         x->stream = false;
         x->status = 0;
         sse_done(&x->sse);
         sse_init(&x->sse, MCP_MESSAGE_MAX, on_event, x);
-        return httpc_start(s->set->http,
-                           &(struct httpc_config){
-                                   .method = text ? "POST" : "GET",
-                                   .url = s->url,
-                                   .headers = headers,
-                                   .body = span_of(text),
-                                   .stall_usec = STALL_USEC,
-                                   .body_max = MCP_MESSAGE_MAX,
-                                   .proxy = s->set->proxy ? s->set->proxy : "",
-                                   .may_connect = may_connect,
-                                   .on_head = on_head,
-                                   .on_header = on_header,
-                                   .on_data = on_data,
-                                   .on_done = on_done,
-                                   .userdata = x,
-                           },
-                           &x->http);
+        r = httpc_start(s->set->http,
+                        &(struct httpc_config){
+                                .method = text ? "POST" : "GET",
+                                .url = s->url,
+                                .headers = h.all,
+                                .body = span_of(text),
+                                .stall_usec = STALL_USEC,
+                                .body_max = MCP_MESSAGE_MAX,
+                                .proxy = s->set->proxy ? s->set->proxy : "",
+                                .may_connect = may_connect,
+                                .on_head = on_head,
+                                .on_header = on_header,
+                                .on_data = on_data,
+                                .on_done = on_done,
+                                .userdata = x,
+                        },
+                        &x->http);
+        for (size_t i = 0; i < h.n_made; i++)
+                free(h.made[i]);
+        return r;
 }
 
 static int http_open(struct mcp_server *s)
