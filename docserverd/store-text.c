@@ -262,11 +262,11 @@ int store_language(struct pg_pool *p, const char *language, uint64_t from, unsig
 {
         struct pg_batch *b = pg_batch_new();
         pg_batch_add(b,
-                     "WITH some AS (SELECT p.id FROM docs.passage p, docs.search_state s WHERE "
+                     "WITH few AS (SELECT p.id FROM docs.passage p, docs.search_state s WHERE "
                      "s.language <> $1 AND p.id > $2 ORDER BY p.id LIMIT $3), "
                      "changed AS (UPDATE docs.passage p SET "
                      "search = docs.passage_search($1::text::regconfig, p.body) "
-                     "FROM some WHERE p.id = some.id RETURNING p.id) "
+                     "FROM few WHERE p.id = few.id RETURNING p.id) "
                      "SELECT max(id) FROM changed HAVING count(*) > 0",
                      "suu", language, from, (uint64_t) n);
         pg_batch_add(
