@@ -140,20 +140,70 @@ static void retry_waiting(struct fanout *f)
                         subscriber_catch_up(s);
 }
 
+static bool updates_before(uint64_t usec, const char *id, const struct updates_at *at)
+{
+        return usec < at->usec || (usec == at->usec && strcmp(id, at->id) <= 0);
+}
+
+static void updates_set(struct updates_at *at, uint64_t usec, const char *id)
+{
+        at->usec = usec;
+        (void) snprintf(at->id, sizeof(at->id), "%s", id);
+}
+
+static void push_updated(struct subscriber *s, struct frame *frame, const struct updates_at *before)
+{
+        if (sink_fits(s->sink, frame))
+                (void) sink_push(s->sink, frame);
+        else if (s->updates.usec == before->usec && streq(s->updates.id, before->id))
+                (void) sink_push(s->sink, frame); /* not one in a whole second: it lags */
+        else {
+                s->updates_full = true;
+                s->updates = *before;
+        }
+}
+
+/* Rows come in the order of their modification. What has no room in a queue now is not lost: the
+ * next poll begins there for that subscriber. */
 static void send_updated(struct fanout *f, PGresult *rows)
 {
-        for (int i = 0; i < PQntuples(rows); i++) {
+        int n = PQntuples(rows);
+        struct updates_at before = { .usec = 1 }, last = { 0 };
+        struct subscriber *s, *tmp;
+
+        if (n == FANOUT_UPDATED) /* there are more */
+                updates_set(&last, (uint64_t) pg_i64(rows, n - 1, 3), pg_str(rows, n - 1, 0));
+        list_foreach (s, &f->all, link)
+                s->updates_full = false;
+        for (int i = 0; i < n; i++) {
+                const char *id = pg_str(rows, i, 0), *tenant = pg_str(rows, i, 1);
                 const struct span parts[] = { span_of("{\"type\":\"session_updated\",\"session\":"),
                                               span_of(pg_str(rows, i, 2)), span_of("}") };
                 struct frame *frame = frame_ws_text(parts, ARRAY_LEN(parts), false);
-                struct subscriber *s, *tmp;
+                uint64_t usec = (uint64_t) pg_i64(rows, i, 3);
 
                 list_foreach_safe (s, tmp, &f->all, link)
-                        if (streq(s->tenant, pg_str(rows, i, 1)) &&
-                            subscriber_wants(s, pg_str(rows, i, 0)))
-                                (void) sink_push(s->sink, frame);
+                        if (!s->updates_full && !updates_before(usec, id, &s->updates) &&
+                            streq(s->tenant, tenant) && subscriber_wants(s, id))
+                                push_updated(s, frame, &before);
                 frame_unref(frame);
+                updates_set(&before, usec, id);
         }
+        list_foreach (s, &f->all, link)
+                if (!s->updates_full)
+                        s->updates = last;
+}
+
+/* Behind what updates are asked for: 5 s ago, or what some subscriber has handed over. */
+static struct updates_at updates_since(const struct fanout *f)
+{
+        struct updates_at since = { .usec = now_realtime() - FANOUT_UPDATED_USEC };
+        const struct subscriber *s;
+
+        list_foreach (s, &f->all, link)
+                if (s->updates.usec > 0 && updates_before(s->updates.usec, s->updates.id, &since))
+                        since = s->updates;
+        return since;
 }
 
 static void on_poll(void *userdata, int r, PGresult **results, size_t n,
@@ -201,12 +251,16 @@ void fanout_poll(struct fanout *f)
         static const char seqs_sql[] =
                 "SELECT session_id, last_seq FROM core.session WHERE session_id = ANY($1::text[])";
         static const char updated_sql[] =
-                "SELECT session_id, tenant, core.session_json(s) FROM core.session s "
-                "WHERE modified_at > now() - interval '5 seconds' ORDER BY modified_at LIMIT 200";
+                "SELECT session_id, tenant, core.session_json(s), "
+                "(extract(epoch FROM modified_at) * 1000000)::bigint FROM core.session s "
+                "WHERE (modified_at, session_id) > "
+                "(timestamptz 'epoch' + $1::bigint * interval '1 microsecond', $2) "
+                "ORDER BY modified_at, session_id LIMIT $3";
         static const char deleted_sql[] = "SELECT session_id, tenant FROM core.tombstone "
                                           "WHERE deleted_at > now() - interval '15 seconds'";
         cleanup_free char *ids = NULL;
         uint64_t now = now_monotonic();
+        struct updates_at since = updates_since(f);
         struct pg_batch *b;
 
         if (f->polling)
@@ -218,7 +272,8 @@ void fanout_poll(struct fanout *f)
         pg_batch_add(b, seqs_sql, "s", ids);
         pg_batch_add(b, deleted_sql, "");
         if (f->gap || now > f->tick_at + FANOUT_SILENCE_USEC)
-                pg_batch_add(b, updated_sql, "");
+                pg_batch_add(b, updated_sql, "usu", since.usec, since.id,
+                             (uint64_t) FANOUT_UPDATED);
         f->polled_at = now;
         f->polling = pg_submit(f->gateway->pg, b, on_poll, f) == 0;
 }

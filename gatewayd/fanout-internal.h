@@ -6,6 +6,8 @@
 #include "gatewayd/fanout.h"
 
 #define FANOUT_PAGE 100u                           /* stored events per read */
+#define FANOUT_UPDATED 200                         /* changed sessions per poll */
+#define FANOUT_UPDATED_USEC (5 * USEC_PER_SEC)     /* changed since then */
 #define FANOUT_FILTER_MAX 1000u                    /* sessions a /ws client may name */
 #define FANOUT_DELETED_MAX 4096u                   /* deletions remembered as told */
 #define FANOUT_POLL_USEC (5 * USEC_PER_SEC)        /* in any case: deletions have no cursor */
@@ -54,6 +56,11 @@ struct subscriber {
         uint64_t position; /* seq or cursor sent last, or passed over */
         unsigned asked;    /* size of the page being read */
         bool deltas;
+        struct updates_at {
+                uint64_t usec; /* modified then, since 1970; 0 = nothing is missing */
+                char id[65];
+        } updates; /* /ws: newest changed session handed over, while there is no room for more */
+        bool updates_full;
         char tenant[65];
 };
 

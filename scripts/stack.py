@@ -252,7 +252,7 @@ class Stack:
                 "blob_dir": self.state / "blobs"}),
             self.daemon("gatewayd", "gatewayd", {
                 **self.database_settings("gatewayd"), "listen": f"127.0.0.1:{self.port}", "documents_listen": f"127.0.0.1:{self.docs_port}",
-                "coordinator_socket": run / "gateway.sock", "bus_socket": run / "bus.sock", **documents,
+                "coordinator_socket": run / "gateway.sock", "bus_socket": run / os.environ.get("BERTH_TEST_BUS", "bus.sock"), **documents,
                 **({"web_dir": self.web_dir} if self.web_dir else {}), **({"demo_dir": self.demo_dir} if self.demo_dir else {}),
                 "demo": "yes" if self.demo else "no"}),
         ]
