@@ -32,7 +32,7 @@ struct put {
         bool replace;                /* a new version of document `id`; else a new document */
         struct recording_add *piece; /* or this piece of a recording, its texts are those below */
         char *volume;                /* or file `id` of this volume */
-        char *path;
+        char *path;                  /* in the volume, or among the session's results */
         char *id, *tenant, *filename, *content_type, *metadata, *session_id, *key, *if_match;
         char fingerprint[SHA256_HEX];
         struct document_tags tags;
@@ -208,7 +208,10 @@ static int put_store(struct put *p)
                 .idempotency_key = p->key,
                 .fingerprint = p->fingerprint,
         };
-        return store_create(p->server->pg, &document, on_stored, p);
+        if (!p->path)
+                return store_create(p->server->pg, &document, on_stored, p);
+        lookups_forget(p->server->lookups, now_monotonic());
+        return store_keep_result(p->server->pg, &document, p->path, on_stored, p);
 }
 
 /* ---- the file ---- */
@@ -377,6 +380,13 @@ static int check_create(struct put *p, const struct document_create *m,
                 (void) snprintf(problem->message, sizeof(problem->message), "content_type %s", why);
                 return -EINVAL;
         }
+        why = m->result_path ? document_path_problem(m->result_path) : NULL;
+        if (!why && m->result_path && strempty(m->session_id))
+                why = "must belong to a session";
+        if (why) {
+                (void) snprintf(problem->message, sizeof(problem->message), "result_path %s", why);
+                return -EINVAL;
+        }
         for (size_t i = 0; i < m->n_tags; i++) {
                 int r = document_tags_add(&p->tags, span_of(m->tags[i]), problem);
                 if (r < 0)
@@ -404,6 +414,7 @@ int route_document_create(void *userdata, struct rpc_peer *peer, struct rpc_requ
         p->content_type = xstrdup(m->content_type);
         p->session_id = xstrdup(m->session_id);
         p->key = xstrdup(m->idempotency_key);
+        p->path = xstrdup(m->result_path);
         put_hash(p);
         return 0;
 }

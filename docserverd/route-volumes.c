@@ -103,8 +103,9 @@ static char *entry_name(struct pack *p, const struct volume_entry *e)
                 return xasprintf("data/%s", e->path);
         char *name = xasprintf("results/%s", e->path);
         for (unsigned i = 2; map_get(p->names, name); i++) {
+                const char *slash = strrchr(e->path, '/'), *last = slash ? slash + 1 : e->path;
                 free(name);
-                name = xasprintf("results/%u-%s", i, e->path);
+                name = xasprintf("results/%.*s%u-%s", (int) (last - e->path), e->path, i, last);
         }
         (void) map_set(p->names, name, p);
         return name;

@@ -173,13 +173,15 @@ int store_volume_entries(struct pg_pool *p, const char *tenant, const char *name
                 "SELECT path, checksum, size_bytes, " TIME_US(
                         "created_at") " FROM docs.volume_file WHERE volume_name = $1 ORDER BY path",
                 "s", name);
-        pg_batch_add(b,
-                     "SELECT d.filename, d.checksum, d.size_bytes, " TIME_US(
-                             "d.updated_at") " FROM docs.document d JOIN docs.volume v "
-                                             "ON v.session_id = d.session_id AND v.tenant = "
-                                             "d.tenant "
-                                             "WHERE v.name = $1 ORDER BY d.id LIMIT $2",
-                     "su", name, (uint64_t) results_max);
+        pg_batch_add(
+                b,
+                "SELECT coalesce(d.result_path, d.filename), d.checksum, d.size_bytes, " TIME_US(
+                        "d.updated_at") " FROM docs.document d JOIN docs.volume v "
+                                        "ON v.session_id = d.session_id AND v.tenant = "
+                                        "d.tenant "
+                                        "WHERE v.name = $1 ORDER BY d.result_path IS NULL, d.id "
+                                        "LIMIT $2",
+                "su", name, (uint64_t) results_max);
         struct call *c = call_new("the files of a volume", userdata);
         c->fn.entries = fn;
         return submit(p, b, on_entries, c);

@@ -155,6 +155,23 @@ int store_create(struct pg_pool *p, const struct store_document *d, store_json_f
         return submit(p, b, on_json, c);
 }
 
+int store_keep_result(struct pg_pool *p, const struct store_document *d, const char *path,
+                      store_json_fn fn, void *userdata)
+{
+        cleanup_buf struct buf tags = BUF_INIT;
+        tags_array(&tags, d->tags);
+        struct pg_batch *b = store_batch(d->tenant);
+        pg_batch_add(b,
+                     "SELECT docs.keep_result($1, $2, $3, $4, $5, $6, $7, $8, $9::text[], "
+                     "$10::jsonb)",
+                     "ssssssusss", d->id, d->tenant, d->session_id, path, d->filename,
+                     d->content_type, d->size, d->checksum, tags.data, d->metadata);
+        store_quota_check(b, d->tenant, d->quota);
+        struct call *c = call_new("a result of a session", userdata);
+        c->fn.json = fn;
+        return submit(p, b, on_json, c);
+}
+
 int store_json(struct pg_pool *p, const char *tenant, const char *id, store_json_fn fn,
                void *userdata)
 {

@@ -52,6 +52,10 @@ typedef void (*store_names_fn)(void *userdata, int r, const struct blob_names *n
 
 int store_create(struct pg_pool *p, const struct store_document *d, store_json_fn fn,
                  void *userdata) mustuse;
+/* What a session left at `path` of its results: one document per path; other bytes are its next
+ * version, the same change nothing. */
+int store_keep_result(struct pg_pool *p, const struct store_document *d, const char *path,
+                      store_json_fn fn, void *userdata) mustuse;
 /* What the key has made. json is NULL when that document is gone. */
 int store_find_key(struct pg_pool *p, const char *tenant, const char *key, store_key_fn fn,
                    void *userdata) mustuse;

@@ -10,7 +10,7 @@
 #define CONTEXT_MAX (64 * KIB)
 #define PATH_TEXT_MAX 512u
 #define PARTS_MAX (2 * DATASET_FILES_MAX + 16)
-#define SLOT_FOLDER "data/"
+#define SLOT_FOLDER "/data/"
 
 enum form_field {
         FIELD_FILE,
@@ -193,10 +193,10 @@ static char *make_message(const struct post *p, const char *endpoint)
 {
         const char *context = p->texts[FIELD_CONTEXT];
         cleanup_free char *text = xasprintf(
-                "%s%sThe data set to work with is in /home/agent/data (%zu files, folders kept; "
-                "leave them as they are). Put what you produce into /home/agent/results and store "
-                "each result with the tool document_put: stored documents come with the download "
-                "of this run.\n\nsession_id: %s\nvolume_name: %s\nendpoint_url: %s",
+                "%s%sThe data set to work with is in /data (%zu files, folders kept, read-only). "
+                "Put what you produce into /results: what is there when you are done is kept and "
+                "comes with the download of this run; so does what you store with the tool "
+                "document_put.\n\nsession_id: %s\nvolume_name: %s\nendpoint_url: %s",
                 context ? context : "", strempty(context) ? "" : "\n\n", dataset_count(p->set),
                 p->session_id, p->volume_name, endpoint);
         cleanup_json json_t *content = json_pack("[{s:s,s:s}]", "type", "text", "text", text);

@@ -68,6 +68,8 @@ struct agent {
         bool paused;      /* hold at the next step boundary */
         bool interrupted; /* rest until a message newer than quiet_seq */
         uint64_t quiet_seq;
+        bool kept;    /* what was made is stored: it may be idle */
+        char rest_why[400]; /* how the turn before ended, until it is */
         bool driven;  /* a person drives the desktop: no tool begins */
         bool touched; /* one did since the agent last looked at it */
         char *driver; /* who */

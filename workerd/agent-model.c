@@ -91,6 +91,9 @@ void agent_store_turn(struct agent *a, bool rest)
         s->after = after_turn;
         if (call) {
                 plan_first(s, a, call);
+        } else if (rest && a->c.keep && !streq(a->answer.stop_reason, "pause_turn")) {
+                (void) snprintf(a->rest_why, sizeof(a->rest_why), "%s",
+                                rest_reason(&a->answer, reason, sizeof(reason)));
         } else if (rest && !streq(a->answer.stop_reason, "pause_turn")) {
                 append_state(s->append, SESSION_STATE_IDLE, a->answer.input_seq,
                              rest_reason(&a->answer, reason, sizeof(reason)));

@@ -8,13 +8,14 @@ static const char *const state_names[] = {
         [AGENT_NEW] = "new",           [AGENT_LOADING] = "loading", [AGENT_SYNCING] = "syncing",
         [AGENT_PICTURES] = "pictures", [AGENT_CALLING] = "calling", [AGENT_BACKOFF] = "backoff",
         [AGENT_STORING] = "storing",   [AGENT_ACTING] = "acting",   [AGENT_RESTING] = "resting",
+        [AGENT_KEEPING] = "keeping",
         [AGENT_HELD] = "held",         [AGENT_ENDED] = "ended",
 };
 
 #define TO(s) (UINT32_C(1) << AGENT_##s)
 #define DECIDED                                                                                    \
-        (TO(SYNCING) | TO(PICTURES) | TO(CALLING) | TO(STORING) | TO(ACTING) | TO(RESTING) |       \
-         TO(HELD) | TO(ENDED))
+        (TO(SYNCING) | TO(PICTURES) | TO(CALLING) | TO(STORING) | TO(ACTING) | TO(KEEPING) |       \
+         TO(RESTING) | TO(HELD) | TO(ENDED))
 /* The states whose time counts. */
 #define WORKING (TO(LOADING) | TO(SYNCING) | TO(PICTURES) | TO(CALLING) | TO(STORING) | TO(ACTING))
 static const uint32_t allowed[] = {
@@ -27,6 +28,7 @@ static const uint32_t allowed[] = {
         [AGENT_BACKOFF] = DECIDED,
         [AGENT_STORING] = DECIDED,
         [AGENT_ACTING] = TO(STORING) | TO(ENDED),
+        [AGENT_KEEPING] = DECIDED,
         [AGENT_RESTING] = DECIDED,
         [AGENT_HELD] = DECIDED,
         [AGENT_ENDED] = 0,
@@ -156,6 +158,7 @@ void agent_fail(struct agent *a, const char *code, const char *message)
 
 static void after_idle(struct agent *a)
 {
+        a->kept = false;
         agent_rest(a, SESSION_STATE_IDLE);
 }
 
@@ -174,13 +177,26 @@ void agent_rest_idle(struct agent *a)
                 agent_rest(a, SESSION_STATE_IDLE);
                 return;
         }
+        if (!a->kept && a->c.keep && a->c.keep(a->c.userdata)) {
+                agent_set_state(a, AGENT_KEEPING);
+                return;
+        }
         s = step_new();
         append_state(s->append, SESSION_STATE_IDLE, history_last_user_seq(a->c.history),
-                     "answered");
+                     a->rest_why[0] ? a->rest_why : "answered");
+        a->rest_why[0] = '\0';
         a->shown = SESSION_STATE_IDLE;
         s->after = after_idle;
         s->refused = idle_refused;
         step_commit(s, a);
+}
+
+void agent_kept(struct agent *a)
+{
+        if (a->state != AGENT_KEEPING)
+                return;
+        a->kept = true;
+        agent_run(a);
 }
 
 static bool over_budget(const struct agent *a, char *reason, size_t size)
@@ -220,6 +236,8 @@ static void ask_model(struct agent *a)
 {
         char reason[600];
 
+        a->kept = false;
+        a->rest_why[0] = '\0';
         if (!over_budget(a, reason, sizeof(reason))) {
                 if (!agent_loops(a))
                         agent_call_model(a);

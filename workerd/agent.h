@@ -28,6 +28,7 @@ enum agent_state {
         AGENT_BACKOFF,  /* waiting before asking it again */
         AGENT_STORING,  /* a step is on its way to the hub; nothing acts until it is stored */
         AGENT_ACTING,   /* a tool runs */
+        AGENT_KEEPING,  /* what the run has made is stored before the session is idle */
         AGENT_RESTING,  /* nothing to do until a message comes */
         AGENT_HELD,     /* paused by a person, in mid-work */
         AGENT_ENDED,
@@ -78,6 +79,9 @@ struct agent_config {
         bool (*may_act)(void *userdata); /* the lease holds */
         void (*on_rest)(void *userdata, enum session_state state);
         void (*on_active)(void *userdata);
+        /* Before the session is idle: true when something has to be kept first; agent_kept() then
+         * says that it is. May be NULL. */
+        bool (*keep)(void *userdata);
         void (*on_end)(void *userdata, const char *why); /* `failed` is stored; the session ends */
         void *userdata;
 };
@@ -90,6 +94,7 @@ DEFINE_CLEANUP(struct agent, agent_free)
 void agent_start(struct agent *a); /* once; the slot is ready */
 void agent_message(struct agent *a,
                    uint64_t seq); /* there is an event of that seq, maybe a user message */
+void agent_kept(struct agent *a); /* what keep() began is done */
 /* What the coordinator says of the session, with the seq of its newest user message: paused = hold
  * at the next step boundary (a model call ends at once, a tool may run for 5 s more); idle while it
  * works = interrupted: what runs ends now, open calls are answered so, and it rests until there is

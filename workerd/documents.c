@@ -29,7 +29,7 @@ struct operation {
         documents_json_fn on_json;
         enum { ASKED_QUERY, ASKED_SEARCH, ASKED_SHOW } asked;
         void *userdata;
-        char *tenant, *session_id, *filename, *metadata, *upload_id, *document_id;
+        char *tenant, *session_id, *filename, *metadata, *upload_id, *document_id, *path;
         char **tags;
         size_t n_tags;
         int from, to;
@@ -57,6 +57,7 @@ static void operation_free(struct operation *o)
         free(o->metadata);
         free(o->upload_id);
         free(o->document_id);
+        free(o->path);
         free(o);
 }
 
@@ -159,6 +160,7 @@ static void create(struct operation *o)
                 .n_tags = o->n_tags,
                 .metadata = span_of(o->metadata),
                 .session_id = o->session_id,
+                .result_path = o->path,
         };
         int r = rpc_call(rpc_client_peer(o->documents->rpc), &wire_document_create, &message,
                          CALL_USEC, on_created, o);
@@ -235,6 +237,7 @@ static int store(struct documents *d, const struct document_new *n,
         o->session_id = xstrdup(n->session_id);
         o->filename = xstrdup(n->filename);
         o->metadata = xstrdup(n->metadata);
+        o->path = xstrdup(n->result_path);
         o->tags = xnewn(char *, n->n_tags + 1);
         for (; o->n_tags < n->n_tags; o->n_tags++)
                 o->tags[o->n_tags] = xstrdup(n->tags[o->n_tags]);

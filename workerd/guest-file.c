@@ -221,6 +221,8 @@ static int push(struct guest *g, struct guest_call *c)
                                          .data = { n ? data : "", n },
                                          .has_beneath = true,
                                          .beneath = c->beneath,
+                                         .has_volume = true,
+                                         .volume = c->volume,
                                          .last = c->offset + n == c->end };
                 int r = guest_send(g, &wire_guest_write, &m);
                 if (r < 0)
@@ -277,7 +279,8 @@ int guest_write_file(struct guest *g, uint64_t epoch, const char *path, const vo
         return start_write(g, c, fn);
 }
 
-static int write_from(struct guest *g, uint64_t epoch, const char *path, bool beneath, int fd,
+enum place { PLACE_PATH, PLACE_BENEATH, PLACE_VOLUME };
+static int write_from(struct guest *g, uint64_t epoch, const char *path, enum place place, int fd,
                       guest_done_fn fn, void *userdata)
 {
         cleanup_close int own = fd;
@@ -292,20 +295,27 @@ static int write_from(struct guest *g, uint64_t epoch, const char *path, bool be
                 return r;
         c->fd = TAKE_FD(own);
         c->end = (uint64_t) st.st_size;
-        c->beneath = beneath;
+        c->beneath = place == PLACE_BENEATH;
+        c->volume = place == PLACE_VOLUME;
         return start_write(g, c, fn);
 }
 
 int guest_write_from(struct guest *g, uint64_t epoch, const char *path, int fd, guest_done_fn fn,
                      void *userdata)
 {
-        return write_from(g, epoch, path, false, fd, fn, userdata);
+        return write_from(g, epoch, path, PLACE_PATH, fd, fn, userdata);
 }
 
 int guest_write_beneath(struct guest *g, uint64_t epoch, const char *path, int fd, guest_done_fn fn,
                         void *userdata)
 {
-        return write_from(g, epoch, path, true, fd, fn, userdata);
+        return write_from(g, epoch, path, PLACE_BENEATH, fd, fn, userdata);
+}
+
+int guest_write_volume(struct guest *g, uint64_t epoch, const char *path, int fd, guest_done_fn fn,
+                       void *userdata)
+{
+        return write_from(g, epoch, path, PLACE_VOLUME, fd, fn, userdata);
 }
 
 int guest_remove_beneath(struct guest *g, uint64_t epoch, const char *path, guest_done_fn fn,

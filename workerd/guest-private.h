@@ -22,6 +22,7 @@ struct guest {
         unsigned n_commands, n_calls;
         uint32_t last_proc, last_call;
         bool up;    /* greeted */
+        bool volume; /* its greeting said so */
         bool ended; /* no frame is taken or sent any more */
         bool freed; /* memory goes at the end of the turn */
 };
@@ -52,6 +53,7 @@ struct guest_call {
         uint64_t offset, end, max; /* next byte to ask for or send; where to stop */
         unsigned inflight;         /* questions without answer */
         bool all_sent, forgotten;
+        bool volume;  /* path is beneath the folder that programs see as /data */
         bool beneath; /* path is beneath home and no link leads out */
 };
 

@@ -54,11 +54,17 @@ int guest_send(struct guest *g, const struct wire_msg *type, const void *msg)
         return 0;
 }
 
+bool guest_has_volume(const struct guest *g)
+{
+        return g->volume;
+}
+
 static int on_hello(struct guest *g, const struct guest_hello *m)
 {
         if (g->up || m->version == 0)
                 return -EPROTO;
         g->up = true;
+        g->volume = m->has_volume && m->volume;
         if (g->config.on_up)
                 g->config.on_up(g->config.userdata);
         return 0;

@@ -102,6 +102,12 @@ int guest_write_file(struct guest *g, uint64_t epoch, const char *path, const vo
 int guest_write_from(struct guest *g, uint64_t epoch, const char *path, int fd, guest_done_fn fn,
                      void *userdata) mustuse;
 
+/* As above, to the path beneath /data, which programs of the slot see read-only. -EOPNOTSUPP where
+ * the image has no such folder: then guest_has_volume is false. */
+int guest_write_volume(struct guest *g, uint64_t epoch, const char *path, int fd, guest_done_fn fn,
+                       void *userdata) mustuse;
+bool guest_has_volume(const struct guest *g);
+
 /* l is NULL when r < 0; borrowed. depth 1 or 2. For a file: kind 1 and no entries. */
 typedef void (*guest_listing_fn)(void *userdata, int r, const struct guest_listing *l);
 int guest_list_dir(struct guest *g, uint64_t epoch, const char *path, unsigned depth,

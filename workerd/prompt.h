@@ -12,7 +12,8 @@ struct prompt_config {
         const char *network;      /* a line of the list on the machine, with its newline */
         const char *more;         /* lines on skills and what is missing, or NULL */
         struct span extra;        /* the blueprint's own prompt, behind ours */
-        const char *const *files; /* paths of documents placed in the home */
+        const char *const *files; /* paths of documents placed in the slot */
         size_t n_files;
+        const char *results; /* folder whose files are kept when a run ends, or NULL */
 };
 char *prompt_make(const struct prompt_config *c) mustuse;

@@ -5,11 +5,12 @@
 #include "extras.h"
 #include "network.h"
 #include "prompt.h"
+#include "results.h"
 #include "scale.h"
 
 #define LEASE_MARGIN (2 * USEC_PER_SEC)
 #define LEASE_PRIORITY (-100) /* before any other event: a woken worker must not act first */
-#define DOCUMENT_MAX (1 * GIB)
+#define VOLUME "/data/"       /* files below it are an upload's: programs see them read-only */
 
 struct session {
         struct session_config c;
@@ -34,6 +35,7 @@ struct session {
         enum control_mode control;
         char *driver; /* name of the person, or NULL */
         struct recorder *recorder;
+        struct results *results; /* NULL = it has no volume, or no slot */
         struct loop_timer lease, idle;
         struct approvals *approvals;
         struct network *network;
@@ -147,12 +149,18 @@ static struct agent_budget budget_of(const struct session *s)
                                       .usec = budget_number(s, "seconds", 1e6) };
 }
 
+static bool in_volume(const struct session *s, size_t file)
+{
+        return str_starts(s->files[file].path, VOLUME);
+}
+
 static char *make_prompt(const struct session *s)
 {
         struct screen *screen = slot_screen(s->host.slot);
         struct scale scale = { 0 };
         const char **files = xnewn(const char *, s->n_files + 1);
         cleanup_free char *network = network_words(s->network), *more = extras_words(s->extras);
+        bool mounted = guest_has_volume(slot_guest(s->host.slot));
         unsigned width, height;
         char *text;
 
@@ -161,7 +169,7 @@ static char *make_prompt(const struct session *s)
                 scale_choose(width, height, &scale);
         }
         for (size_t i = 0; i < s->n_files; i++)
-                files[i] = s->files[i].path;
+                files[i] = s->files[i].path + (in_volume(s, i) && !mounted ? 1 : 0);
         text = prompt_make(&(struct prompt_config){
                 .desktop = screen,
                 .width = scale.width,
@@ -170,6 +178,9 @@ static char *make_prompt(const struct session *s)
                 .session_name = s->name,
                 .network = network,
                 .more = more,
+                .results = !s->results ? NULL
+                           : mounted   ? "/results"
+                                       : "/home/agent/results",
                 .extra = span_of(s->system_extra),
                 .files = files,
                 .n_files = s->n_files,
@@ -177,6 +188,8 @@ static char *make_prompt(const struct session *s)
         free(files);
         return text;
 }
+
+static bool keep(void *userdata);
 
 /* The session's model, then the fallbacks. Borrows of `fallbacks`, which is cut into names. */
 static void choose_models(const struct session *s, char *fallbacks, struct agent_config *c)
@@ -226,6 +239,7 @@ static int start_agent(struct session *s)
                 .may_act = may_act,
                 .on_rest = on_rest,
                 .on_active = on_active,
+                .keep = s->results ? keep : NULL,
                 .on_end = on_agent_end,
                 .userdata = s,
         };
@@ -322,6 +336,26 @@ static void on_problem(void *userdata, const char *sentence)
         outbox_send(s->outbox, append, on_log_stored, s);
 }
 
+static void on_kept(void *userdata, const char *left_out)
+{
+        struct session *s = userdata;
+
+        if (left_out)
+                on_problem(s, left_out);
+        if (s->agent)
+                agent_kept(s->agent);
+}
+
+static bool keep(void *userdata)
+{
+        struct session *s = userdata;
+
+        if (!s->results || !s->host.slot)
+                return false;
+        results_keep(s->results, on_kept, s);
+        return true;
+}
+
 static void prepare(struct session *s)
 {
         int r;
@@ -365,17 +399,23 @@ static void on_opened(void *userdata, int r, int fd, uint64_t size, const char *
 {
         struct session *s = userdata;
         struct guest *guest = s->host.slot ? slot_guest(s->host.slot) : NULL;
+        const char *path = s->files[s->placed].path;
 
         if (r < 0) {
                 not_opened(s, why);
                 return;
         }
-        if (!guest || size > DOCUMENT_MAX) {
+        if (!guest || size > s->c.settings->slot_file_bytes) {
                 fd_close(fd);
                 not_placed(s, guest ? -EFBIG : -ENOTCONN);
                 return;
         }
-        r = guest_write_from(guest, s->epoch, s->files[s->placed].path, fd, on_placed, s);
+        if (!in_volume(s, s->placed))
+                r = guest_write_from(guest, s->epoch, path, fd, on_placed, s);
+        else if (guest_has_volume(guest))
+                r = guest_write_volume(guest, s->epoch, path + strlen(VOLUME), fd, on_placed, s);
+        else /* an image from before volumes: beneath home */
+                r = guest_write_from(guest, s->epoch, path + 1, fd, on_placed, s);
         if (r < 0)
                 not_placed(s, r);
 }
@@ -443,6 +483,32 @@ static void start_recorder(struct session *s)
                 (void) log_errno(LOG_WARNING, r, "session %s is not recorded", s->id);
 }
 
+/* Sessions with a volume: what they leave in /results belongs to it. */
+static void start_results(struct session *s)
+{
+        const struct results_config c = {
+                .event = s->c.event,
+                .documents = s->c.documents,
+                .slot = s->host.slot,
+                .epoch = s->epoch,
+                .tenant = s->tenant,
+                .session_id = s->id,
+                .files_max = s->c.settings->results_files,
+                .bytes_max = s->c.settings->results_bytes,
+                .file_max = s->c.settings->results_file_bytes,
+        };
+
+        for (size_t i = 0; i < s->n_files && !s->results && s->c.documents; i++)
+                if (in_volume(s, i) && results_new(&c, &s->results) < 0)
+                        log_warning("session %s: its results are not kept", s->id);
+}
+
+struct results *session_take_results(struct session *s)
+{
+        results_forget(s->results);
+        return s->host.slot ? TAKE_PTR(s->results) : NULL;
+}
+
 void session_slot_ready(struct session *s, struct slot *slot)
 {
         if (s->over || s->host.slot)
@@ -451,6 +517,7 @@ void session_slot_ready(struct session *s, struct slot *slot)
         network_attach(s->network, slot);
         blind(s);
         start_recorder(s);
+        start_results(s);
         place_next(s);
 }
 
@@ -466,6 +533,7 @@ void session_slot_failed(struct session *s, const char *why)
         }
         fail(s, "slot_failed", text);
         s->recorder = recorder_free(s->recorder);
+        s->results = results_free(s->results);
         s->host.slot = NULL;
 }
 
@@ -560,9 +628,11 @@ void session_size(const struct session *s, uint32_t *ret_width, uint32_t *ret_he
         *ret_height = s->height;
 }
 
-/* Relative, and not leading out of the home. */
+/* Relative or in the volume, and not leading out of there. */
 static bool path_fits(const char *path)
 {
+        if (str_starts(path, VOLUME))
+                path += strlen(VOLUME);
         if (strempty(path) || path[0] == '/' || str_ends(path, "/"))
                 return false;
         for (const char *p = path; p; p = strchr(p, '/') ? strchr(p, '/') + 1 : NULL)
@@ -689,6 +759,7 @@ struct session *session_free(struct session *s)
         if (!s)
                 return NULL;
         recorder_free(s->recorder); /* while it can still look */
+        results_free(s->results);
         agent_free(s->agent);
         network_free(s->network);
         approvals_free(s->approvals);

@@ -58,5 +58,8 @@ void session_control(struct session *s, enum control_mode mode, const char *pers
 void session_hold(struct session *s, const char *hold);
 /* For asking a person; there as long as the session is. */
 struct approvals *session_approvals(struct session *s);
+/* What keeps the results of its slot, handed over: the session is about to be freed. NULL when
+ * there is nothing to keep. */
+struct results *session_take_results(struct session *s) mustuse;
 void session_deleted(struct session *s); /* it is about to be freed, and nothing of it is wanted */
 bool session_acting(const struct session *s); /* has a slot and is not just resting */

@@ -24,6 +24,7 @@ struct worker_settings {
         bool recording;
         uint64_t recording_rate, recording_piece;
         uint64_t idle_release, model_stall, busy_wait;
+        uint64_t results_files, results_bytes, results_file_bytes;
         char *serves;
         uint64_t job_calls;
         char *embedding_url, *embedding_key, *embedding_model;

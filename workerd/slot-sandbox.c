@@ -12,7 +12,7 @@
 
 #include "common/base/buf.h"
 
-/* Where the child finds what; bubblewrap passes 3, 4 and 8 on to the helper. */
+/* Where the child finds what; bubblewrap passes 3, 4, 8 and 9 on to the helper. */
 enum {
         FD_STREAM = 3,
         FD_LISTENER = 4,
@@ -20,7 +20,8 @@ enum {
         FD_FILTER = 6,
         FD_INFO = 7,
         FD_GATE = 8,
-        FD_MAX = 9
+        FD_DATA = 9,
+        FD_MAX = 10
 };
 
 #define HELPER_INSIDE "/run/slot/guest"
@@ -56,6 +57,14 @@ static void add_proxy(struct buf *b)
             "1", NULL);
 }
 
+/* An image made before volumes has no mount points for them, and it is read-only. */
+static bool has_volume(const struct sandbox_config *c)
+{
+        cleanup_free char *data = xasprintf("%s/data", c->image_dir);
+        cleanup_free char *results = xasprintf("%s/results", c->image_dir);
+        return access(data, F_OK) == 0 && access(results, F_OK) == 0;
+}
+
 static void add_arguments(struct buf *b, const struct sandbox_config *c, const struct stage *st)
 {
         add(b, "--unshare-all", "--unshare-user", "--die-with-parent", "--new-session",
@@ -71,6 +80,9 @@ static void add_arguments(struct buf *b, const struct sandbox_config *c, const s
             "/home/agent", "--chdir", "/home/agent", "--clearenv", "--setenv", "PATH",
             "/usr/local/bin:/usr/bin:/bin", "--setenv", "HOME", "/home/agent", "--setenv", "LANG",
             "C.UTF-8", NULL);
+        if (has_volume(c))
+                add(b, "--ro-bind", st->paths[STAGE_DATA], "/data", "--bind",
+                    st->paths[STAGE_RESULTS], "/results", NULL);
         if (c->display)
                 add(b, "--setenv", "DISPLAY", c->display, NULL);
         if (c->gate >= 0)
@@ -101,7 +113,7 @@ static __attribute__((noreturn)) void die(const char *a, const char *b, const ch
 
 /* Only async-signal-safe calls: the worker has threads of ZeroMQ. (strerror of a known errno only
  * reads a table.) */
-static void child(const char *bwrap, const int fds[static FD_MAX], char *const *argv,
+static void child(const char *bwrap, int fds[static FD_MAX], char *const *argv,
                   const struct slot_limits *limits, const struct stage *stage)
 {
         int moved[FD_MAX];
@@ -113,6 +125,9 @@ static void child(const char *bwrap, const int fds[static FD_MAX], char *const *
                 (void) !write(score, "0", 1);
         const char *failed = stage_enter(stage);
         int error = errno;
+        /* Through this one process 1 writes what is read-only everywhere in the slot. */
+        if (!failed)
+                fds[FD_DATA] = open(stage->paths[STAGE_DATA], O_PATH | O_DIRECTORY | O_CLOEXEC);
         sigemptyset(&none);
         (void) sigprocmask(SIG_SETMASK, &none, NULL);
         (void) signal(SIGPIPE, SIG_DFL);
@@ -173,9 +188,10 @@ int sandbox_start(const struct sandbox_config *c, struct sandbox *ret)
                                                       : "-"),
                          processes,
                          (char *) (c->gate >= 0 ? "8" : "-"),
+                         (char *) (has_volume(c) ? "9" : "-"),
                          NULL };
-        const int fds[FD_MAX] = { null, errors_write, errors_write, c->stream, c->listener,
-                                  args, filter,       info_write,   c->gate };
+        int fds[FD_MAX] = { null, errors_write, errors_write, c->stream, c->listener,
+                            args, filter,       info_write,   c->gate,   -1 };
         pid_t pid = fork();
         if (pid < 0)
                 return -errno;

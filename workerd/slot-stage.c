@@ -55,6 +55,8 @@ int stage_plan(struct identity *identity, const struct cgroup *cgroup, const str
         plan_part(&s, STAGE_VAR_TMP, "vartmp", "1777", l->tmp_bytes / 8, l->tmp_files / 8);
         plan_part(&s, STAGE_RUN, "run", "0755", l->tmp_bytes / 8, l->tmp_files / 8);
         plan_part(&s, STAGE_SHM, "shm", "1777", l->tmp_bytes / 2, l->tmp_files / 8);
+        plan_part(&s, STAGE_DATA, "data", "0755", l->home_bytes, l->home_files);
+        plan_part(&s, STAGE_RESULTS, "results", "0755", l->home_bytes, l->home_files);
         for (int k = 0; k < CGROUP_KIND_MAX; k++)
                 s.enter[k] = cgroup ? cgroup->enter[k] : -1;
         *ret = s;

@@ -6,7 +6,16 @@
 #include "slot-cgroup.h"
 #include "slot-identity.h"
 
-enum stage_part { STAGE_HOME, STAGE_TMP, STAGE_VAR_TMP, STAGE_RUN, STAGE_SHM, STAGE_PART_MAX };
+enum stage_part {
+        STAGE_HOME,
+        STAGE_TMP,
+        STAGE_VAR_TMP,
+        STAGE_RUN,
+        STAGE_SHM,
+        STAGE_DATA,    /* what was uploaded: programs see it read-only */
+        STAGE_RESULTS, /* what is kept of a run */
+        STAGE_PART_MAX
+};
 
 struct stage {
         const char *root; /* a folder of the host that is covered for the slot's eyes only */

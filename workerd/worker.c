@@ -8,12 +8,14 @@
 #include "display.h"
 #include "link.h"
 #include "parts.h"
+#include "results.h"
 #include "session.h"
 
 #define FAILURES_MAX 5
 #define AGAIN_FIRST (500 * USEC_PER_MSEC)
 #define AGAIN_MAX (60 * USEC_PER_SEC)
 #define STOP_WAIT USEC_PER_SEC
+#define KEEP_WAIT (10 * USEC_PER_SEC) /* for results, at the worker's end */
 
 struct worker {
         struct daemon *daemon;
@@ -31,6 +33,7 @@ struct worker {
         enum session_over drop_why;
         bool draining, quitting;
         struct session *session;
+        struct results *leaving; /* of the session before: kept before its slot is made again */
         struct link *link;
         struct httpc *http;
         struct provider_set providers;
@@ -164,8 +167,23 @@ static void on_slot_failed(void *userdata, const char *why)
 
 /* ---- the session ---- */
 
-/* Everything of the session stops now; its slot dies. */
-static void drop_session(struct worker *w, const char *why, bool tell)
+static void quit(void *userdata);
+
+static void on_left(void *userdata, const char *left_out)
+{
+        struct worker *w = userdata;
+
+        w->leaving = results_free(w->leaving);
+        slot_set_epoch(w->slot, 0);
+        loop_timer_disarm(&w->again);
+        if (w->quitting)
+                quit(w);
+        else
+                remake(w, w->kind, 0, 0, "the results are kept");
+}
+
+/* Everything of the session stops now; its slot dies, once what it leaves is kept. */
+static void drop_session(struct worker *w, const char *why, bool tell, bool keep)
 {
         cleanup_free char *id = NULL;
         uint64_t epoch;
@@ -175,10 +193,17 @@ static void drop_session(struct worker *w, const char *why, bool tell)
         id = xstrdup(session_id(w->session));
         epoch = session_epoch(w->session);
         log_info("session %s: leaves the worker (%s, epoch %" PRIu64 ")", id, why, epoch);
+        if (keep && w->state == SLOT_STATE_BUSY)
+                w->leaving = session_take_results(w->session);
         w->session = session_free(w->session);
-        slot_set_epoch(w->slot, 0);
-        if (w->state == SLOT_STATE_BUSY)
-                remake(w, w->kind, 0, 0, "the session left");
+        if (w->leaving) {
+                worker_set_state(w, SLOT_STATE_RESETTING, "the session left; its results are kept");
+                results_keep(w->leaving, on_left, w);
+        } else {
+                slot_set_epoch(w->slot, 0);
+                if (w->state == SLOT_STATE_BUSY)
+                        remake(w, w->kind, 0, 0, "the session left");
+        }
         if (tell)
                 link_released(w->link, id, epoch, NULL);
 }
@@ -187,7 +212,8 @@ static void on_drop(void *userdata)
 {
         struct worker *w = userdata;
 
-        drop_session(w, session_over_name(w->drop_why), w->drop_why != SESSION_OVER_FENCED);
+        drop_session(w, session_over_name(w->drop_why), w->drop_why != SESSION_OVER_FENCED,
+                     w->drop_why != SESSION_OVER_FENCED);
         link_beat(w->link);
 }
 
@@ -256,7 +282,8 @@ static void on_cancel(void *userdata, const struct session_cancel *m)
                 return;
         if (m->reason == CANCEL_REASON_DELETE)
                 session_deleted(w->session);
-        drop_session(w, cancel_reason_name(m->reason), true);
+        drop_session(w, cancel_reason_name(m->reason), true,
+                     m->reason == CANCEL_REASON_STOP || m->reason == CANCEL_REASON_IDLE);
 }
 
 static void on_lease(void *userdata, const char *id, uint64_t epoch, bool keep, uint64_t until_usec)
@@ -268,7 +295,7 @@ static void on_lease(void *userdata, const char *id, uint64_t epoch, bool keep, 
         if (keep)
                 session_renew(w->session, until_usec);
         else
-                drop_session(w, "the lease is gone", false);
+                drop_session(w, "the lease is gone", false, false);
 }
 
 static void on_message(void *userdata, const char *id, uint64_t epoch, uint64_t seq,
@@ -494,7 +521,10 @@ static void on_stop(void *userdata)
 
         w->quitting = true;
         if (!w->session) {
-                quit(w);
+                if (w->leaving)
+                        loop_timer_arm(&w->stopping, KEEP_WAIT);
+                else
+                        quit(w);
                 return;
         }
         id = xstrdup(session_id(w->session));
@@ -560,6 +590,7 @@ struct worker *worker_free(struct worker *w)
                 return NULL;
         w->quitting = true;
         session_free(w->session);
+        results_free(w->leaving);
         display_free(w->display);
         link_free(w->link);
         if (w->slot)

@@ -85,7 +85,7 @@ def test_upload_run_log_download(up):
     outputs = [json.dumps(e["tool_output"], ensure_ascii=False) for e in events if e["event_type"] == "post_tool"]
     assert all(path in outputs[0] for path in files) and hashlib.sha256(files["set/b/blob.bin"]).hexdigest() in outputs[0], outputs
     asked = next(e for e in events if e["event_type"] == "message")["content"][0]["text"]
-    assert all(word in asked for word in (session, volume, up.stack.url, "/home/agent/data"))
+    assert all(word in asked for word in (session, volume, up.stack.url, "/data", "/results"))
     expected = {f"data/{path}": data for path, data in files.items()}
     expected |= {"results/out.csv": files["set/a/values.csv"], "results/2-out.csv": files["top.txt"]}
     assert unzip(up, volume) == expected

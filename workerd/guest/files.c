@@ -8,21 +8,30 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* Beneath home no link leads out, whatever the slot has put there. */
-int file_open(const char *path, bool beneath, int flags)
+/* Beneath a folder no link leads out, whatever the slot has put there. */
+static int open_beneath(int root, const char *path, int flags)
 {
         struct open_how how = { .flags = (uint64_t) (flags | O_CLOEXEC |
                                                      (flags & O_PATH ? 0 : O_NOCTTY)),
                                 .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS };
+        int fd = (int) syscall(SYS_openat2, root, *path ? path : ".", &how, sizeof(how));
+        return fd < 0 ? -errno : fd;
+}
+
+static int open_home(void)
+{
+        int home = open(HOME, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        return home < 0 ? -errno : home;
+}
+
+int file_open(const char *path, bool beneath, int flags)
+{
         if (!beneath) {
                 int fd = open(path, flags | O_CLOEXEC | O_NOCTTY);
                 return fd < 0 ? -errno : fd;
         }
-        cleanup_close int home = open(HOME, O_PATH | O_DIRECTORY | O_CLOEXEC);
-        if (home < 0)
-                return -errno;
-        int fd = (int) syscall(SYS_openat2, home, *path ? path : ".", &how, sizeof(how));
-        return fd < 0 ? -errno : fd;
+        cleanup_close int home = open_home();
+        return home < 0 ? home : open_beneath(home, path, flags);
 }
 
 static int open_regular(const char *path, bool beneath, struct stat *ret)
@@ -75,9 +84,9 @@ static int make_parents(const char *path)
         return 0;
 }
 
-/* The folder that `path` lies in, beneath home, made when it is not there; *ret_name is the rest.
+/* The folder that `path` lies in, beneath root, made when it is not there; *ret_name is the rest.
  */
-static int open_parent(const char *path, bool make, const char **ret_name)
+static int open_parent(int root, const char *path, bool make, const char **ret_name)
 {
         cleanup_free char *folder = xstrdup(path);
         const char *slash = strrchr(path, '/');
@@ -89,20 +98,20 @@ static int open_parent(const char *path, bool make, const char **ret_name)
         else
                 folder[slash - path] = '\0';
         *ret_name = name;
-        int fd = file_open(folder, true, O_PATH | O_DIRECTORY);
+        int fd = open_beneath(root, folder, O_PATH | O_DIRECTORY);
         for (char *s = folder; make && fd == -ENOENT; s++) {
                 if (*s && *s != '/')
                         continue;
                 bool last = !*s;
                 const char *one = NULL;
                 *s = '\0';
-                cleanup_close int above = open_parent(folder, false, &one);
+                cleanup_close int above = open_parent(root, folder, false, &one);
                 if (above < 0)
                         return above;
                 if (mkdirat(above, one, 0755) < 0 && errno != EEXIST)
                         return -errno;
                 if (last)
-                        return file_open(folder, true, O_PATH | O_DIRECTORY);
+                        return open_beneath(root, folder, O_PATH | O_DIRECTORY);
                 *s = '/';
         }
         return fd;
@@ -121,12 +130,13 @@ static void upload_end(struct upload *u)
 }
 
 /* A link of that name is replaced, not followed. */
-static int upload_begin_beneath(const struct guest_write *m, struct upload *u, struct upload **ret)
+static int upload_begin_beneath(int root, const struct guest_write *m, struct upload *u,
+                                struct upload **ret)
 {
         static unsigned number;
         const char *name = NULL;
         struct stat st;
-        cleanup_close int folder = open_parent(m->path, true, &name);
+        cleanup_close int folder = open_parent(root, m->path, true, &name);
         if (folder < 0)
                 return folder;
         bool exists = fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
@@ -151,6 +161,13 @@ static int upload_begin_beneath(const struct guest_write *m, struct upload *u, s
         return 0;
 }
 
+/* Home shows what is kept elsewhere under the names it had; a program's own are left alone. */
+static void link_volume(void)
+{
+        (void) !symlink(VOLUME, HOME VOLUME);
+        (void) !symlink(RESULTS, HOME RESULTS);
+}
+
 static int upload_begin(struct helper *h, const struct guest_write *m, struct upload **ret)
 {
         struct upload *u = NULL;
@@ -161,8 +178,16 @@ static int upload_begin(struct helper *h, const struct guest_write *m, struct up
                 return -EBUSY;
         if (m->path[0] == '\0' || str_ends(m->path, "/"))
                 return -EISDIR;
-        if (m->has_beneath && m->beneath)
-                return upload_begin_beneath(m, u, ret);
+        if (m->has_volume && m->volume) {
+                if (h->volume < 0)
+                        return -EOPNOTSUPP;
+                link_volume();
+                return upload_begin_beneath(h->volume, m, u, ret);
+        }
+        if (m->has_beneath && m->beneath) {
+                cleanup_close int home = open_home();
+                return home < 0 ? home : upload_begin_beneath(home, m, u, ret);
+        }
         int r = make_parents(m->path);
         if (r < 0)
                 return r;
@@ -235,7 +260,8 @@ void file_write(struct helper *h, const struct guest_write *m)
 void file_remove(struct helper *h, const struct guest_remove *m)
 {
         const char *name = NULL;
-        cleanup_close int folder = open_parent(m->path, false, &name);
+        cleanup_close int home = open_home();
+        cleanup_close int folder = home < 0 ? home : open_parent(home, m->path, false, &name);
         int r = folder < 0 ? folder : 0;
         if (r == 0 && unlinkat(folder, name, 0) < 0)
                 r = -errno;

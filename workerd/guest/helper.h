@@ -15,6 +15,8 @@
 
 #define HELPER_VERSION 1
 #define HOME "/home/agent"
+#define VOLUME "/data"
+#define RESULTS "/results"
 #define EGRESS_PORT 3128 /* as in egress-link.h */
 #define COMMANDS_MAX 64
 #define UPLOADS_MAX 16
@@ -50,6 +52,7 @@ struct upload {
 
 struct helper {
         int stream, signals, listener;
+        int volume; /* the folder that programs see read-only as VOLUME; -1 = there is none */
         struct buf in, out;
         struct wire_arena *arena;
         struct command commands[COMMANDS_MAX];

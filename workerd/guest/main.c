@@ -76,6 +76,7 @@ static void set_up(struct helper *h, char **argv)
         h->listener = number(argv[2]);
         limit_processes(argv[3]);
         open_gate(number(argv[4]));
+        h->volume = number(argv[5]);
         if (close_range(3, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
                 helper_die("cannot mark descriptors");
         oom_file = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
@@ -122,8 +123,8 @@ static void serve(struct helper *h)
 
 int main(int argc, char **argv)
 {
-        if (argc != 5)
-                helper_die("usage: berth-guest STREAM LISTENER PROCESSES GATE");
+        if (argc != 6)
+                helper_die("usage: berth-guest STREAM LISTENER PROCESSES GATE VOLUME");
         if (streq(argv[2], "canary")) {
                 limit_processes(argv[3]);
                 canary(number(argv[1]));
@@ -133,7 +134,10 @@ int main(int argc, char **argv)
                 h->commands[i].in = h->commands[i].out = h->commands[i].err = -1;
         set_up(h, argv);
         helper_send(h, &wire_guest_hello,
-                    &(struct guest_hello){ .version = HELPER_VERSION, .pid = (uint32_t) getpid() });
+                    &(struct guest_hello){ .version = HELPER_VERSION,
+                                           .pid = (uint32_t) getpid(),
+                                           .has_volume = true,
+                                           .volume = h->volume >= 0 });
         helper_flush(h);
         for (;;)
                 serve(h);
