@@ -70,11 +70,14 @@ static void post_log(struct http_request *req)
         cleanup_free char *data = b.data && !json_is_null(b.data) ? json_text(b.data) : NULL;
         if (data && strlen(data) > DATA_MAX)
                 return http_reply_error(req, ERROR_CODE_TOO_LARGE, "data", "data may have 256 KiB");
-        const struct log_append m = { .tenant = req->principal.tenant,
-                                      .session_id = b.session_id,
-                                      .level = level,
-                                      .message = span_of(b.message),
-                                      .data = span_of(data) };
+        struct log_append m = { .tenant = req->principal.tenant,
+                                .session_id = b.session_id,
+                                .level = level,
+                                .message = span_of(b.message),
+                                .data = span_of(data),
+                                .request_digest = req->body_digest };
+        if (http_idempotency_key(req, &m.idempotency_key) < 0)
+                return;
         coordinator_call(req, &wire_log_append, &m, on_logged);
 }
 
@@ -185,10 +188,11 @@ static void on_volume(void *userdata, int r, PGresult **results, size_t n,
         if (PQntuples(results[0]) == 0)
                 return no_volume(req);
         struct volume_open m = { .tenant = req->principal.tenant, .volume_name = req->params[0] };
-        r = g->documents_fd ? fdlink_call(g->documents_fd, &wire_volume_open, &m,
-                                          upload_read_timeout(g, (uint64_t) pg_i64(results[0], 0, 0)),
-                                          on_packed, req)
-                            : -EHOSTUNREACH;
+        r = g->documents_fd
+                    ? fdlink_call(g->documents_fd, &wire_volume_open, &m,
+                                  upload_read_timeout(g, (uint64_t) pg_i64(results[0], 0, 0)),
+                                  on_packed, req)
+                    : -EHOSTUNREACH;
         if (r < 0)
                 http_reply_busy(req, "document service");
 }

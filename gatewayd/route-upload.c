@@ -1,4 +1,5 @@
 /* POST /upload: a folder becomes a volume, and a session starts to work on it. */
+#include <openssl/evp.h>
 #include <time.h>
 
 #include "gatewayd/content.h"
@@ -40,8 +41,13 @@ struct post {
         struct multipart *form;
         struct dataset *set;
         char session_id[32], volume_name[64];
+        /* Idempotency-Key in the coordinator's own scope of sessions, and what it stands for: names
+         * and bytes of the parts, without the form's boundary, which differs each time. */
+        char key[sizeof("upload/") + SHA256_HEX], digest[SHA256_HEX];
+        EVP_MD_CTX *hash; /* NULL without a key */
 
         enum form_field field; /* of the part that is being read */
+        uint64_t part_bytes;
         struct buf text;
         char *texts[FORM_FIELD_MAX];
         char *paths[DATASET_FILES_MAX];
@@ -56,6 +62,7 @@ static void post_free(struct post *p)
         multipart_free(p->form);
         (void) dataset_free(p->set);
         buf_done(&p->text);
+        EVP_MD_CTX_free(p->hash);
         for (size_t i = 0; i < FORM_FIELD_MAX; i++)
                 free(p->texts[i]);
         for (size_t i = 0; i < p->n_paths; i++)
@@ -76,6 +83,43 @@ static int refuse(struct post *p, enum error_code code, const char *field, const
         return -EINVAL;
 }
 
+/* ---- the Idempotency-Key ---- */
+
+static void hash_data(struct post *p, const char *data, size_t n)
+{
+        if (p->hash && EVP_DigestUpdate(p->hash, data, n) != 1)
+                abort(); /* SHA-256 in memory does not fail */
+}
+
+/* With the end of each text: no two forms give the same bytes. */
+static void hash_text(struct post *p, const char *text)
+{
+        hash_data(p, text ? text : "", text ? strlen(text) + 1 : 1);
+}
+
+static void hash_begin(struct post *p, const char *key)
+{
+        char name[SHA256_HEX];
+        if (!key)
+                return;
+        sha256_hex(key, strlen(key), name);
+        (void) snprintf(p->key, sizeof(p->key), "upload/%s", name);
+        p->hash = EVP_MD_CTX_new();
+        if (!p->hash || EVP_DigestInit_ex(p->hash, EVP_sha256(), NULL) != 1)
+                abort();
+}
+
+static void hash_end(struct post *p)
+{
+        unsigned char digest[EVP_MAX_MD_SIZE];
+        unsigned n = 0;
+        if (!p->hash)
+                return;
+        if (EVP_DigestFinal_ex(p->hash, digest, &n) != 1)
+                abort();
+        hex_encode(digest, n, p->digest);
+}
+
 /* ---- the form ---- */
 
 static int begin_file(struct post *p, const struct multipart_part *part)
@@ -92,6 +136,10 @@ static int on_part(void *userdata, const struct multipart_part *part)
 {
         struct post *p = userdata;
         buf_clear(&p->text);
+        p->part_bytes = 0;
+        hash_text(p, part->name);
+        hash_text(p, part->filename);
+        hash_text(p, part->content_type);
         for (p->field = 0; p->field < FORM_FIELD_MAX; p->field++)
                 if (streq(part->name, fields[p->field].name) ||
                     (fields[p->field].other && streq(part->name, fields[p->field].other)))
@@ -117,6 +165,8 @@ static int on_part(void *userdata, const struct multipart_part *part)
 static int on_part_data(void *userdata, struct span data)
 {
         struct post *p = userdata;
+        hash_data(p, data.data, data.len);
+        p->part_bytes += data.len;
         if (p->field == FIELD_FILE)
                 return dataset_write(p->set, data);
         if (buf_pending(&p->text) + data.len > fields[p->field].max)
@@ -131,6 +181,10 @@ static int on_part_end(void *userdata)
 {
         struct post *p = userdata;
         const char *name = fields[p->field].name;
+        char size[24];
+        (void) snprintf(size, sizeof(size), "%" PRIu64, p->part_bytes);
+        hash_text(p, "");
+        hash_text(p, size);
         if (p->field == FIELD_FILE)
                 return dataset_end_file(p->set);
         struct span text = { buf_head(&p->text), buf_pending(&p->text) };
@@ -160,14 +214,32 @@ static void post_fail(struct post *p)
         post_free(p);
 }
 
+static int name_first(struct post *p, struct span session)
+{
+        struct json_problem problem;
+        cleanup_json json_t *object = NULL;
+        if (json_parse(session.data, session.len, &object, &problem) < 0)
+                return -EPROTO;
+        const char *id = json_string_value(json_object_get(object, "session_id"));
+        if (!id || strlen(id) >= sizeof(p->session_id))
+                return -EPROTO;
+        (void) snprintf(p->session_id, sizeof(p->session_id), "%s", id);
+        (void) snprintf(p->volume_name, sizeof(p->volume_name), "dataset-volume-%s", id);
+        return 0;
+}
+
 static void on_session(void *userdata, int r, const void *reply)
 {
         struct post *p = userdata;
+        const struct session_reply *answer = reply;
         char text[300];
 
-        /* Without an answer the session may be there: then its volume must be, too. */
-        if (r != -EREMOTEIO)
+        /* Without an answer the session may be there: then its volume must be, too. The same upload
+         * again starts nothing: it is told what the first one has started. */
+        if (r != -EREMOTEIO && !(r == 0 && answer->replayed))
                 dataset_keep(p->set);
+        if (r == 0 && answer->replayed)
+                r = name_first(p, answer->session_json);
         if (r < 0)
                 http_reply_rpc_error(p->req, r, reply);
         else {
@@ -207,6 +279,7 @@ static void start_session(struct post *p)
 {
         struct gateway *g = p->req->gateway;
         size_t n = dataset_count(p->set);
+        hash_end(p);
         cleanup_free struct session_file *files = xnewn(struct session_file, n);
         char **paths = xnewn(char *, n);
         cleanup_free char *endpoint = endpoint_url(g), *message = make_message(p, endpoint);
@@ -215,7 +288,8 @@ static void start_session(struct post *p)
                           p->volume_name, "endpoint_url", endpoint);
         cleanup_free char *metadata = json_text(about);
         struct session_create m = { .tenant = p->req->principal.tenant,
-                                    .request_digest = "",
+                                    .request_digest = p->digest,
+                                    .idempotency_key = p->hash ? p->key : NULL,
                                     .session_id = p->session_id,
                                     .session_name = p->texts[FIELD_NAME],
                                     .agent_name = p->texts[FIELD_AGENT],
@@ -322,7 +396,8 @@ static void post(struct http_request *req)
         static const char *const known[] = { NULL };
         char boundary[MULTIPART_BOUNDARY_MAX + 1];
 
-        if (http_query_only(req, known) < 0)
+        const char *key = NULL;
+        if (http_query_only(req, known) < 0 || http_idempotency_key(req, &key) < 0)
                 return;
         int r = multipart_boundary(http_header(req, "content-type"), boundary);
         if (r == -EPROTONOSUPPORT)
@@ -347,6 +422,7 @@ static void post(struct http_request *req)
         make_id(p->session_id);
         snprintf(p->volume_name, sizeof(p->volume_name), "dataset-volume-%s", p->session_id);
         p->req = req;
+        hash_begin(p, key);
         p->form = multipart_new(&config);
         p->set = dataset_new(req->gateway, req->principal.tenant, p->session_id, p->volume_name,
                              &events);

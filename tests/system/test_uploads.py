@@ -208,6 +208,63 @@ def test_unknown_sessions_and_volumes(up):
         assert requests.request(method, up.url(path), timeout=10).status_code == 401
 
 
+# ---- the same again -----------------------------------------------------------------------------------
+
+
+def lose_answer(berth, path, body, headers):
+    """The request arrives; nobody reads what it is answered."""
+    s = socket.create_connection(("127.0.0.1", berth.stack.port), timeout=30)
+    head = {"Host": "x", "Authorization": berth.http.headers["Authorization"], "Content-Length": str(len(body)), **headers}
+    s.sendall(f"POST {path} HTTP/1.1\r\n{''.join(f'{k}: {v}' + chr(13) + chr(10) for k, v in head.items())}\r\n".encode() + body)
+    return s
+
+
+def test_idempotency_key_of_uploads(up):
+    """An upload whose answer was lost starts one run, whatever the boundary of the form; other files are a conflict."""
+    def body(boundary, *more):
+        return multipart([field("files[]", "one", filename="d/a"), field("files[]", "two", filename="b"), field("experiment_context", script(NOTHING)), *more], boundary)
+    def send(boundary, *more, expect=202, key="upload-1"):
+        return up.call("POST", "/upload", expect, data=body(boundary, *more), headers={"Content-Type": f"multipart/form-data; boundary={boundary}", "Idempotency-Key": key}).json()
+    before = int(up.sql("SELECT count(*) FROM core.session"))
+    lost = lose_answer(up, "/upload", body("XX"), {**FORM, "Idempotency-Key": "upload-1"})
+    wait_until(lambda: int(up.sql("SELECT count(*) FROM core.session")) == before + 1, 30, up.logs)
+    lost.close()
+    first = send("another-boundary")
+    assert send("XX") == first and int(up.sql("SELECT count(*) FROM core.session")) == before + 1
+    assert unzip(up, first["volume_name"]) == {"data/d/a": b"one", "data/b": b"two"} and first["file_count"] == 2
+    assert first["volume_name"] == f"dataset-volume-{first['session_id']}"
+    assert "Idempotency-Key" in send("XX", field("files[]", "three", filename="c"), expect=409)["error"]["message"]
+    up.kill("coordinatord")
+    wait_until(lambda: up.call("GET", "/sessions").status_code == 200 and up.call("POST", "/log", json={"session_id": first["session_id"], "message": "up"}).status_code == 201, 30, up.logs)
+    assert send("XX") == first
+    other = send("XX", key="upload-2")
+    assert other["session_id"] != first["session_id"]
+    up.call("POST", "/upload", 400, data=body("XX"), headers={**FORM, "Idempotency-Key": "a b"})
+    for id in (first["session_id"], other["session_id"]):
+        up.call("POST", f"/sessions/{id}/stop")
+    assert_no_rest(up)
+
+
+def test_idempotency_key_of_log_entries(up):
+    session = upload(up, {"a": b"1"}).json()["session_id"]
+    entry = {"session_id": session, "message": "once", "data": {"n": 1}}
+    body = json.dumps(entry).encode()
+    headers = {"Content-Type": "application/json", "Idempotency-Key": "log-1"}
+    def logged():
+        return [e for e in up.events(session) if e["event_type"] == "log"]
+    lost = lose_answer(up, "/log", body, headers)
+    wait_until(logged, 30, up.logs)
+    lost.close()
+    again = up.call("POST", "/log", 201, data=body, headers=headers).json()
+    assert again["seq"] == logged()[0]["seq"] and len(logged()) == 1
+    assert up.call("POST", "/log", 201, data=body, headers=headers).json() == again
+    up.call("POST", "/log", 409, data=json.dumps({**entry, "message": "other"}).encode(), headers=headers)
+    up.call("POST", "/log", 400, data=body, headers={**headers, "Idempotency-Key": "x" * 201})
+    assert up.call("POST", "/log", 201, data=body, headers={**headers, "Idempotency-Key": "log-2"}).json()["seq"] > again["seq"]
+    assert len(logged()) == 2
+    up.call("POST", f"/sessions/{session}/stop")
+
+
 # ---- bad input ----------------------------------------------------------------------------------------
 
 BAD_PATHS = ["", "/", "/etc/passwd", "..", "../x", "a/../b", "a/..", "./a", "a/./b", ".", "a//b", "a/", "//", "a\\b", "..\\x", "C:\\x", "\x01", "a\x7fb", "a\tb", "a\u202eb",
