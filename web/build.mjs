@@ -1,20 +1,22 @@
 // Builds the page into dist/: bundles, hashes, writes index.html, precompresses, checks the size of the first load.
 import { build, context } from 'esbuild';
 import { createHash } from 'node:crypto';
-import { mkdir, readFile, readdir, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdir, readFile, readdir, rename, rm, writeFile } from 'node:fs/promises';
 import { gzipSync } from 'node:zlib';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const root = path.dirname(fileURLToPath(import.meta.url));
-const dist = path.join(root, 'dist');
+// Made beside the old one and put in its place when whole: a gateway that serves it never sees half a page.
+const made = `dist.new-${process.pid}`;
+const dist = path.join(root, made);
 const FIRST_LOAD_LIMIT = 150 * 1024;
 const COMPRESS = new Set(['.html', '.js', '.css', '.svg', '.json', '.txt']);
 
 const options = {
   absWorkingDir: root,
-  entryPoints: { main: 'src/main.tsx', theme: 'src/theme-boot.ts' },
-  outdir: 'dist/assets',
+  entryPoints: { main: 'src/main.tsx' },
+  outdir: `${made}/assets`,
   entryNames: '[name]-[hash]',
   chunkNames: '[name]-[hash]',
   assetNames: '[name]-[hash]',
@@ -29,9 +31,20 @@ const options = {
   metafile: true,
   legalComments: 'external',
   publicPath: '/assets',
-  loader: { '.woff2': 'file', '.svg': 'file' },
+  loader: { '.woff2': 'file', '.svg': 'file', '.ttf': 'file' },
   logLevel: 'warning',
 };
+
+/** The editor of prompts: bundles of its own, so that neither its script nor its styles are part of the first load. */
+async function editor() {
+  const result = await build({ ...options, entryPoints: { editor: 'src/editor/monaco.ts', 'editor-worker': 'src/editor/worker.ts' }, splitting: false });
+  const outputs = result.metafile.outputs;
+  const url = (entry) => '/' + path.posix.relative(made, Object.keys(outputs).find((o) => outputs[o].entryPoint === entry));
+  const script = Object.keys(outputs).find((o) => outputs[o].entryPoint === 'src/editor/monaco.ts');
+  const packed = gzipSync(await readFile(path.join(root, script)), { level: 9 }).length;
+  console.log(`editor of prompts ${(packed / 1024).toFixed(1)} KiB gzip, loaded when a prompt is edited`);
+  return { EDITOR: JSON.stringify({ script: url('src/editor/monaco.ts'), styles: '/' + path.posix.relative(made, outputs[script].cssBundle), worker: url('src/editor/worker.ts') }) };
+}
 
 /** Static imports of a chunk, itself included: what must arrive before it runs. */
 function closure(outputs, start) {
@@ -46,13 +59,15 @@ function closure(outputs, start) {
 }
 
 async function finish(meta) {
-  const outputs = meta.outputs;
+  // A classic script of its own: it must run before the first paint and may import nothing.
+  const boot = await build({ ...options, entryPoints: { theme: 'src/theme-boot.ts' }, splitting: false, format: 'iife' });
+  const outputs = { ...meta.outputs, ...boot.metafile.outputs };
   const find = (entry) => Object.keys(outputs).find((o) => outputs[o].entryPoint === entry);
   const main = find('src/main.tsx');
   const theme = find('src/theme-boot.ts');
   const css = outputs[main].cssBundle;
   const chunks = closure(outputs, main);
-  const url = (o) => '/' + path.posix.relative('dist', o);
+  const url = (o) => '/' + path.posix.relative(made, o);
 
   const icon = await readFile(path.join(root, 'public/favicon.svg'));
   const favicon = `favicon-${createHash('sha256').update(icon).digest('hex').slice(0, 8).toUpperCase()}.svg`;
@@ -92,16 +107,28 @@ async function finish(meta) {
   }
 }
 
+async function show(keep) {
+  const to = path.join(root, 'dist');
+  const old = path.join(root, `dist.old-${process.pid}`);
+  await rm(old, { recursive: true, force: true });
+  await rename(to, old).catch(() => undefined);
+  if (keep) await cp(dist, to, { recursive: true });
+  else await rename(dist, to);
+  await rm(old, { recursive: true, force: true });
+}
+
 await rm(dist, { recursive: true, force: true });
 await mkdir(path.join(dist, 'assets'), { recursive: true });
 if (process.argv.includes('--watch')) {
   const ctx = await context({
     ...options,
+    define: await editor(),
     minify: false,
-    plugins: [{ name: 'finish', setup: (b) => b.onEnd((r) => (r.metafile && r.errors.length === 0 ? finish(r.metafile) : undefined)) }],
+    plugins: [{ name: 'finish', setup: (b) => b.onEnd(async (r) => (r.metafile && r.errors.length === 0 ? (await finish(r.metafile), show(true)) : undefined)) }],
   });
   await ctx.watch();
 } else {
-  const result = await build(options);
+  const result = await build({ ...options, define: await editor() });
   await finish(result.metafile);
+  await show(false);
 }

@@ -6,7 +6,7 @@ const plural = (n: number, one: string, many = one + 's') => `${n} ${n === 1 ? o
 export const texts = {
   product: 'Berth',
   tagline: 'Agents at work, in plain sight',
-  nav: { sessions: 'Sessions', documents: 'Documents', upload: 'Upload', main: 'Main', open: 'Open menu', close: 'Close menu', skip: 'Skip to content' },
+  nav: { sessions: 'Sessions', documents: 'Documents', upload: 'Upload', agents: 'Agents', usage: 'Usage', health: 'Health', main: 'Main', open: 'Open menu', close: 'Close menu', skip: 'Skip to content' },
   common: {
     cancel: 'Cancel', close: 'Close', remove: 'Remove', delete: 'Delete', save: 'Save', copy: 'Copy', copied: 'Copied', retry: 'Try again',
     more: 'More actions', loading: 'Loading', optional: 'optional', undo: 'Undo', dismiss: 'Dismiss', add: 'Add', back: 'Back', all: 'All',
@@ -101,7 +101,7 @@ export const texts = {
   } as Record<SessionStatus, string>,
   kinds: { desktop: 'Desktop', headless: 'Headless', vm: 'Virtual machine', external: 'External' } as Record<string, string>,
   create: {
-    title: 'New session', name: 'Name', namePlaceholder: 'Untitled session', message: 'What should the agent do?',
+    title: 'New session', agent: 'Agent', noAgent: 'None: default prompt, all tools', name: 'Name', namePlaceholder: 'Untitled session', message: 'What should the agent do?',
     messagePlaceholder: 'Open the order table, find the five largest customers and write a short report as a document…',
     kind: 'Where it works', desktop: 'Desktop', desktopHint: 'Screen, mouse, browser, shell', headless: 'Headless', headlessHint: 'Shell and files, no screen',
     model: 'Model', modelDefault: (m: string) => `Default: ${m}`, modelPlaceholder: 'Default of the server', files: 'Files',
@@ -214,6 +214,38 @@ export const texts = {
   system: {
     ready: 'Ready', notReady: 'Not ready', workers: (n: number) => plural(n, 'slot'), unknown: 'Status unknown', model: 'Model', signOut: 'Forget token', daemons: 'Parts', version: 'Version',
     notReadyHint: 'A part of Berth is starting or down. Sessions start as soon as it is back.', down: 'down', up: 'up', status: 'System status',
+  },
+  agents: {
+    title: 'Agents', lead: 'A blueprint: what an agent is told, what it may use and spend. Sessions that begin with it keep the version they began with.', new: 'New agent', none: 'No agents yet',
+    noneHint: 'Make one to give sessions a prompt, a set of tools and limits of their own.', search: 'Search agents', noMatch: 'No agent matches', missing: 'There is no such agent', missingHint: 'It was deleted, or the link is wrong.',
+    name: 'Name', model: 'Model', tools: 'Tools', network: 'Network', status: 'Status', changed: 'Changed', version: (n: number) => `v${n}`, allTools: 'All', active: 'Active', inactive: 'Inactive',
+    activate: 'Activate', deactivate: 'Deactivate', inactiveHint: 'Sessions cannot begin with an inactive agent; those that run go on.', start: 'Start a session', remove: 'Delete agent', removeTitle: 'Delete this agent?',
+    removeText: (n: string) => `No session can begin with “${n}” any more. Sessions that began with it go on; its versions stay.`, removed: (n: string) => `${n} deleted`,
+    saved: 'Agent saved', created: 'Agent made', save: 'Save changes', create: 'Make agent', unsaved: 'Not saved yet', discard: 'Discard', leave: 'Leave without saving?', leaveText: 'Your changes to this agent are lost.',
+    nameHint: 'Letters and digits, joined by single hyphens; it cannot be changed later.', nameRule: 'Letters and digits, joined by single hyphens, at most 64 characters.', nameTaken: 'There is an agent of this name.', nameFree: 'This name is free.',
+    description: 'Description', descriptionHint: 'One line for people who choose it', prompt: 'System prompt', promptHint: 'What the agent is told before every task. Tab moves on; Ctrl+M makes Tab indent.', promptLoading: 'Loading the editor',
+    promptFailed: 'The editor could not be loaded; this plain field does the same.', modelHint: 'Empty: the default of the server', provider: 'Provider', providerDefault: 'By the model’s name',
+    capabilities: 'What it may use', every: 'Every tool, also ones that come later', approval: 'Ask first?', rules: { allow: 'Allow', ask: 'Ask me', deny: 'Deny' }, ruled: 'By rules', ruledHint: 'Rules by argument are kept; change them through the API.',
+    toolNames: {
+      bash: ['Shell', 'Runs commands in its slot'], computer: ['Desktop', 'Sees the screen, uses mouse and keyboard'], str_replace_based_edit_tool: ['Files', 'Reads, makes and edits files in its slot'], execute_code: ['Programs', 'Runs Python, Node and other programs'],
+      document_search: ['Search documents', 'Finds passages in your documents'], document_list: ['List documents', 'Sees names and tags'], document_get: ['Fetch documents', 'Copies a document into its slot'], document_put: ['Store documents', 'Stores results for you'],
+      ask_human: ['Ask you', 'Asks a question and waits for the answer'], session_start: ['Start sessions', 'Hands tasks to other sessions'], session_wait: ['Wait for sessions', 'Waits for what they report'],
+    } as Record<string, [string, string]>,
+    networks: { none: ['None', 'No network at all'], allow: ['Only these', 'Hosts you name; it asks for others'], open: ['Open', 'Any public address'] } as Record<string, [string, string]>,
+    hosts: 'Hosts, one per line', hostsHint: 'example.com, *.debian.org, git.test:9418. Without a port: 80 and 443.', hostWrong: (h: string) => `“${h}” is not a host: no protocol, no path, no spaces.`, hostsMissing: 'Name at least one host, or choose None.', deny: 'Never these, one per line',
+    slot: 'Where it works', slotDefault: 'As the session says', budget: 'Limits of each session', versions: 'Versions', versionsHint: 'Every change is kept.', restore: 'Use this version', restored: (n: number) => `Version ${n} is in the form; save to use it`, current: 'current', showVersion: (n: number) => `Look at version ${n}`, more: 'MCP servers, skills and an output schema are kept as they are; change them through the API.',
+  },
+  usage: {
+    title: 'Usage', lead: 'Model calls, tokens and money, as counted with every answer of a model.', range: 'Days', days: (n: number) => `${n} days`, cost: 'Cost', tokens: 'Tokens', calls: 'Calls', input: 'Input', output: 'Output', cached: 'From cache', by: 'By',
+    groups: { day: 'Day', agent: 'Agent', session: 'Session', model: 'Model' }, none: 'Nothing used in these days', noneHint: 'As soon as an agent calls a model its tokens and cost are counted here.', noAgent: 'No agent', chart: (what: string, from: string, to: string) => `${what} by day from ${from} to ${to}`,
+    most: (day: string, v: string) => `highest ${v} on ${day}`, total: 'In all', average: 'a day', table: 'Table', export: 'Export CSV', deleted: 'deleted session',
+  },
+  health: {
+    title: 'Health', lead: 'Daemons, workers and the slots they hold; what limits them was tried out when each worker started.', daemons: 'Daemons', workers: 'Workers', none: 'No worker has greeted yet', noneHint: 'Sessions are queued until one does: systemctl start berth-workerd@1.',
+    states: { cold: 'Cold', creating: 'Being made', warm: 'Ready', busy: 'At work', resetting: 'Being cleaned', broken: 'Broken' } as Record<string, string>, online: 'online', offline: 'Offline', draining: 'Draining', drain: 'Drain', drainTitle: 'Drain this worker?',
+    drainText: (w: string) => `${w} takes no more sessions; the one it holds goes on. It takes part again when it is restarted.`, drained: 'The worker takes no more sessions', session: 'Session', free: 'free', heard: (ago: string) => `heard ${ago}`, memory: 'Memory', processes: 'Processes', cpu: 'CPU time', kills: (n: number) => `${plural(n, 'process', 'processes')} ended for want of memory`,
+    limits: 'Limits', proven: 'proven', notProven: 'not proven', provenHint: 'Tried out on this host when the worker started: it held.', notProvenHint: 'Not tried or did not hold on this host. See the log of the worker.', by: (b: string) => `by ${b}`, allProven: 'All limits proven', someNot: (n: number) => `${plural(n, 'limit')} not proven`,
+    limitNames: { memory: 'Memory', cpu: 'CPU', processes: 'Processes', disk: 'Disk', files: 'Files', open_files: 'Open files', network: 'Network', identity: 'Own user' } as Record<string, string>, counts: (busy: number, all: number) => `${busy} of ${plural(all, 'slot')} at work`, uptime: (d: string) => `up ${d}`, database: 'Database', refused: 'Could not be read',
   },
   steps: { title: 'Steps', none: 'Each thing the agent does appears here.' },
   lightbox: { label: 'Screenshot', prev: 'Previous', next: 'Next', of: (i: number, n: number) => `${i} of ${n}` },

@@ -113,6 +113,7 @@ export function startFeed(): () => void {
 export const reconnect = (): void => socket?.retryNow();
 
 export interface NewSession {
+  agent_name?: string;
   session_name?: string;
   kind?: string;
   model?: string;

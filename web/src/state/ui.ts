@@ -5,6 +5,8 @@ import { sorted } from './feed';
 
 export const drawerOpen = signal(false);
 export const newSessionOpen = signal(false);
+/** The agent that the form of a new session begins with. */
+export const newSessionAgent = signal<string | null>(null);
 /** The session whose budget is being changed. */
 export const budgetOpen = signal<string | null>(null);
 

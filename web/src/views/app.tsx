@@ -19,6 +19,9 @@ import { Sidebar } from './sidebar';
 import { TopBar } from './topbar';
 
 const SessionView = lazy<{ id: string }>(async () => (await import('./session')).SessionView);
+const AgentsView = lazy<{ id: string | null }>(async () => (await import('./agents')).AgentsView);
+const UsageView = lazy(async () => (await import('./usage')).UsageView);
+const HealthView = lazy(async () => (await import('./health')).HealthView);
 const DocumentsView = lazy<{ id: string | null }>(async () => (await import('./documents')).DocumentsView);
 const SettingsView = lazy(async () => (await import('./settings')).SettingsView);
 const UploadView = lazy<{ id: string | null }>(async () => (await import('./upload')).UploadView);
@@ -28,6 +31,9 @@ function View() {
   switch (r.name) {
     case 'home': return <Home />;
     case 'session': return <SessionView key={r.id} id={r.id} />;
+    case 'agents': return <AgentsView id={r.id} />;
+    case 'usage': return <UsageView />;
+    case 'health': return <HealthView />;
     case 'documents': return <DocumentsView id={r.id} />;
     case 'settings': return <SettingsView />;
     case 'upload': return <UploadView id={r.id} />;
@@ -68,6 +74,7 @@ function Shell() {
     drawerOpen.value = false;
     if (r.name === 'documents') document.title = `${texts.documents.title} · ${texts.product}`;
     if (r.name === 'upload') document.title = `${texts.upload.title} · ${texts.product}`;
+    if (r.name === 'agents' || r.name === 'usage' || r.name === 'health') document.title = `${texts[r.name].title} · ${texts.product}`;
     if (r.name === 'home') document.title = texts.product;
   }, [r]);
   return (

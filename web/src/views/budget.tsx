@@ -22,7 +22,7 @@ export function BudgetBar({ s }: { s: Session }) {
   const u = tightest(s);
   if (!u) return null;
   return (
-    <button type="button" class="metric budget-bar" title={`${t.title}: ${t.limits[u.name]}`} onClick={() => (budgetOpen.value = s.session_id)}>
+    <button type="button" class="metric budget-bar" data-limit={u.name} title={`${t.title}: ${t.limits[u.name]}`} onClick={() => (budgetOpen.value = s.session_id)}>
       <Bar u={u} /><b>{t.of(say(u.name, u.used), say(u.name, u.limit!))}</b>
     </button>
   );

@@ -1,11 +1,13 @@
 /** The dialog that starts a session. */
-import { useRef, useState } from 'preact/hooks';
+import { useEffect, useRef, useState } from 'preact/hooks';
 import { bytes } from '../lib/format';
 import { go, paths } from '../lib/router';
+import { agents, loadAgents } from '../state/agents';
 import { uploadFile } from '../state/documents';
 import { createSession, type NewSession as Body } from '../state/feed';
 import { status } from '../state/system';
 import { toastError } from '../state/toasts';
+import { newSessionAgent } from '../state/ui';
 import { texts } from '../texts';
 import { Dialog, IconButton, Spinner } from '../ui/controls';
 import { Icon, type IconName } from '../ui/icons';
@@ -16,6 +18,8 @@ const KINDS: ['desktop' | 'headless', IconName][] = [['desktop', 'monitor'], ['h
 export function NewSession({ onClose }: { onClose: () => void }) {
   const t = texts.create;
   const [kind, setKind] = useState<'desktop' | 'headless'>('desktop');
+  const [touched, setTouched] = useState(false);
+  const [agent, setAgent] = useState(newSessionAgent.value ?? '');
   const [name, setName] = useState('');
   const [model, setModel] = useState('');
   const [message, setMessage] = useState('');
@@ -24,6 +28,18 @@ export function NewSession({ onClose }: { onClose: () => void }) {
   const [step, setStep] = useState<string | null>(null);
   const picker = useRef<HTMLInputElement>(null);
   const next = useRef(1);
+
+  useEffect(() => {
+    // The form does without the list where it cannot be read.
+    loadAgents().catch(() => undefined);
+    return () => {
+      newSessionAgent.value = null;
+    };
+  }, []);
+  const active = (agents.value ?? []).filter((a) => a.status === 'active');
+  const of = active.find((a) => a.name === agent);
+  const agentKind = typeof of?.slot?.kind === 'string' ? of.slot.kind : null;
+  const chosen = !touched && (agentKind === 'headless' || agentKind === 'desktop') ? agentKind : kind;
 
   const add = (list: Iterable<File>) => setFiles((old) => [...old, ...[...list].map((file) => ({ key: next.current++, file, path: file.name }))]);
 
@@ -38,7 +54,9 @@ export function NewSession({ onClose }: { onClose: () => void }) {
         placed.push({ document_id: doc.id, path: f.path.trim().replace(/^\/+/, '') || f.file.name });
       }
       setStep(t.submitting);
-      const body: Body = { kind };
+      // What the agent says holds where nothing else was chosen.
+      const body: Body = agentKind && !touched ? {} : { kind };
+      if (agent) body.agent_name = agent;
       if (name.trim()) body.session_name = name.trim();
       if (model.trim()) body.model = model.trim();
       if (message.trim()) body.message = message.trim();
@@ -77,7 +95,7 @@ export function NewSession({ onClose }: { onClose: () => void }) {
         <div class="kinds" role="radiogroup" aria-labelledby="ns-kind">
           {KINDS.map(([k, icon]) => (
             <label key={k}>
-              <input type="radio" class="sr" name="kind" value={k} checked={kind === k} onChange={() => setKind(k)} />
+              <input type="radio" class="sr" name="kind" value={k} checked={chosen === k} onChange={() => { setKind(k); setTouched(true); }} />
               <Icon name={icon} size={18} /><b>{t[k]}</b><span>{t[`${k}Hint`]}</span>
             </label>
           ))}
@@ -114,6 +132,15 @@ export function NewSession({ onClose }: { onClose: () => void }) {
         </button>
         <input ref={picker} type="file" multiple hidden onChange={(e) => { add(e.currentTarget.files ?? []); e.currentTarget.value = ''; }} />
       </div>
+      {active.length > 0 && (
+        <div class="field">
+          <label class="label" for="ns-agent">{t.agent}<span class="dim">{texts.common.optional}</span></label>
+          <select id="ns-agent" class="input" value={agent} onChange={(e) => setAgent(e.currentTarget.value)}>
+            <option value="">{t.noAgent}</option>
+            {active.map((a) => <option key={a.name} value={a.name}>{a.description ? `${a.name}: ${a.description}` : a.name}</option>)}
+          </select>
+        </div>
+      )}
       <div class="pair">
         <div class="field">
           <label class="label" for="ns-name">{t.name}<span class="dim">{texts.common.optional}</span></label>

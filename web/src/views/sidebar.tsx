@@ -122,6 +122,9 @@ export function Sidebar() {
         <a href={paths.home} onClick={follow} aria-current={r.name === 'home' || r.name === 'session' ? 'page' : undefined}><Icon name="activity" size={15} />{texts.nav.sessions}</a>
         <a href={paths.documents} onClick={follow} aria-current={r.name === 'documents' ? 'page' : undefined}><Icon name="files" size={15} />{texts.nav.documents}</a>
         <a href={paths.upload} onClick={follow} aria-current={r.name === 'upload' ? 'page' : undefined}><Icon name="upload" size={15} />{texts.nav.upload}</a>
+        <a href={paths.agents} onClick={follow} aria-current={r.name === 'agents' ? 'page' : undefined}><Icon name="bot" size={15} />{texts.nav.agents}</a>
+        <a href={paths.usage} onClick={follow} aria-current={r.name === 'usage' ? 'page' : undefined}><Icon name="chart" size={15} />{texts.nav.usage}</a>
+        <a href={paths.health} onClick={follow} aria-current={r.name === 'health' ? 'page' : undefined}><Icon name="server" size={15} />{texts.nav.health}</a>
       </nav>
       <div class="side-tools">
         <button type="button" class="btn primary wide" onClick={() => (newSessionOpen.value = true)}><Icon name="plus" size={15} />{texts.sessions.new}</button>
