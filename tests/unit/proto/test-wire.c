@@ -224,8 +224,13 @@ static char *empty_message(const struct wire_struct *type)
         char *msg = xcalloc(1, type->size);
         for (size_t i = 0; i < type->n_fields; i++) {
                 const struct wire_field *f = &type->fields[i];
-                if (!f->optional && !f->list)
-                        (void) set_bytes(f, msg + f->offset, "", 0);
+                if (f->optional || f->list)
+                        continue;
+                (void) set_bytes(f, msg + f->offset, "", 0);
+                if (f->kind != WIRE_STRUCT)
+                        continue;
+                cleanup_free char *inner = empty_message(f->sub);
+                memcpy(msg + f->offset, inner, f->sub->size);
         }
         return msg;
 }
@@ -464,7 +469,9 @@ static void pack_raw(msgpack_sbuffer *out, uint32_t version, uint32_t id, size_t
                 msgpack_pack_uint32(&pk, 1);
         if (n > 5)
                 msgpack_pack_array(&pk, 0);
-        for (uint32_t i = 6; i < n; i++)
+        if (n > 6)
+                msgpack_pack_str(&pk, 0); /* no context */
+        for (uint32_t i = 7; i < n; i++)
                 msgpack_pack_map(&pk, 0);
 }
 
