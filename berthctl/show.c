@@ -153,9 +153,9 @@ void show_update(struct ctl *c, const json_t *u)
                 if (*show_member(u, "error"))
                         say(c, "31", "  ! ", show_member(u, "error"));
         } else if (streq(type, "approval_requested")) {
-                cleanup_free char *text = xasprintf("%s (berthctl approvals allow %s)",
-                                                    show_member(u, "subject"),
-                                                    show_member(u, "approval_id"));
+                cleanup_free char *text =
+                        xasprintf("%s (berthctl approvals allow %s)", show_member(u, "subject"),
+                                  show_member(u, "approval_id"));
                 say(c, "1;35", "asks: ", text);
         } else if (streq(type, "approval_decided")) {
                 say(c, "35", "-- approval ", show_member(u, "status"));

@@ -142,10 +142,10 @@ static int take(struct request *q, struct session *s, struct hub_batch *b)
                                   s->control.person);
         session_control_take(s, b,
                              &(struct session_driver){ .person = xstrdup(m->person),
-                                                        .viewer = xstrdup(m->viewer),
-                                                        .token_hash = xstrdup(m->token_hash),
-                                                        .since_us = hub_now(b),
-                                                        .until = until });
+                                                       .viewer = xstrdup(m->viewer),
+                                                       .token_hash = xstrdup(m->token_hash),
+                                                       .since_us = hub_now(b),
+                                                       .until = until });
         return 0;
 }
 

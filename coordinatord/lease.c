@@ -429,8 +429,12 @@ void lease_dispatch_now(void *coordinator)
                 if (reserved(c, s))
                         continue;
                 queue[n] = s;
-                in[n++] = (struct sched_session){ s->kind, s->image, s->width, s->height,
-                                                  s->queued_us, s->tenant,
+                in[n++] = (struct sched_session){ s->kind,
+                                                  s->image,
+                                                  s->width,
+                                                  s->height,
+                                                  s->queued_us,
+                                                  s->tenant,
                                                   limits_of(c, s->tenant).slots };
         }
         n_workers = 0;

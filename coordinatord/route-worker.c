@@ -198,7 +198,8 @@ int route_worker_released(void *userdata, struct rpc_peer *peer, struct rpc_requ
         if (!streq(w->session_id, m->session_id) || w->epoch != m->epoch)
                 return 0; /* of an earlier lease; nothing hangs on it any more */
         if (w->slot_state == SLOT_STATE_BUSY)
-                worker_set_slot(&c->workers, w, SLOT_STATE_RESETTING, "released"); /* until it tells */
+                worker_set_slot(&c->workers, w, SLOT_STATE_RESETTING,
+                                "released"); /* until it tells */
         seen_empty(c, w, "worker released the session");
         return 0;
 }

@@ -9,9 +9,10 @@
 #include "coordinator.h"
 #include "pool.h"
 
-#define START_USEC (30 * USEC_PER_SEC) /* to greet after it was asked for; then it is tried again  \
-                                        */
-#define PAUSE_MAX 6                    /* doublings of that after failures in a row */
+#define START_USEC                                                                                 \
+        (30 * USEC_PER_SEC) /* to greet after it was asked for; then it is tried again             \
+                             */
+#define PAUSE_MAX 6         /* doublings of that after failures in a row */
 
 struct pool {
         struct coordinator *c;

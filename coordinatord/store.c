@@ -54,7 +54,7 @@ void store_read_start(const PGresult *r, struct store_start *ret)
         "(extract(epoch FROM running_since) * 1000000)::bigint, "                                  \
         "last_seq, last_message_seq, epoch, worker_id, slot, losses, error, input_tokens, "        \
         "output_tokens, cache_read_tokens, cache_write_tokens, cost_microusd, turns, run_us, "     \
-        "waiting ->> 'for', waiting ->> 'question', depth, stop_requested, blueprint, "    \
+        "waiting ->> 'for', waiting ->> 'question', depth, stop_requested, blueprint, "            \
         "control, asked, report"
 
 static const char session_row[] =

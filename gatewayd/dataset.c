@@ -221,8 +221,7 @@ static void on_closed(void *userdata)
                 .path = f->path,
                 .content_type = f->content_type,
         };
-        int r = call(d, &wire_volume_add, &m, upload_timeout(f->upload), on_added,
-                     f);
+        int r = call(d, &wire_volume_add, &m, upload_timeout(f->upload), on_added, f);
         if (r < 0) {
                 busy(d);
                 return;

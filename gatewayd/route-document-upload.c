@@ -213,8 +213,8 @@ static bool send_create(struct post *p)
         };
         for (size_t i = 0; i < p->tags.n; i++)
                 names[i] = p->tags.tags[i];
-        return documents_call(p->req, &wire_document_create, &m,
-                              upload_timeout(p->upload), on_created);
+        return documents_call(p->req, &wire_document_create, &m, upload_timeout(p->upload),
+                              on_created);
 }
 
 static bool send_replace(struct post *p)
@@ -227,8 +227,8 @@ static bool send_replace(struct post *p)
                 .content_type = p->content_type,
                 .if_match = p->if_match,
         };
-        return documents_call(p->req, &wire_document_replace, &m,
-                              upload_timeout(p->upload), on_replaced);
+        return documents_call(p->req, &wire_document_replace, &m, upload_timeout(p->upload),
+                              on_replaced);
 }
 
 static void on_end(struct http_request *req, int r)

@@ -261,9 +261,8 @@ static void on_deleted(void *userdata, int r, const void *reply)
 
         if (r < 0)
                 return http_reply_rpc_error(req, r, reply);
-        if (!documents ||
-            rpc_call(rpc_client_peer(documents), &wire_recording_drop, &m, USEC_PER_SEC / 2,
-                     on_recording_dropped, req) < 0)
+        if (!documents || rpc_call(rpc_client_peer(documents), &wire_recording_drop, &m,
+                                   USEC_PER_SEC / 2, on_recording_dropped, req) < 0)
                 http_reply_empty(req, 204);
 }
 

@@ -131,9 +131,9 @@ static void status(struct http_request *req)
                      "SELECT status, count(*) FROM core.session WHERE tenant = $1 GROUP BY status "
                      "ORDER BY status",
                      "s", req->principal.tenant);
-        pg_batch_add(b,
-                     "SELECT json FROM docs.status WHERE updated_at > now() - interval '15 seconds'",
-                     "");
+        pg_batch_add(
+                b, "SELECT json FROM docs.status WHERE updated_at > now() - interval '15 seconds'",
+                "");
         r = pg_submit(req->gateway->pg, b, on_status, req);
         if (r < 0)
                 on_status(req, r, NULL, 0, NULL);

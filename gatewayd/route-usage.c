@@ -11,20 +11,21 @@
 #define SECONDS_PER_DAY 86400
 
 #define SUM(column) "COALESCE(sum(" column "), 0)"
-#define SUMS                                                                                       \
-        "'calls', " SUM("calls") ", 'input_tokens', " SUM(                                         \
-                "input_tokens") ", 'output_tokens', " SUM("output_tokens") ", "                    \
-                                                                           "'cache_read_tokens',"  \
-                                                                           " " SUM("cache_read_"   \
-                                                                                   "tokens") ", "  \
-                                                                                             "'ca" \
-                                                                                             "che" \
-                                                                                             "_wr" \
-                                                                                             "ite" \
-                                                                                             "_to" \
-                                                                                             "ken" \
-                                                                                             "s'," \
-                                                                                             " " SUM("cache_write_tokens") ", 'cost_usd', round(" SUM("cost_microusd") " / 1000000.0, 6)"
+#define SUMS                                                                                                                                           \
+        "'calls', " SUM("calls") ", 'input_tokens', " SUM(                                                                                             \
+                "input_tokens") ", 'output_tokens', " SUM("output_tokens") ", "                                                                        \
+                                                                           "'cache_read_tokens',"                                                      \
+                                                                           " " SUM("cache_read_"                                                       \
+                                                                                   "tokens") ", "                                                      \
+                                                                                             "'ca"                                                     \
+                                                                                             "che"                                                     \
+                                                                                             "_wr"                                                     \
+                                                                                             "ite"                                                     \
+                                                                                             "_to"                                                     \
+                                                                                             "ken"                                                     \
+                                                                                             "s',"                                                     \
+                                                                                             " " SUM("cache_write_tokens") ", 'cost_usd', round(" SUM( \
+                                                                                                     "cost_microusd") " / 1000000.0, 6)"
 /* The whole answer in one statement. */
 #define BY(name, column, shown, order)                                                             \
         {                                                                                          \

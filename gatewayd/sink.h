@@ -57,8 +57,8 @@ void sink_set_userdata(struct sink *s, void *userdata);
  * -EPIPE it is closing already. After a failure just wait for gone(). Live frames are dropped (0)
  * over half the bound. */
 int sink_push(struct sink *s, struct frame *f);
-/* A binary message (WebSocket only) for whom every microsecond counts: goes out at once when nothing
- * is queued, and only what the socket does not take is copied. Results as of sink_push. */
+/* A binary message (WebSocket only) for whom every microsecond counts: goes out at once when
+ * nothing is queued, and only what the socket does not take is copied. Results as of sink_push. */
 int sink_send(struct sink *s, struct span data) mustuse;
 /* How much the kernel may hold for this client beyond what is on its way; 128 KiB at first. */
 void sink_set_unsent(struct sink *s, size_t max);

@@ -42,7 +42,7 @@ struct agent {
         size_t choice; /* which of the models is asked now */
         uint64_t busy_since;
         enum agent_state state;
-        enum session_state shown; /* the session's state as we last asked for it */
+        enum session_state shown;     /* the session's state as we last asked for it */
         enum waiting_for waiting_for; /* when that is waiting */
         char *hold; /* why no model may be called now: limits of tenant or agent; or NULL */
         struct usage total;
@@ -61,22 +61,22 @@ struct agent {
                 COMPACT_ASKING,  /* the next answer is a summary */
                 COMPACT_REFUSED, /* it does not help: not again until the session rests */
         } compact;
-        bool compact_short;       /* ask with words alone */
-        size_t compact_kept;      /* turns that stay; fewer when that was not enough */
-        uint64_t compact_turn;    /* when it last was done */
+        bool compact_short;    /* ask with words alone */
+        size_t compact_kept;   /* turns that stay; fewer when that was not enough */
+        uint64_t compact_turn; /* when it last was done */
         struct loop_timer backoff;
         bool paused;      /* hold at the next step boundary */
         bool interrupted; /* rest until a message newer than quiet_seq */
         uint64_t quiet_seq;
-        bool kept;    /* what was made is stored: it may be idle */
-        char rest_why[400]; /* how the turn before ended, until it is */
-        bool driven;  /* a person drives the desktop: no tool begins */
-        bool touched; /* one did since the agent last looked at it */
-        char *driver; /* who */
+        bool kept;                   /* what was made is stored: it may be idle */
+        char rest_why[400];          /* how the turn before ended, until it is */
+        bool driven;                 /* a person drives the desktop: no tool begins */
+        bool touched;                /* one did since the agent last looked at it */
+        char *driver;                /* who */
         struct loop_timer ask_limit; /* of the question that is open */
         uint64_t asked_seq;          /* intent of the question that the session shows */
         struct usage below;          /* used by sessions under this one */
-        struct loop_timer grace; /* how long a paused session's tool may still run */
+        struct loop_timer grace;     /* how long a paused session's tool may still run */
         struct loop_task wake;
 };
 
@@ -144,7 +144,7 @@ enum approval_gate {
 enum approval_gate agent_approve(struct step *s, struct agent *a, const struct history_call *call);
 
 /* agent-below.c: what sessions under this one use counts here, too */
-struct usage agent_used(const struct agent *a); /* with what is below */
+struct usage agent_used(const struct agent *a);   /* with what is below */
 json_t *agent_budget_left(const struct agent *a); /* object of limits, NULL = none; the caller's */
 
 /* agent-compact.c */

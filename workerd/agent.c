@@ -8,8 +8,7 @@ static const char *const state_names[] = {
         [AGENT_NEW] = "new",           [AGENT_LOADING] = "loading", [AGENT_SYNCING] = "syncing",
         [AGENT_PICTURES] = "pictures", [AGENT_CALLING] = "calling", [AGENT_BACKOFF] = "backoff",
         [AGENT_STORING] = "storing",   [AGENT_ACTING] = "acting",   [AGENT_RESTING] = "resting",
-        [AGENT_KEEPING] = "keeping",
-        [AGENT_HELD] = "held",         [AGENT_ENDED] = "ended",
+        [AGENT_KEEPING] = "keeping",   [AGENT_HELD] = "held",       [AGENT_ENDED] = "ended",
 };
 
 #define TO(s) (UINT32_C(1) << AGENT_##s)

@@ -65,11 +65,11 @@ struct agent_config {
         const char *system;
         uint64_t max_tokens;
         size_t images_kept;
-        uint64_t turns_max; /* model calls for one user message */
+        uint64_t turns_max;                        /* model calls for one user message */
         uint64_t context_default, compact_percent; /* see agent-compact.c; percent 0 = never */
         size_t compact_kept;                       /* turns that stay */
         uint64_t loop_repeats;                     /* below 2 = no matter */
-        unsigned retries;   /* of one model call */
+        unsigned retries;                          /* of one model call */
         /* How long the last of the choices is asked again while it is busy (429, 529); only then
          * it counts as failed. */
         uint64_t busy_usec;

@@ -21,10 +21,10 @@ struct guest {
         struct list commands, calls;
         unsigned n_commands, n_calls;
         uint32_t last_proc, last_call;
-        bool up;    /* greeted */
+        bool up;     /* greeted */
         bool volume; /* its greeting said so */
-        bool ended; /* no frame is taken or sent any more */
-        bool freed; /* memory goes at the end of the turn */
+        bool ended;  /* no frame is taken or sent any more */
+        bool freed;  /* memory goes at the end of the turn */
 };
 
 struct guest_command {

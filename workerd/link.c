@@ -273,8 +273,7 @@ int link_new(const struct link_config *c, struct link **ret)
         static const struct rpc_route routes[] = {
                 { &wire_session_assign, on_assign }, { &wire_session_cancel, on_cancel },
                 { &wire_message_notify, on_notify }, { &wire_control_mode_set, on_control },
-                { &wire_worker_drain, on_drain },
-                { &wire_approval_notify, on_approval },
+                { &wire_worker_drain, on_drain },    { &wire_approval_notify, on_approval },
         };
         CLEANUP(link_freep) struct link *l = xnew(struct link);
         cleanup_free char *endpoint = xasprintf("ipc://%s", c->socket);

@@ -28,8 +28,8 @@ struct link_config {
         /* The lease of (session_id, epoch) holds until then (monotonic); or it is gone. */
         void (*on_lease)(void *userdata, const char *session_id, uint64_t epoch, bool keep,
                          uint64_t until_usec);
-        /* The newest user message or decision for the held session (0 = none known) and, unless NULL, its
-         * state: what a person did. */
+        /* The newest user message or decision for the held session (0 = none known) and, unless
+         * NULL, its state: what a person did. */
         void (*on_message)(void *userdata, const char *session_id, uint64_t epoch, uint64_t seq,
                            const enum session_state *state, struct span budget);
         /* Why no model may be called now, NULL = nothing stands against it. */

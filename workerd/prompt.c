@@ -73,15 +73,17 @@ char *prompt_make(const struct prompt_config *c)
         buf_puts(&b, conduct_text);
         buf_putf(&b, "\nToday is %s (UTC).\n", day);
         if (c->n_files > 0)
-                buf_puts(&b, "\nThe person gave you these files (in /home/agent; what is in /data is "
+                buf_puts(&b,
+                         "\nThe person gave you these files (in /home/agent; what is in /data is "
                          "read-only):\n");
         for (size_t i = 0; i < c->n_files; i++)
                 buf_putf(&b, "- %s\n", c->files[i]);
         if (c->results)
-                buf_putf(&b,
-                         "\nEverything that is in %s when you are done is kept for the person, with "
-                         "its folders.\n",
-                         c->results);
+                buf_putf(
+                        &b,
+                        "\nEverything that is in %s when you are done is kept for the person, with "
+                        "its folders.\n",
+                        c->results);
         buf_puts(&b, c->more ? c->more : "");
         if (c->extra.len > 0) {
                 buf_puts(&b, "\n");

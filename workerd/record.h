@@ -12,8 +12,9 @@
 
 #include "common/base/buf.h"
 
-#define RECORD_RAW_MAX (16 * MIB) /* of a piece, uncompressed; it ends with the frame that passes  \
-                                   */
+#define RECORD_RAW_MAX                                                                             \
+        (16 * MIB) /* of a piece, uncompressed; it ends with the frame that passes                 \
+                    */
 
 struct record {
         unsigned width, height;

@@ -120,14 +120,16 @@ const struct setting worker_settings_table[] = {
             "Newest turns that stay as they are when a summary takes the place of the rest.",
             .min = "1", .max = "100"),
         ROW("loop_repeats", SETTING_INT, loop_repeats, "6",
-            "The same calls with the same results so many times: the agent asks for help; 0: never.",
+            "The same calls with the same results so many times: the agent asks for help; 0: "
+            "never.",
             .min = "0", .max = "64"),
         ROW("retries", SETTING_INT, retries, "8", "How often a failed model call is tried again.",
             .max = "100"),
         ROW("history_max", SETTING_SIZE, history_max, "64M", "Memory for one conversation's text.",
             .min = "1M"),
         ROW("mcp_proxy", SETTING_STRING, mcp_proxy, "",
-            "Proxy (URL) for requests to MCP servers; none: they go out directly, to public addresses "
+            "Proxy (URL) for requests to MCP servers; none: they go out directly, to public "
+            "addresses "
             "and those of egress_private."),
         ROW("results_files", SETTING_INT, results_files, "1000",
             "Files of /results that are kept of one session with a volume; 0: none.", .min = "0",

@@ -1,5 +1,5 @@
-/* Any bytes as the stream of a chat completions server: no crash, bounded; what comes out whole is a
- * turn of the Messages form whose calls have ids and objects. */
+/* Any bytes as the stream of a chat completions server: no crash, bounded; what comes out whole is
+ * a turn of the Messages form whose calls have ids and objects. */
 #include "workerd/provider-openai.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
