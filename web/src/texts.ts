@@ -89,6 +89,7 @@ export const texts = {
     noneHint: 'Start one, or run the demo to see how it works.', noMatch: 'No session matches', clear: 'Clear filters',
     unnamed: 'Untitled session', list: 'Sessions', total: (n: number) => plural(n, 'session'),
     groups: { all: 'All', live: 'Live', ended: 'Ended', failed: 'Failed' },
+    arrange: 'Sort and filter', sort: 'Sort by', sorts: { modified: 'Last changed', created: 'Newest', name: 'Name', cost: 'Cost' }, onlyStatus: 'Status', onlyAgent: 'Agent', any: 'Any',
   },
   status: {
     queued: 'Queued', starting: 'Starting', running: 'Running', idle: 'Idle', waiting: 'Waiting', paused: 'Paused', finished: 'Finished', stopped: 'Stopped',
@@ -223,7 +224,7 @@ export const texts = {
     removeText: (n: string) => `No session can begin with “${n}” any more. Sessions that began with it go on; its versions stay.`, removed: (n: string) => `${n} deleted`,
     saved: 'Agent saved', created: 'Agent made', save: 'Save changes', create: 'Make agent', unsaved: 'Not saved yet', discard: 'Discard', leave: 'Leave without saving?', leaveText: 'Your changes to this agent are lost.',
     nameHint: 'Letters and digits, joined by single hyphens; it cannot be changed later.', nameRule: 'Letters and digits, joined by single hyphens, at most 64 characters.', nameTaken: 'There is an agent of this name.', nameFree: 'This name is free.',
-    description: 'Description', descriptionHint: 'One line for people who choose it', prompt: 'System prompt', promptHint: 'What the agent is told before every task. Tab moves on; Ctrl+M makes Tab indent.', promptLoading: 'Loading the editor',
+    description: 'Description', descriptionHint: 'One line for people who choose it', prompt: 'System prompt', promptHint: 'What the agent is told before every task. Markdown. Tab moves on.', promptLoading: 'Loading the editor',
     promptFailed: 'The editor could not be loaded; this plain field does the same.', modelHint: 'Empty: the default of the server', provider: 'Provider', providerDefault: 'By the model’s name',
     capabilities: 'What it may use', every: 'Every tool, also ones that come later', approval: 'Ask first?', rules: { allow: 'Allow', ask: 'Ask me', deny: 'Deny' }, ruled: 'By rules', ruledHint: 'Rules by argument are kept; change them through the API.',
     toolNames: {
@@ -246,6 +247,14 @@ export const texts = {
     drainText: (w: string) => `${w} takes no more sessions; the one it holds goes on. It takes part again when it is restarted.`, drained: 'The worker takes no more sessions', session: 'Session', free: 'free', heard: (ago: string) => `heard ${ago}`, memory: 'Memory', processes: 'Processes', cpu: 'CPU time', kills: (n: number) => `${plural(n, 'process', 'processes')} ended for want of memory`,
     limits: 'Limits', proven: 'proven', notProven: 'not proven', provenHint: 'Tried out on this host when the worker started: it held.', notProvenHint: 'Not tried or did not hold on this host. See the log of the worker.', by: (b: string) => `by ${b}`, allProven: 'All limits proven', someNot: (n: number) => `${plural(n, 'limit')} not proven`,
     limitNames: { memory: 'Memory', cpu: 'CPU', processes: 'Processes', disk: 'Disk', files: 'Files', open_files: 'Open files', network: 'Network', identity: 'Own user' } as Record<string, string>, counts: (busy: number, all: number) => `${busy} of ${plural(all, 'slot')} at work`, uptime: (d: string) => `up ${d}`, database: 'Database', refused: 'Could not be read',
+  },
+  timeline: { tab: 'Timeline', title: 'Timeline', tabs: 'Parts of the session', types: 'Kinds of events', jump: 'Jump to event number', seq: 'Jump to #', unfold: 'Expand all', fold: 'Fold all', export: 'Export', none: 'No events yet' },
+  palette: {
+    title: 'Commands', placeholder: 'Find a session, a view or what to do', none: 'Nothing matches', open: (v: string) => `Go to ${v}`, settings: 'Settings', theme: 'Light or dark', shortcuts: 'Keyboard shortcuts',
+    keys: [
+      ['Ctrl K', 'Commands: any session, view or action'], ['?', 'This sheet'], ['n', 'New session'], ['/', 'Search sessions'], ['j', 'Next session in the list'], ['k', 'Session before it'], ['g s', 'Sessions'], ['g d', 'Documents'], ['g u', 'Upload'], ['g a', 'Agents'],
+      ['g c', 'Usage'], ['g h', 'Health'], ['t', 'Timeline or conversation of the open session'], ['m', 'Write to the agent'], ['Enter', 'Send the message'], ['Esc', 'Close what is open'],
+    ] as [string, string][],
   },
   steps: { title: 'Steps', none: 'Each thing the agent does appears here.' },
   lightbox: { label: 'Screenshot', prev: 'Previous', next: 'Next', of: (i: number, n: number) => `${i} of ${n}` },

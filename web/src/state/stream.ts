@@ -11,6 +11,9 @@ const CATCHING_UP_MS = 2500;
 export class SessionStream {
   readonly items = signal<Item[]>([]);
   readonly live = signal<LiveBlock[]>([]);
+  /** Every event as it came, for the timeline; a new array each time it is shown. */
+  readonly events = signal<BerthEvent[]>([]);
+  private readonly kept: BerthEvent[] = [];
   readonly sending = signal<UserItem[]>([]);
   readonly link = signal<Link>('connecting');
   readonly missing = signal(false);
@@ -100,6 +103,7 @@ export class SessionStream {
       return;
     }
     if (!this.transcript.apply(u)) return;
+    this.kept.push(u);
     if (u.event_type === 'message' && u.role === 'user') this.settle(u);
     this.show();
   }
@@ -118,6 +122,7 @@ export class SessionStream {
       batch(() => {
         this.items.value = this.transcript.items.slice();
         this.live.value = this.transcript.live;
+        if (this.kept.length !== this.events.value.length) this.events.value = this.kept.slice();
         this.lastImage.value = this.transcript.lastImage;
         if (!this.caughtUp.value && this.target !== null && this.transcript.lastSeq >= this.target) this.caughtUp.value = true;
         this.tell();

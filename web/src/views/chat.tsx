@@ -96,7 +96,9 @@ export function Chat({ stream, session }: { stream: SessionStream; session: Sess
     setSeen(items.length);
   };
   const scrolled = () => {
-    const f = flow.current!;
+    const f = flow.current;
+    // The browser tells of a scroll a frame later: the view may be gone by then.
+    if (!f) return;
     const near = f.scrollHeight - f.scrollTop - f.clientHeight < NEAR;
     if (near && !stick.current) {
       stick.current = true;

@@ -1,7 +1,7 @@
 /** One session: header, conversation, live desktop beside it. */
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { count, money } from '../lib/format';
-import { go, paths } from '../lib/router';
+import { follow, go, paths, type SessionTab } from '../lib/router';
 import { renameSession, sessions } from '../state/feed';
 import { SessionStream } from '../state/stream';
 import { status as system } from '../state/system';
@@ -13,6 +13,7 @@ import { Icon } from '../ui/icons';
 import { Chat } from './chat';
 import { BudgetBar, BudgetDialog } from './budget';
 import { Desktop } from './desktop';
+import { lazy } from '../ui/lazy';
 import { SessionActions } from './session-actions';
 
 function Name({ s, editing, setEditing }: { s: Session; editing: boolean; setEditing: (on: boolean) => void }) {
@@ -59,6 +60,8 @@ function Metrics({ s }: { s: Session }) {
   );
 }
 
+const Timeline = lazy<{ stream: SessionStream; session: Session | undefined }>(async () => (await import('./timeline')).Timeline);
+
 const SPLIT = 'berth.split';
 
 function Splitter({ body }: { body: { current: HTMLElement | null } }) {
@@ -93,7 +96,7 @@ function Splitter({ body }: { body: { current: HTMLElement | null } }) {
   );
 }
 
-export function SessionView({ id }: { id: string }) {
+export function SessionView({ id, tab }: { id: string; tab: SessionTab }) {
   const [stream, setStream] = useState<SessionStream | null>(null);
   const [editing, setEditing] = useState(false);
   const body = useRef<HTMLDivElement>(null);
@@ -130,8 +133,12 @@ export function SessionView({ id }: { id: string }) {
         )}
       </header>
       {s && <div class="m-meta"><Metrics s={s} /></div>}
+      <nav class="s-tabs" aria-label={texts.timeline.tabs}>
+        <a href={paths.session(id)} onClick={follow} aria-current={tab === 'chat' ? 'page' : undefined}><Icon name="message" size={14} />{texts.session.chat}</a>
+        <a href={paths.sessionTab(id, 'timeline')} onClick={follow} aria-current={tab === 'timeline' ? 'page' : undefined}><Icon name="tree" size={14} />{texts.timeline.tab}</a>
+      </nav>
       <div class={`s-body ${screen ? 'split' : ''}`} ref={body}>
-        {stream && <Chat stream={stream} session={s} />}
+        {stream && (tab === 'timeline' ? <Timeline stream={stream} session={s} /> : <Chat stream={stream} session={s} />)}
         {screen && <Splitter body={body} />}
         {screen && stream && <Desktop session={s} stream={stream} />}
       </div>

@@ -1,16 +1,16 @@
 /** The left side: where one is, all sessions with search and filter, connection and system at the foot. */
-import { useEffect, useRef } from 'preact/hooks';
+import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import { follow, go, paths, route } from '../lib/router';
-import { ago, full, money } from '../lib/format';
+import { ago, count, full, money } from '../lib/format';
 import { signOut } from '../state/auth';
 import { now } from '../state/clock';
 import { activity, link, loaded, reconnect } from '../state/feed';
 import { ready, status } from '../state/system';
 import { theme, type Theme } from '../state/theme';
-import { drawerOpen, group, groupCounts, GROUPS, newSessionOpen, search, visible } from '../state/ui';
+import { agentNames, clearFilters, drawerOpen, group, groupCounts, GROUPS, newSessionOpen, onlyAgent, onlyStatus, search, sortBy, SORTS, visible, type Sort } from '../state/ui';
 import { people } from '../texts-people';
 import { texts } from '../texts';
-import { isWorking, type Session } from '../types';
+import { isWorking, type Session, type SessionStatus } from '../types';
 import { Blank, IconButton, MenuItem, Popover, Skeleton, Status } from '../ui/controls';
 import { Icon, Mark, type IconName } from '../ui/icons';
 
@@ -38,6 +38,56 @@ function Card({ s, current }: { s: Session; current: boolean }) {
   );
 }
 
+const CARD = 57;
+const CARD_BUSY = 77;
+const AROUND = 400;
+
+/** Thousands of sessions: only the cards in view are drawn. A card is of one of two heights. */
+function Cards({ list, current }: { list: Session[]; current: string | null }) {
+  const ul = useRef<HTMLUListElement>(null);
+  const [view, setView] = useState({ top: 0, height: 900 });
+  useLayoutEffect(() => {
+    const box = ul.current!.parentElement!;
+    const look = () => setView({ top: box.scrollTop, height: box.clientHeight });
+    look();
+    box.addEventListener('scroll', look, { passive: true });
+    const o = new ResizeObserver(look);
+    o.observe(box);
+    return () => {
+      box.removeEventListener('scroll', look);
+      o.disconnect();
+    };
+  }, []);
+  const shown = [];
+  let y = 0;
+  for (const s of list) {
+    const h = isWorking(s.status) && activity.value.has(s.session_id) ? CARD_BUSY : CARD;
+    if (y + h > view.top - AROUND && y < view.top + view.height + AROUND) shown.push({ s, y, h });
+    y += h;
+  }
+  return (
+    <ul ref={ul} class="cards" style={{ height: `${y}px` }}>
+      {shown.map((c) => <li key={c.s.session_id} style={{ top: `${c.y}px`, height: `${c.h}px` }}><Card s={c.s} current={c.s.session_id === current} /></li>)}
+    </ul>
+  );
+}
+
+function Arrange() {
+  const t = texts.sessions;
+  const narrowed = onlyStatus.value !== '' || onlyAgent.value !== '';
+  return (
+    <Popover label={t.arrange} role="dialog" buttonClass={`icon-btn ${narrowed ? 'narrowed' : ''}`} panelClass="pop arrange" button={<Icon name="sliders" size={14} />}>
+      {() => (
+        <>
+          <label class="field"><span class="label">{t.sort}</span><select class="input" data-sort value={sortBy.value} onChange={(e) => (sortBy.value = e.currentTarget.value as Sort)}>{SORTS.map((k) => <option key={k} value={k}>{t.sorts[k]}</option>)}</select></label>
+          <label class="field"><span class="label">{t.onlyStatus}</span><select class="input" data-status-filter value={onlyStatus.value} onChange={(e) => (onlyStatus.value = e.currentTarget.value as SessionStatus | '')}><option value="">{t.any}</option>{Object.entries(texts.status).map(([k, v]) => <option key={k} value={k}>{v}</option>)}</select></label>
+          <label class="field"><span class="label">{t.onlyAgent}</span><select class="input" data-agent-filter value={onlyAgent.value} onChange={(e) => (onlyAgent.value = e.currentTarget.value)}><option value="">{t.any}</option>{agentNames.value.map((n) => <option key={n} value={n}>{n}</option>)}</select></label>
+        </>
+      )}
+    </Popover>
+  );
+}
+
 function List() {
   const r = route.value;
   const current = r.name === 'session' ? r.id : null;
@@ -51,11 +101,11 @@ function List() {
     );
   }
   const list = visible.value;
-  if (list.length > 0) return <ul>{list.map((s) => <li key={s.session_id}><Card s={s} current={s.session_id === current} /></li>)}</ul>;
+  if (list.length > 0) return <Cards list={list} current={current} />;
   if (groupCounts.value.all === 0) return <Blank icon="ship" title={texts.sessions.none} text={texts.sessions.noneHint} />;
   return (
     <Blank icon="searchX" title={texts.sessions.noMatch}>
-      <button type="button" class="btn small" onClick={() => { search.value = ''; group.value = 'all'; }}>{texts.sessions.clear}</button>
+      <button type="button" class="btn small" onClick={clearFilters}>{texts.sessions.clear}</button>
     </Blank>
   );
 }
@@ -128,16 +178,19 @@ export function Sidebar() {
       </nav>
       <div class="side-tools">
         <button type="button" class="btn primary wide" onClick={() => (newSessionOpen.value = true)}><Icon name="plus" size={15} />{texts.sessions.new}</button>
+        <div class="side-search">
         <label class="search">
           <span class="sr">{texts.sessions.search}</span>
           <Icon name="search" size={14} />
           <input class="input" type="search" data-shortcut="search" placeholder={texts.sessions.search} value={search.value} onInput={(e) => (search.value = e.currentTarget.value)} />
           {search.value === '' && <kbd aria-hidden="true">/</kbd>}
         </label>
+        <Arrange />
+        </div>
         <div class="side-filters" role="group" aria-label={texts.sessions.filter}>
           {GROUPS.map((g) => (
             <button key={g} type="button" aria-pressed={group.value === g} onClick={() => (group.value = g)}>
-              {texts.sessions.groups[g]}<span class="n">{groupCounts.value[g]}</span>
+              {texts.sessions.groups[g]}<span class="n">{count(groupCounts.value[g])}</span>
             </button>
           ))}
         </div>

@@ -62,7 +62,7 @@ function Chart({ rows, from, to, measure, width }: { rows: Row[]; from: string; 
         ))}
         {days.map((d, i) => (
           <g key={d.day}>
-            {d.v > 0 && <rect class={`bar ${at === i ? 'on' : ''}`} x={LEFT + i * step + Math.min(3, step * 0.14)} width={Math.max(1.5, step - 2 * Math.min(3, step * 0.14))} y={y(d.v)} height={Math.max(1, y(0) - y(d.v))} rx={Math.min(3, step / 4)} />}
+            {d.v > 0 && <rect class={`day ${at === i ? 'on' : ''}`} x={LEFT + i * step + Math.min(3, step * 0.14)} width={Math.max(1.5, step - 2 * Math.min(3, step * 0.14))} y={y(d.v)} height={Math.max(1, y(0) - y(d.v))} rx={Math.min(3, step / 4)} />}
             {i % every === 0 && <text class="tick" x={LEFT + (i + 0.5) * step} y={H - 5} text-anchor="middle">{dayName(d.day)}</text>}
           </g>
         ))}
