@@ -67,3 +67,24 @@ test('looks: the timeline', LIMIT, async (t) => {
   await done;
   await looks(browser, t, 'timeline', fake, `/s/${s.session.session_id}/timeline`, (page) => page.waitForSelector('.event'));
 });
+
+test('files of the slot: folders, upload, download, delete; gone with the slot', LIMIT, async (t) => {
+  const { page, faults } = await open(browser, t);
+  const s = fake.newSession({ session_name: 'Files' });
+  fake.setStatus(s, 'running');
+  await enter(page, fake, `/s/${s.session.session_id}/files`);
+  await page.click('[data-file="data"] .file-name');
+  await page.waitForSelector('[data-file="orders.csv"]');
+  await page.setInputFiles('[data-slot-upload]', { name: 'a b#c.txt', mimeType: 'text/plain', buffer: Buffer.from('hello') });
+  await page.waitForSelector('[data-file="a b#c.txt"]:has-text("5 B")');
+  assert.equal(fake.more.files.get(s.session.session_id).get('data/a b#c.txt').toString(), 'hello');
+  const [download] = await Promise.all([page.waitForEvent('download'), page.click('[data-file="a b#c.txt"] .file-name')]);
+  assert.equal(readFileSync(await download.path(), 'utf8'), 'hello');
+  await page.click('[aria-label="Delete a b#c.txt"]');
+  await page.click('.dialog .solid-danger');
+  await page.waitForFunction(() => !document.querySelector('[data-file="a b#c.txt"]'));
+  await looks(browser, t, 'files', fake, `/s/${s.session.session_id}/files`, (p) => p.waitForSelector('[data-file="report.md"]'));
+  fake.setStatus(s, 'stopped');
+  await page.waitForSelector('.slot-files .blank:has-text("no slot")');
+  assert.deepEqual(faults, []);
+});

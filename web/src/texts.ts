@@ -83,6 +83,7 @@ export const texts = {
       ['Keep the results', 'Reports and charts land in Documents, tagged and searchable.'],
     ] as [string, string][],
     start: 'New session',
+    connect: 'Connect a model', connectSteps: ['Stop Berth on the machine it runs on.', 'Set ANTHROPIC_API_KEY in the environment of ./scripts/up, or in the settings of berth-workerd.', 'Start it again: the strip about the demo goes, and the model’s name stands at the foot of the list.'], connectHint: 'Keys are given on that machine only; they never pass through this page, a slot or a log.',
   },
   sessions: {
     new: 'New session', search: 'Search sessions', filter: 'Filter by status', none: 'No sessions yet',
@@ -255,6 +256,10 @@ export const texts = {
       ['Ctrl K', 'Commands: any session, view or action'], ['?', 'This sheet'], ['n', 'New session'], ['/', 'Search sessions'], ['j', 'Next session in the list'], ['k', 'Session before it'], ['g s', 'Sessions'], ['g d', 'Documents'], ['g u', 'Upload'], ['g a', 'Agents'],
       ['g c', 'Usage'], ['g h', 'Health'], ['t', 'Timeline or conversation of the open session'], ['m', 'Write to the agent'], ['Enter', 'Send the message'], ['Esc', 'Close what is open'],
     ] as [string, string][],
+  },
+  files: {
+    tab: 'Files', home: 'Home', path: 'Folder', refresh: 'Look again', upload: 'Upload here', cannot: 'No files to show', empty: 'This folder is empty', emptyHint: 'Drop files here to put them into the slot.', remove: (f: string) => `Delete ${f}`, removeTitle: 'Delete from the slot?',
+    removeText: (f: string) => `“${f}” is removed from the slot. The agent may be using it.`, truncated: 'Only the first 1000 entries are shown.', stored: (f: string) => `${f} is in the slot`,
   },
   steps: { title: 'Steps', none: 'Each thing the agent does appears here.' },
   lightbox: { label: 'Screenshot', prev: 'Previous', next: 'Next', of: (i: number, n: number) => `${i} of ${n}` },

@@ -65,6 +65,8 @@ async function toError(r: Response): Promise<ApiError> {
 export interface Options {
   method?: string;
   json?: unknown;
+  /** A body that goes as it is. */
+  bytes?: Blob;
   signal?: AbortSignal;
   headers?: Record<string, string>;
   /** A 401 does not sign the page out (used to test a token). */
@@ -76,12 +78,13 @@ export async function request(path: string, o: Options = {}): Promise<Response> 
   const headers: Record<string, string> = { Accept: 'application/json', ...o.headers };
   if (token) headers.Authorization = `Bearer ${token}`;
   if (o.json !== undefined) headers['Content-Type'] = 'application/json';
+  if (o.bytes !== undefined) headers['Content-Type'] = 'application/octet-stream';
   let r: Response;
   try {
     r = await fetch(path, {
       method: o.method ?? 'GET',
       headers,
-      body: o.json === undefined ? null : JSON.stringify(o.json),
+      body: o.bytes ?? (o.json === undefined ? null : JSON.stringify(o.json)),
       signal: o.signal ?? null,
       cache: 'no-store',
     });

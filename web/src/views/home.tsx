@@ -42,6 +42,13 @@ function Welcome() {
           {scenario.value && (
             <p class="note"><Icon name="flask" size={14} /><span>{texts.demo.lead} {status.value?.demo === false ? texts.demo.modelled : texts.demo.scripted}</span></p>
           )}
+          {status.value?.demo === true && (
+            <details class="connect-model">
+              <summary>{t.connect}</summary>
+              <ol>{t.connectSteps.map((s) => <li key={s}>{s}</li>)}</ol>
+              <p class="dim">{t.connectHint}</p>
+            </details>
+          )}
         </div>
         <Drawing />
       </section>

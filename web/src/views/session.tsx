@@ -62,6 +62,8 @@ function Metrics({ s }: { s: Session }) {
 
 const Timeline = lazy<{ stream: SessionStream; session: Session | undefined }>(async () => (await import('./timeline')).Timeline);
 
+const Files = lazy<{ session: Session }>(async () => (await import('./files')).Files);
+
 const SPLIT = 'berth.split';
 
 function Splitter({ body }: { body: { current: HTMLElement | null } }) {
@@ -136,9 +138,10 @@ export function SessionView({ id, tab }: { id: string; tab: SessionTab }) {
       <nav class="s-tabs" aria-label={texts.timeline.tabs}>
         <a href={paths.session(id)} onClick={follow} aria-current={tab === 'chat' ? 'page' : undefined}><Icon name="message" size={14} />{texts.session.chat}</a>
         <a href={paths.sessionTab(id, 'timeline')} onClick={follow} aria-current={tab === 'timeline' ? 'page' : undefined}><Icon name="tree" size={14} />{texts.timeline.tab}</a>
+        {s?.kind !== 'external' && <a href={paths.sessionTab(id, 'files')} onClick={follow} aria-current={tab === 'files' ? 'page' : undefined}><Icon name="folder" size={14} />{texts.files.tab}</a>}
       </nav>
       <div class={`s-body ${screen ? 'split' : ''}`} ref={body}>
-        {stream && (tab === 'timeline' ? <Timeline stream={stream} session={s} /> : <Chat stream={stream} session={s} />)}
+        {stream && (tab === 'timeline' ? <Timeline stream={stream} session={s} /> : tab === 'files' && s ? <Files session={s} /> : <Chat stream={stream} session={s} />)}
         {screen && <Splitter body={body} />}
         {screen && stream && <Desktop session={s} stream={stream} />}
       </div>
