@@ -173,7 +173,6 @@ static void on_packed(void *userdata, int r, const void *reply, int fd)
         length = m->size_bytes;
         http_reply_header(req, "Content-Disposition", "%s", disposition);
         http_reply_header(req, "Cache-Control", "private, no-store");
-        http_reply_header(req, "X-Content-Type-Options", "nosniff");
         http_reply_fd(req, 200, "application/zip", fd, first, length);
 }
 

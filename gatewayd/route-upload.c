@@ -318,7 +318,7 @@ static void start_session(struct post *p)
                 http_reply_error(p->req, ERROR_CODE_BAD_REQUEST, NULL,
                                  "A field of the form is not allowed or too long.");
         else
-                http_reply_busy(p->req, "the coordinator");
+                http_reply_busy(p->req, "coordinator");
         post_free(p);
 }
 
