@@ -196,6 +196,11 @@ void hub_session_write(struct hub_batch *b, struct session *s, bool publish)
         s->batch.publish |= publish;
 }
 
+void hub_entered(struct hub_batch *b, enum session_state state)
+{
+        b->entered[state]++;
+}
+
 void hub_session_delete(struct hub_batch *b, struct session *s)
 {
         join(b, s);

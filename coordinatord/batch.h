@@ -48,8 +48,9 @@ struct hub_batch {
         struct buf approvals_new, approvals_decided, usage; /* members of JSON arrays */
         struct buf audit;                                   /* rows as JSON objects, by commas */
         size_t attachment_bytes;
-        unsigned attempts, doubts; /* doubts: refusals that may pass */
-        bool unknown;              /* an attempt was sent and not answered: it may be stored yet */
+        uint64_t entered[SESSION_STATE_MAX]; /* for hub_counters.transitions */
+        unsigned attempts, doubts;           /* doubts: refusals that may pass */
+        bool unknown; /* an attempt was sent and not answered: it may be stored yet */
 };
 
 struct hub_batch *batch_new(uint64_t term, uint64_t number, uint64_t cursor);

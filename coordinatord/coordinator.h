@@ -5,6 +5,7 @@
 #include "common/io/daemon.h"
 #include "common/io/pg.h"
 #include "common/io/rpc.h"
+#include "figures.h"
 #include "hub.h"
 #include "session.h"
 #include "store.h"
@@ -64,7 +65,7 @@ struct coordinator {
 
         struct children *children;
         struct pool *pool_of_workers; /* pool.h */
-        struct list requests; /* struct request, all that are not ended */
+        struct list requests;         /* struct request, all that are not ended */
         size_t n_requests;
         struct map *keys; /* Idempotency-Keys that a request is working on */
 
@@ -82,10 +83,11 @@ struct coordinator {
         char hold[400];
         struct map *limits; /* limits.c */
         bool audit_busy;
-        bool purging, expiring, retaining, partitioning, writing_status,
-                expiring_approvals;
+        bool purging, expiring, retaining, partitioning, writing_status, expiring_approvals;
         char purge_id[SESSION_ID_MAX];
         struct coordinator_counters counters;
+        struct figures figures;
+        uint64_t told_events; /* what the status line last knew */
 };
 
 int coordinator_new(struct daemon *d, const struct coordinator_settings *settings,
@@ -112,7 +114,8 @@ void upkeep_purge(struct coordinator *c); /* removes events of deleted sessions,
 /* route-child.c: sessions under others. */
 int children_init(struct coordinator *c) mustuse;
 void children_done(struct coordinator *c);
-void children_changed(struct coordinator *c, const struct session *s); /* stored: who waits is told */
+void children_changed(struct coordinator *c,
+                      const struct session *s); /* stored: who waits is told */
 void children_parent_over(struct coordinator *c, const char *session_id); /* ended or deleted */
 void children_heal(struct coordinator *c); /* at start: ends children whose parent ended before */
 void children_sweep(struct coordinator *c);

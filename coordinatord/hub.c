@@ -189,6 +189,19 @@ static void build(struct hub *h)
         h->since = now_monotonic();
 }
 
+static void count(struct hub *h, const struct hub_batch *b)
+{
+        struct hub_counters *n = &h->counters;
+
+        n->batches++;
+        n->events += b->n_events;
+        for (size_t i = 0; i < b->n_events; i++)
+                n->events_of[b->events[i].type]++;
+        for (size_t i = 0; i < ARRAY_LEN(b->entered); i++)
+                n->transitions[i] += b->entered[i];
+        histogram_add(&n->commits, now_monotonic() - h->since);
+}
+
 static void publish(struct hub *h, const struct hub_batch *b)
 {
         const struct hub_config *c = &h->config;
@@ -222,8 +235,7 @@ static void finish(struct hub *h)
                 crash_point("hub.before_publish");
                 h->number = b->number;
                 h->cursor = b->cursor;
-                h->counters.batches++;
-                h->counters.events += b->n_events;
+                count(h, b);
                 publish(h, b);
                 crash_point("hub.before_ack");
         }

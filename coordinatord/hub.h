@@ -14,6 +14,7 @@
 
 #include <systemd/sd-event.h>
 
+#include "common/base/histogram.h"
 #include "common/base/list.h"
 #include "common/io/pg.h"
 #include "session.h"
@@ -62,6 +63,9 @@ struct hub_config {
 
 struct hub_counters {
         uint64_t events, batches, entries, refused, retries, replays, rebuilds, queue_full;
+        uint64_t events_of[EVENT_TYPE_MAX];
+        uint64_t transitions[SESSION_STATE_MAX]; /* sessions that entered the state */
+        struct histogram commits; /* from the first sending of a batch until it is known stored */
 };
 
 int hub_new(const struct hub_config *c, struct hub **ret) mustuse;
@@ -102,12 +106,14 @@ void hub_session_insert(struct hub_batch *b, struct session *s);
 /* The whole row is written; publish: the session object goes to the bus. */
 void hub_session_write(struct hub_batch *b, struct session *s, bool publish);
 void hub_session_delete(struct hub_batch *b, struct session *s);
+/* Counted once the batch is stored. */
+void hub_entered(struct hub_batch *b, enum session_state state);
 /* Borrows all until the entry's done; message_id may be NULL. */
 void hub_idempotency(struct hub_batch *b, const char *tenant, const char *scope, const char *key,
                      const char *digest, const char *session_id, const char *message_id,
                      uint64_t seq);
 void hub_audit(struct hub_batch *b, const char *row); /* a row of audit.h; copied */
-uint64_t hub_now(const struct hub_batch *b); /* realtime of the batch */
+uint64_t hub_now(const struct hub_batch *b);          /* realtime of the batch */
 
 /* For done: the session object as stored, of a session written with publish; NULL when it is not
  * there. */

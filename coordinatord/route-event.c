@@ -23,7 +23,8 @@ struct append {
         struct approval_wish wish;
         char *model;   /* of the usage event */
         char **bodies; /* of the items: those that had to be written anew, else NULL */
-        char *question, *report; /* JSON texts, or NULL */
+        uint64_t tools[FIGURES_TOOLS_MAX][2]; /* calls that ended, for c->figures */
+        char *question, *report;              /* JSON texts, or NULL */
 };
 
 static void append_release(struct request *q)
@@ -66,6 +67,11 @@ static int check_body(struct append *a, size_t i, const struct event_item *item)
                 a->bodies[i] = json_text(j);
         if (item->event_type == EVENT_TYPE_USAGE && !a->model)
                 a->model = xstrdup(json_string_value(json_object_get(j, "model")));
+        if (item->event_type == EVENT_TYPE_POST_TOOL) {
+                const char *name = json_string_value(json_object_get(j, "tool_name"));
+                a->tools[figures_tool(name ? name : "")]
+                        [json_is_string(json_object_get(j, "error"))]++;
+        }
         return 0;
 }
 
@@ -248,6 +254,17 @@ static int append_apply(struct request *q, struct session *s, struct hub_batch *
         return r;
 }
 
+static void count_append(struct coordinator *c, const struct append *a)
+{
+        const struct event_append *m = a->q.msg;
+
+        for (size_t i = 0; i < FIGURES_TOOLS_MAX; i++)
+                for (size_t k = 0; k < 2; k++)
+                        c->figures.tools[i][k] += a->tools[i][k];
+        if (m->has_usage)
+                add_usage(&c->figures.usage, &m->usage);
+}
+
 static void append_done(struct request *q, const struct hub_batch *b)
 {
         struct append *a = container_of(q, struct append, q);
@@ -256,6 +273,8 @@ static void append_done(struct request *q, const struct hub_batch *b)
                                         .last_seq = a->last_seq,
                                         .replayed = a->replayed };
 
+        if (!a->replayed)
+                count_append(q->c, a);
         if (m->has_usage && !a->replayed)
                 budgets_used(q->c, q->session, &m->usage);
         if (q->session->exists)

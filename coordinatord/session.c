@@ -117,7 +117,7 @@ void session_clear(struct session *s)
         char **texts[] = { &s->tenant,   &s->name,   &s->agent_name, &s->model,     &s->project_dir,
                            &s->metadata, &s->budget, &s->files,      &s->network,   &s->image,
                            &s->parent,   &s->slot,   &s->error,      &s->worker_id, &s->blueprint,
-                           &s->question, &s->asked, &s->report };
+                           &s->question, &s->asked,  &s->report };
 
         for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
                 free(*texts[i]);
@@ -206,6 +206,7 @@ static void enter_state(struct session *s, struct hub_batch *b, enum session_sta
                 s->running_since_us = 0;
         }
         s->state = to;
+        hub_entered(b, to);
         if (to == SESSION_STATE_RUNNING)
                 s->running_since_us = now;
         if (to == SESSION_STATE_IDLE || to == SESSION_STATE_PAUSED || to == SESSION_STATE_WAITING)

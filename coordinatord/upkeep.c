@@ -206,9 +206,28 @@ static void write_status(struct coordinator *c)
         put(&b, "stale_appends", n->stale_appends);
         put(&b, "live_dropped", n->live_dropped);
         put(&b, "events_expired", n->events_expired);
+        figures_put(c, &b);
         buf_puts(&b, "}");
         c->writing_status = pg_query(c->pool, on_status, c, store_status_write, "st",
                                      "coordinatord", (struct span){ b.data, b.len }) >= 0;
+}
+
+/* What systemctl status says. */
+static void tell_status(struct coordinator *c)
+{
+        uint64_t events = hub_counters(c->hub)->events;
+        uint64_t stuck = hub_stuck_usec(c->hub);
+        char trouble[64] = "";
+
+        if (stuck > USEC_PER_SEC)
+                (void) snprintf(trouble, sizeof(trouble), "; a commit waits for %" PRIu64 " s",
+                                stuck / USEC_PER_SEC);
+        daemon_status(c->daemon,
+                      "active: %zu sessions live, %zu queued, %zu with a worker, %" PRIu64
+                      " events/s%s",
+                      sessions_live(&c->sessions), c->sessions.n_queued, c->sessions.n_leased,
+                      (events - c->told_events) / STATUS_TICKS, trouble);
+        c->told_events = events;
 }
 
 void upkeep_tick(struct coordinator *c)
@@ -218,8 +237,10 @@ void upkeep_tick(struct coordinator *c)
         workers_tick(&c->workers);
         approvals_tick(c);
         budgets_tick(c);
-        if (t % STATUS_TICKS == 0)
+        if (t % STATUS_TICKS == 0) {
                 write_status(c);
+                tell_status(c);
+        }
         if (t % EXPIRE_TICKS == 0)
                 expire(c);
         if (t % LIMITS_TICKS == 0)

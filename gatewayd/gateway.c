@@ -7,6 +7,7 @@
 #include "common/io/log.h"
 #include "gatewayd/audit.h"
 #include "gatewayd/fanout.h"
+#include "gatewayd/metrics.h"
 #include "gatewayd/proxies.h"
 #include "gatewayd/rate.h"
 #include "gatewayd/relay.h"
@@ -14,6 +15,7 @@
 #include "gatewayd/static.h"
 
 #define STOP_USEC USEC_PER_SEC
+#define TELL_USEC (5 * USEC_PER_SEC)
 #define STOP_CHECK_USEC (20 * USEC_PER_MSEC)
 #define JOBS_MAX 4096u
 #define RATE_KEYS_MAX 100000u /* tokens and addresses */
@@ -24,6 +26,9 @@ const struct setting gateway_settings_table[] = {
           .help = "Address and port of everything, or the path of a Unix socket." },
         { "documents_listen", SETTING_STRING, AT(documents_listen), "127.0.0.1:8766",
           .help = "The same for a listener that serves documents only; empty: none." },
+        { "metrics_listen", SETTING_STRING, AT(metrics_listen), "",
+          .help = "The same for GET /metrics alone, without a token: only loopback addresses and "
+                  "Unix sockets; empty: none." },
         { "listen_public", SETTING_BOOL, AT(listen_public), "no",
           .help = "Allows addresses that are not loopback. Needs a proxy that speaks TLS in front: "
                   "a "
@@ -171,9 +176,15 @@ static int listen_on(struct gateway *g, const char *address, unsigned listener)
         if (strempty(address))
                 return 0;
         const struct gateway_settings *s = g->settings;
-        bool wide =
-                s->listen_public && (s->listen_insecure || str_starts(s->public_url, "https://"));
+        bool wide = listener != LISTENER_METRICS && s->listen_public &&
+                    (s->listen_insecure || str_starts(s->public_url, "https://"));
         int r = http_server_listen(g->http, address, listener, wide);
+        if (r == -EADDRNOTAVAIL && listener == LISTENER_METRICS) {
+                log_error("metrics_listen = %s: not loopback, and nobody is asked for a token "
+                          "there; let the scraper use a token at /metrics of the other listener",
+                          address);
+                return r;
+        }
         if (r == -EADDRNOTAVAIL && s->listen_public && !wide) {
                 log_error(
                         "%s is not loopback, and nothing says that tokens are not read on the way: "
@@ -211,6 +222,26 @@ void gateway_stop(struct gateway *g)
         loop_timer_arm(&g->stopping, STOP_CHECK_USEC);
 }
 
+static void on_telling(void *userdata)
+{
+        struct gateway *g = userdata;
+        struct http_server_stats s;
+
+        http_server_stats(g->http, &s);
+        if (!g->stop_by_us)
+                daemon_status(g->daemon,
+                              "Listening on %s: %zu connections, %zu following, %" PRIu64
+                              " requests/s%s%s",
+                              g->settings->listen, s.connections, fanout_subscribers(g->fanout),
+                              (s.requests - g->told_requests) / (TELL_USEC / USEC_PER_SEC),
+                              pg_pool_up(g->pg) ? "" : "; without the database",
+                              rpc_peer_up(rpc_client_peer(g->coordinator))
+                                      ? ""
+                                      : "; without the coordinator");
+        g->told_requests = s.requests;
+        loop_timer_arm(&g->telling, TELL_USEC);
+}
+
 static int read_proxies(struct gateway *g)
 {
         cleanup_free char *bad = NULL;
@@ -234,11 +265,14 @@ int gateway_new(struct daemon *d, const struct gateway_settings *s, struct gatew
         g->started_us = now_realtime();
         raise_descriptor_limit(s);
         g->rates = rate_table_new(RATE_KEYS_MAX);
+        g->metrics = metrics_new();
         int r = read_proxies(g);
         if (r >= 0)
                 r = connect_links(g);
         if (r >= 0)
                 r = loop_timer_init(&g->stopping, g->event, on_stopping, g);
+        if (r >= 0)
+                r = loop_timer_init(&g->telling, g->event, on_telling, g);
         if (r >= 0)
                 r = auth_new(g, &g->auth);
         if (r >= 0)
@@ -262,8 +296,11 @@ int gateway_new(struct daemon *d, const struct gateway_settings *s, struct gatew
         r = listen_on(g, s->listen, LISTENER_MAIN);
         if (r >= 0)
                 r = listen_on(g, s->documents_listen, LISTENER_DOCUMENTS);
+        if (r >= 0)
+                r = listen_on(g, s->metrics_listen, LISTENER_METRICS);
         if (r < 0)
                 return r;
+        on_telling(g);
         *ret = TAKE_PTR(g);
         return 0;
 }
@@ -291,6 +328,8 @@ struct gateway *gateway_free(struct gateway *g)
         g->proxies = proxies_free(g->proxies);
         g->files = static_files_free(g->files);
         loop_timer_done(&g->stopping);
+        loop_timer_done(&g->telling);
+        g->metrics = metrics_free(g->metrics);
         loop_defer_flush(g->event);
         free(g);
         return NULL;

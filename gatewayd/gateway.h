@@ -13,6 +13,7 @@
 struct gateway_settings {
         char *listen;           /* "127.0.0.1:8765", or a path */
         char *documents_listen; /* "" = none */
+        char *metrics_listen;   /* "" = none */
         bool listen_public, listen_insecure;
         char *public_url;      /* "" = from listen */
         char *allowed_origins; /* comma list of scheme://host[:port] */
@@ -49,6 +50,7 @@ struct static_files;
 struct sink_set; /* sink-private.h */
 struct relay;    /* relay.h */
 struct audit;
+struct metrics; /* metrics.h */
 struct rate_table;
 struct proxies; /* proxies.h */
 
@@ -66,6 +68,7 @@ struct gateway {
         struct auth *auth;
         struct http_server *http;
         struct audit *audit;
+        struct metrics *metrics;
         struct rate_table *rates;
         struct proxies *proxies;
         struct sink_set *sinks;
@@ -74,6 +77,8 @@ struct gateway {
         struct static_files *files;
         struct fanout *fanout;
         struct loop_timer stopping;
+        struct loop_timer telling; /* what systemctl status says */
+        uint64_t told_requests;
         uint64_t stop_by_us; /* monotonic; 0 = not stopping */
 };
 

@@ -8,6 +8,7 @@
 
 #include "common/io/log.h"
 #include "gatewayd/gateway.h"
+#include "gatewayd/metrics.h"
 #include "gatewayd/rights.h"
 #include "gatewayd/static.h"
 #include "gatewayd/ws.h"
@@ -127,6 +128,9 @@ void http_conn_refuse(struct http_conn *c, const struct http_refusal *why)
         http_peer_note_waiting(c, false);
         c->close = true;
         c->server->stats.refused++;
+        if (c->listener != LISTENER_METRICS)
+                metrics_answered(c->server->gateway->metrics, NULL, HTTP_GET, why->status,
+                                 UINT64_MAX);
         c->state = CONN_SENDING;
         http_conn_send(c);
 }

@@ -293,7 +293,9 @@ static int open_inet(const char *address, bool public_ok)
  * that a restart refuses nobody. -ENOENT without one. */
 static int take_inherited(unsigned listener, bool public_ok)
 {
-        const char *want = listener == LISTENER_DOCUMENTS ? "documents" : "main";
+        const char *want = listener == LISTENER_DOCUMENTS ? "documents"
+                           : listener == LISTENER_METRICS ? "metrics"
+                                                          : "main";
         struct sockaddr_storage sa = { 0 };
         socklen_t len = sizeof(sa);
         char **names = NULL;

@@ -102,6 +102,7 @@ struct http_request_private {
         bool auth_pending;
         struct auth_waiter *auth_waiter; /* auth.c's own */
         int status;
+        uint64_t began_us; /* monotonic */
 };
 
 struct http_listener {

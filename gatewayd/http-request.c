@@ -92,6 +92,7 @@ struct http_request *http_request_new(struct http_conn *c, const struct http_hea
         struct http_request_private *p = req->priv = xnew(struct http_request_private);
 
         p->conn = c;
+        p->began_us = now_monotonic();
         p->bytes = xmalloc(n + 1);
         memcpy(p->bytes, bytes, n);
         p->bytes[n] = '\0';

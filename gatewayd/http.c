@@ -7,6 +7,8 @@
 #include "common/io/log.h"
 #include "gatewayd/audit.h"
 #include "gatewayd/gateway.h"
+#include "gatewayd/metrics.h"
+#include "gatewayd/rights.h"
 
 #define SKIP_BODY_MAX                                                                              \
         65536u /* an unread rest of a body up to this size is read and thrown away                 \
@@ -133,6 +135,28 @@ static bool must_close(const struct http_conn *c, const struct http_request *req
         return c->body_chunked || c->want_continue || c->body_left > SKIP_BODY_MAX;
 }
 
+/* One line and one count for every answer, also when nobody waits for it any more. Acts and what
+ * went wrong on our side are told at the usual level, reading at debug. */
+static void answered(struct http_request *req, int status, uint64_t usec)
+{
+        const struct http_request_private *p = req->priv;
+        const struct principal *who = &req->principal;
+        /* 503 is a part that is away: whoever lost it says so, once. */
+        int level = status >= 500 && status != 503            ? LOG_WARNING
+                    : req->route && rights_is_act(req->route) ? LOG_INFO
+                                                              : LOG_DEBUG;
+
+        if (req->listener != LISTENER_METRICS)
+                metrics_answered(req->gateway->metrics, req->route, req->method, status, usec);
+        LOG_SCOPE("REQUEST", p->id);
+        LOG_SCOPE("TENANT", who->tenant);
+        LOG_SCOPE("PEER", p->address);
+        log_at(level, "%s %s by %s: %d in %" PRIu64 ".%03" PRIu64 " ms",
+               http_method_name(req->method), req->path, who->name[0] ? who->name : "nobody",
+               status, (usec == UINT64_MAX ? 0 : usec) / 1000,
+               (usec == UINT64_MAX ? 0 : usec) % 1000);
+}
+
 /* Takes body (may be NULL) and fd (may be -1) in every case; ends the request. */
 static void finish(struct http_request *req, int status, const char *content_type, struct buf *body,
                    int fd, uint64_t offset, uint64_t length)
@@ -146,12 +170,12 @@ static void finish(struct http_request *req, int status, const char *content_typ
                 content = *body;
                 *body = BUF_INIT;
         }
+        answered(req, status, now_monotonic() - p->began_us);
         if (!c) {
                 http_request_free(req);
                 return;
         }
         audit_answered(req, status);
-        log_debug("%s %s %s: %d", p->id, http_method_name(req->method), req->path, status);
         c->close = must_close(c, req);
         bool bodyless = status == 204 || status == 304;
         http_render_head(req, &c->out, status, content_type, bodyless ? UINT64_MAX : length,
@@ -305,6 +329,7 @@ int http_take_over(struct http_request *req, struct http_takeover *ret)
                 return -ECONNRESET;
         if (req->priv->forwarded)
                 http_slot_rehome(c->server, c->slot, req->priv->address);
+        answered(req, req->priv->ws_handshake ? 101 : 200, UINT64_MAX);
         *ret = (struct http_takeover){ .fd = TAKE_FD(c->fd), .slot = TAKE_PTR(c->slot) };
         (void) snprintf(ret->peer, sizeof(ret->peer), "%s", c->peer);
         ret->n_early = buf_pending(&c->in);

@@ -113,7 +113,7 @@ void http_drop(struct http_request *req); /* no answer: ends the connection */
 int http_status_of(enum error_code code);
 
 /* ---- the server (gateway.c) ---- */
-enum { LISTENER_MAIN = 1, LISTENER_DOCUMENTS = 2, LISTENER_BOTH = 3 };
+enum { LISTENER_MAIN = 1, LISTENER_DOCUMENTS = 2, LISTENER_BOTH = 3, LISTENER_METRICS = 4 };
 
 struct http_server;
 struct http_server_stats {

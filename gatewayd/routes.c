@@ -10,7 +10,7 @@ extern const struct route_table audit_routes, people_routes, agent_routes, relat
         message_routes, openapi_routes, session_routes, status_routes, takeover_routes,
         recording_routes;
 
-extern const struct route_table files_routes;
+extern const struct route_table files_routes, metrics_routes;
 extern const struct route_table document_search_routes, document_edit_routes;
 
 static const struct route ticket_table[] = {
@@ -25,6 +25,6 @@ const struct route_table *const route_tables[] = {
         &document_bytes_routes, &document_upload_routes, &document_search_routes, &log_routes,
         &upload_routes,         &status_routes,          &openapi_routes,         &static_routes,
         &document_edit_routes,  &ticket_routes,          &takeover_routes,        &recording_routes,
-        &files_routes,          &audit_routes,           &people_routes,
+        &files_routes,          &audit_routes,           &people_routes,          &metrics_routes,
 };
 const size_t n_route_tables = ARRAY_LEN(route_tables);

@@ -9,6 +9,7 @@
 #include <sys/uio.h>
 
 #include "gatewayd/gateway.h"
+#include "gatewayd/metrics.h"
 
 #define IOV_MAX_PER_WRITE 64
 #define UNSENT_MAX                                                                                 \
@@ -320,6 +321,7 @@ int sink_push(struct sink *s, struct frame *f)
                 struct frame *last = s->ops->lagged ? s->ops->lagged(s) : NULL;
                 if (last)
                         sink_push_control(s, last);
+                metrics_lagged(s->set->gateway->metrics);
                 sink_close(s, SINK_CLOSE_LAGGED, "too slow, resume");
                 return -EMSGSIZE;
         }

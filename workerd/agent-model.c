@@ -242,6 +242,7 @@ static void on_done(void *userdata, const struct provider_reply *reply,
         struct agent *a = userdata;
 
         a->call = NULL;
+        provider_count(a->caller, reply, failure);
         if (reply)
                 on_reply(a, reply);
         else

@@ -51,6 +51,37 @@ bool provider_retries(const struct provider_retry *r, long status)
         return status == 408 || status == 409 || status == 429 || status >= 500;
 }
 
+enum result { RESULT_OK, RESULT_BUSY, RESULT_REFUSED, RESULT_FAILED, RESULT_MAX };
+static const char *const result_names[RESULT_MAX] = { "ok", "busy", "refused", "failed" };
+static const char *const provider_names[] = { "anthropic", "openai" };
+static uint64_t counts[ARRAY_LEN(provider_names)][RESULT_MAX];
+
+void provider_count(const struct provider *p, const struct provider_reply *reply,
+                    const struct provider_failure *failure)
+{
+        enum result r = reply                                              ? RESULT_OK
+                        : failure->status == 429 || failure->status == 529 ? RESULT_BUSY
+                        : failure->status >= 400 && failure->status < 500  ? RESULT_REFUSED
+                                                                           : RESULT_FAILED;
+
+        for (size_t i = 0; i < ARRAY_LEN(provider_names); i++)
+                if (streq(p->name, provider_names[i]))
+                        counts[i][r]++;
+}
+
+void provider_counts_json(struct buf *b)
+{
+        buf_puts(b, "{");
+        for (size_t i = 0; i < ARRAY_LEN(provider_names); i++) {
+                buf_putf(b, "%s\"%s\":{", i ? "," : "", provider_names[i]);
+                for (size_t r = 0; r < RESULT_MAX; r++)
+                        buf_putf(b, "%s\"%s\":%" PRIu64, r ? "," : "", result_names[r],
+                                 counts[i][r]);
+                buf_puts(b, "}");
+        }
+        buf_puts(b, "}");
+}
+
 struct provider *provider_for(const struct provider_set *s, const char *model,
                               const char **ret_model)
 {

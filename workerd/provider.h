@@ -4,6 +4,7 @@
  * another makes sense. Every call ends by exactly one on_done, unless it was cancelled. */
 #pragma once
 
+#include "common/base/buf.h"
 #include "history.h"
 #include "proto/wire.h"
 
@@ -91,6 +92,13 @@ struct provider_retry {
 void provider_retry_header(struct provider_retry *r, const char *name, struct span value);
 /* By the header's word, else by status: 408, 409, 429 and 5xx. */
 bool provider_retries(const struct provider_retry *r, long status);
+
+/* Counts one attempt that came to its end, for GET /metrics; reply NULL: it failed. Of the process,
+ * which holds one session at a time. */
+void provider_count(const struct provider *p, const struct provider_reply *reply,
+                    const struct provider_failure *failure);
+/* {"anthropic":{"ok":1,"busy":0,"refused":0,"failed":0},...} */
+void provider_counts_json(struct buf *b);
 
 /* The providers there are, and which of them serves a model. */
 struct provider_set {

@@ -370,9 +370,13 @@ static void status(void *userdata, struct link_status *ret)
         buf_clear(&w->load_json);
         buf_putf(&w->load_json,
                  "{\"processes\":%" PRIu64 ",\"memory_bytes\":%" PRIu64 ",\"cpu_usec\":%" PRIu64
-                 ",\"memory_kills\":%" PRIu64 ",\"fork_refusals\":%" PRIu64 "}",
+                 ",\"memory_kills\":%" PRIu64 ",\"fork_refusals\":%" PRIu64 ",\"model_calls\":",
                  load.processes, load.memory_bytes, load.cpu_usec, load.memory_kills,
                  load.fork_refusals);
+        provider_counts_json(&w->load_json);
+        buf_puts(&w->load_json, ",\"default_model\":");
+        buf_put_json_string(&w->load_json, w->settings->model, strlen(w->settings->model));
+        buf_puts(&w->load_json, "}");
         *ret = (struct link_status){
                 .kind = w->slot_kind,
                 .state = w->state,
