@@ -23,7 +23,8 @@ static void put(struct buf *b, const struct docserver *d)
         runners_load(d->runners, &load);
         reading_counts(d->reading, &reading);
         buf_putf(b,
-                 "{\"jobs\":{\"workers\":%u,\"slots\":%u,\"slots_busy\":%u,\"calls\":%u,"
+                 "{\"version\":\"" BERTH_VERSION
+                 "\",\"jobs\":{\"workers\":%u,\"slots\":%u,\"slots_busy\":%u,\"calls\":%u,"
                  "\"calls_busy\":%u},\"reading\":{\"now\":%" PRIu64 ",\"ready\":%" PRIu64
                  ",\"none\":%" PRIu64 ",\"failed\":%" PRIu64 ",\"again\":%" PRIu64
                  "},\"questions\":%zu,\"search\":{\"language\":",
@@ -43,12 +44,31 @@ static void put(struct buf *b, const struct docserver *d)
         buf_puts(b, "}}");
 }
 
+/* What systemctl status says. */
+static void tell_status(const struct docserver *d)
+{
+        const struct docserver_settings *s = d->settings;
+        bool s3 = streq(s->blob_store, "s3");
+        struct runners_load load;
+        struct reading_counts reading;
+
+        runners_load(d->runners, &load);
+        reading_counts(d->reading, &reading);
+        daemon_status(d->daemon,
+                      "Keeping documents in %s%s: %" PRIu64 " being read, %" PRIu64
+                      " to be read again, %u of %u slots for that busy, %zu questions%s",
+                      s3 ? "bucket " : "", s3 ? s->s3_bucket : s->blob_dir, reading.now,
+                      reading.again, load.slots_busy, load.slots, d->asks,
+                      d->pg && pg_pool_up(d->pg) ? "" : "; without the database");
+}
+
 static void write_report(void *userdata)
 {
         struct report *r = userdata;
         cleanup_buf struct buf b = BUF_INIT;
 
         loop_timer_arm(&r->timer, INTERVAL);
+        tell_status(r->server);
         if (!r->server->pg || !pg_pool_up(r->server->pg))
                 return;
         put(&b, r->server);

@@ -89,20 +89,26 @@ static void on_status(void *userdata, int r, PGresult **results, size_t n,
         put_gateway(&b, g);
         buf_puts(&b, ",");
         if (r == 0 && PQntuples(results[0]) > 0)
-                put_daemon(&b, "coordinatord", coordinator, BERTH_VERSION,
+                put_daemon(&b, "coordinatord", coordinator, pg_str(results[0], 0, 1),
                            pg_str(results[0], 0, 0));
         else
                 put_daemon(&b, "coordinatord", coordinator, NULL, NULL);
         buf_puts(&b, ",");
-        put_daemon(&b, "docserverd", documents, documents ? BERTH_VERSION : NULL,
-                   r == 0 && PQntuples(results[3]) > 0 ? pg_str(results[3], 0, 0) : NULL);
+        bool told = r == 0 && PQntuples(results[3]) > 0;
+        put_daemon(&b, "docserverd", documents, told ? pg_str(results[3], 0, 1) : NULL,
+                   told ? pg_str(results[3], 0, 0) : NULL);
         for (int i = 0; r == 0 && i < PQntuples(results[1]); i++) {
                 cleanup_free char *name = xasprintf("workerd@%s", pg_str(results[1], i, 0));
                 buf_puts(&b, ",");
                 put_daemon(&b, name, pg_bool(results[1], i, 1), pg_str(results[1], i, 2),
                            pg_str(results[1], i, 3));
         }
-        buf_puts(&b, "],\"sessions\":{");
+        /* What is stored and not handed out yet: more than 0 for long is trouble on the bus. */
+        uint64_t stored =
+                r == 0 && PQntuples(results[0]) > 0 ? (uint64_t) pg_i64(results[0], 0, 2) : 0;
+        uint64_t out = fanout_cursor(g->fanout);
+        buf_putf(&b, "],\"lag_events\":%" PRIu64 ",\"sessions\":{",
+                 stored > out ? stored - out : 0);
         for (int i = 0; r == 0 && i < PQntuples(results[2]); i++)
                 buf_putf(&b, "%s\"%s\":%s", i ? "," : "", pg_str(results[2], i, 0),
                          pg_str(results[2], i, 1));
@@ -116,14 +122,16 @@ static void status(struct http_request *req)
         int r;
 
         pg_batch_add(b,
-                     "SELECT json FROM core.status WHERE process = 'coordinatord' AND "
+                     "SELECT json, json ->> 'version', (json ->> 'cursor')::bigint FROM "
+                     "core.status WHERE process = 'coordinatord' AND "
                      "updated_at > now() - interval '12 seconds'",
                      "");
         /* A session of another tenant shows only that the slot is taken. */
         pg_batch_add(b,
                      "SELECT w.worker_id, w.online AND w.state <> 'broken', w.version, "
                      "json_build_object('state', w.state, 'kind', w.kind, "
-                     "'session_id', s.session_id, 'limits', w.limits)::text FROM core.worker w "
+                     "'session_id', s.session_id, 'default_model', w.load ->> 'default_model', "
+                     "'load', w.load, 'limits', w.limits)::text FROM core.worker w "
                      "LEFT JOIN core.session s ON s.session_id = w.session_id AND s.tenant = $1 "
                      "ORDER BY w.worker_id",
                      "s", req->principal.tenant);
@@ -131,9 +139,10 @@ static void status(struct http_request *req)
                      "SELECT status, count(*) FROM core.session WHERE tenant = $1 GROUP BY status "
                      "ORDER BY status",
                      "s", req->principal.tenant);
-        pg_batch_add(
-                b, "SELECT json FROM docs.status WHERE updated_at > now() - interval '15 seconds'",
-                "");
+        pg_batch_add(b,
+                     "SELECT json, json::json ->> 'version' FROM docs.status WHERE updated_at > "
+                     "now() - interval '15 seconds'",
+                     "");
         r = pg_submit(req->gateway->pg, b, on_status, req);
         if (r < 0)
                 on_status(req, r, NULL, 0, NULL);

@@ -77,7 +77,7 @@ static void worker_set_state(struct worker *w, enum slot_state to, const char *w
         }
         log_info("slot: %s -> %s (%s)", slot_state_name(w->state), slot_state_name(to), why);
         w->state = to;
-        daemon_status(w->daemon, "slot %s", slot_state_name(to));
+        daemon_status(w->daemon, "slot %s (%s)", slot_state_name(to), why);
         if (w->link)
                 link_beat(w->link);
 }
@@ -377,6 +377,10 @@ static void status(void *userdata, struct link_status *ret)
         buf_puts(&w->load_json, ",\"default_model\":");
         buf_put_json_string(&w->load_json, w->settings->model, strlen(w->settings->model));
         buf_puts(&w->load_json, "}");
+        daemon_status(w->daemon, "slot %s%s%s: %s, %" PRIu64 " processes, %" PRIu64 " MiB",
+                      slot_state_name(w->state), w->session ? " with session " : "",
+                      w->session ? session_id(w->session) : "", slot_kind_name(w->slot_kind),
+                      load.processes, load.memory_bytes / MIB);
         *ret = (struct link_status){
                 .kind = w->slot_kind,
                 .state = w->state,
