@@ -180,3 +180,11 @@ def test_without_the_database_the_gateway_still_answers(metered, port):
     assert "process_open_fds" in series and 'berth_sessions{status="idle"}' not in series
     metered.stack.start(metered.stack.postgres_service())
     wait_until(lambda: (s := page())["berth_database_up"] == 1 and "berth_hub_waiting" in s, 60, "the figures again")
+
+
+def test_without_the_coordinator_the_page_says_so(metered):
+    metered.kill("coordinatord", restart=False)
+    wait_until(lambda: read(metered)["berth_coordinator_up"] == 0, 30, "berth_coordinator_up 0")
+    wait_until(lambda: "berth_hub_waiting" not in read(metered), 30, "its old figures to go")
+    metered.stack.start(metered.stack.services["coordinatord"])
+    wait_until(lambda: (s := read(metered))["berth_coordinator_up"] == 1 and "berth_hub_waiting" in s, 60, "the figures of the new one")
