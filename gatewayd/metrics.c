@@ -4,7 +4,6 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/resource.h>
-#include <sys/times.h>
 #include <unistd.h>
 
 #include "gatewayd/route.h"
@@ -198,14 +197,12 @@ void metrics_put(const struct metrics *m, struct buf *b)
 static uint64_t resident_bytes(void)
 {
         char text[128];
-        unsigned long long size, resident;
         cleanup_close int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
         ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
 
         text[n > 0 ? n : 0] = '\0';
-        if (sscanf(text, "%llu %llu", &size, &resident) != 2)
-                return 0;
-        return resident * (uint64_t) sysconf(_SC_PAGESIZE);
+        const char *second = strchr(text, ' '); /* sizes in pages: all, resident ... */
+        return second ? strtoull(second, NULL, 10) * (uint64_t) sysconf(_SC_PAGESIZE) : 0;
 }
 
 static uint64_t open_descriptors(void)
