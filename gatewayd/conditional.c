@@ -96,9 +96,12 @@ int date_parse(const char *s, time_t *ret)
 {
         struct tm tm = { 0 };
         char month[4], again[DATE_TEXT_MAX];
-        if (strlen(s) != DATE_TEXT_MAX - 1 ||
-            sscanf(s + 5, "%2d %3s %4d %2d:%2d:%2d GMT", &tm.tm_mday, month, &tm.tm_year,
-                   &tm.tm_hour, &tm.tm_min, &tm.tm_sec) != 6)
+        if (strlen(s) != DATE_TEXT_MAX - 1)
+                return -EINVAL;
+        /* At most four digits each, and what was read is compared. NOLINTNEXTLINE(cert-err34-c) */
+        int n = sscanf(s + 5, "%2d %3s %4d %2d:%2d:%2d GMT", &tm.tm_mday, month, &tm.tm_year,
+                       &tm.tm_hour, &tm.tm_min, &tm.tm_sec);
+        if (n != 6)
                 return -EINVAL;
         tm.tm_year -= 1900;
         while (tm.tm_mon < 12 && !streq(month, months[tm.tm_mon]))

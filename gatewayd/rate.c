@@ -56,8 +56,10 @@ static struct rate_key *key_get(struct rate_table *t, const char *name)
         struct rate_key *k = map_get(t->keys, name);
 
         if (!k) {
-                if (map_count(t->keys) >= t->max)
-                        key_free(t, list_first(&t->by_age, struct rate_key, age));
+                struct rate_key *oldest = list_first(&t->by_age, struct rate_key, age);
+
+                if (oldest && map_count(t->keys) >= t->max)
+                        key_free(t, oldest);
                 k = xcalloc(1, sizeof(*k) + strlen(name) + 1);
                 memcpy(k->name, name, strlen(name) + 1);
                 (void) map_set(t->keys, k->name, k);

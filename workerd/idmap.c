@@ -81,7 +81,7 @@ int main(int argc, char **argv)
                 (void) fprintf(stderr, "usage: berth-idmap FILE NUMBER (1 to %d)\n", NUMBER_MAX);
                 return 64;
         }
-        (void) strcpy(folder, argv[1]);
+        memcpy(folder, argv[1], strlen(argv[1]) + 1);
         if (stat(dirname(folder), &st) < 0)
                 return fail(folder);
         if (st.st_uid == 0) {

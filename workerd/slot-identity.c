@@ -67,7 +67,7 @@ static int run_map(const char *program, pid_t pid, struct range range, uint32_t 
                 sigset_t none;
                 sigemptyset(&none);
                 (void) sigprocmask(SIG_SETMASK, &none, NULL);
-                int null = open("/dev/null", O_RDWR);
+                int null = open("/dev/null", O_RDWR | O_CLOEXEC);
                 for (int i = 0; null >= 0 && i < 3; i++)
                         (void) dup2(null, i);
                 char *env[] = { NULL };
@@ -111,7 +111,7 @@ static int start_holder(pid_t *ret)
 static int map_ids(pid_t holder, struct identity *i)
 {
         struct passwd *me = getpwuid(getuid());
-        struct range uids, gids;
+        struct range uids = { 0 }, gids = { 0 };
         int r = read_range("/etc/subuid", me ? me->pw_name : NULL, &uids);
         if (r == 0)
                 r = read_range("/etc/subgid", me ? me->pw_name : NULL, &gids);

@@ -23,8 +23,8 @@ struct tool_host {
         struct documents *documents; /* NULL = no document tool */
         const char *tenant;
         const char *session_id;
-        const json_t *allowed;  /* names of the tools that may be used; NULL = all */
-        const json_t *approval; /* name -> "allow" or "deny"; may be NULL */
+        const json_t *allowed;        /* names of the tools that may be used; NULL = all */
+        const json_t *approval;       /* name -> "allow" or "deny"; may be NULL */
         const json_t *output_schema;  /* what a report's output must fit; NULL = anything */
         char *done_schema;            /* tool_done_schema() of it; owned */
         bool child;                   /* the agent of another session waits for this one's report */

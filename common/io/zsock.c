@@ -126,7 +126,7 @@ int zsock_bind(struct zsock *z, const char *endpoint, int mode)
                 return r;
         if (zmq_bind(z->sock, endpoint) < 0)
                 return -errno;
-        fd = -1; /* ZeroMQ's */
+        fd = -1; /* ZeroMQ's */ /* NOLINT(clang-analyzer-deadcode.DeadStores): not to be closed */
         z->path = xstrdup(path);
         z->dev = st.st_dev;
         z->ino = st.st_ino;
