@@ -1,6 +1,10 @@
 """Long runs and what they cost: summaries in place of what was said, loops that ask for help, use by day, limits of tenants and agents, prices."""
 import json
+import os
+import pathlib
+import shutil
 import signal
+import tempfile
 import time
 
 import pytest
@@ -212,12 +216,17 @@ def test_a_raised_budget_of_a_session_without_a_slot(own_berth):
     assert final_answer(berth.events(session)) == "went on"
 
 
-def test_prices_are_read_again(own_berth, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("prices")
+@pytest.fixture
+def readable_folder():
+    """A folder that the accounts of the daemons can read; pytest's own are not."""
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="berth-r-", dir=os.environ.get("BERTH_TEST_TMP", "/tmp")))
     folder.chmod(0o755)
-    folder.parent.chmod(0o755)
-    folder.parent.parent.chmod(0o755)
-    prices = folder / "prices.json"
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_prices_are_read_again(own_berth, readable_folder):
+    prices = readable_folder / "prices.json"
 
     def write(dollars):
         prices.write_text(json.dumps({"models": [{"prefix": "demo", "input": dollars, "output": 0, "context": 5000}]}))
