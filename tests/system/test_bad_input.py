@@ -147,4 +147,5 @@ def test_no_token_no_answer(berth):
                 continue
             for header in ("", "Bearer", "Bearer x", "Basic YTpi", "Bearer bt_" + "".join(rng.choices("abcdefghij", k=43))):
                 reply = berth.call(method.upper(), re.sub(r"\{[^}]+\}", "x", path), headers={"Authorization": header})
-                assert reply.status_code == 401, f"{method} {path} {header}: {reply.status_code} {reply.text[:200]}"
+                # 429: too many failed logins from this address; the next one may be judged again.
+                assert reply.status_code in (401, 429), f"{method} {path} {header}: {reply.status_code} {reply.text[:200]}"

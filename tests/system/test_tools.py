@@ -45,7 +45,8 @@ def test_documents(berth):
     assert "id must be" in found[10]["error"] and "path must name a file" in found[11]["error"]
 
 
-def test_document_search(berth):
+def test_document_search(own_berth):
+    berth = own_berth(workers=1, job_workers=1)
     upload(berth, "orchard.txt", "Pears ripen in September. The quokka was seen near the pond.", "orchard")
 
     def found():
