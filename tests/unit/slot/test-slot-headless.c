@@ -392,7 +392,7 @@ static void test_attacker(void **state)
                 { "ls /dev/kvm 2>/dev/null; dmesg >/dev/null 2>&1 || echo no", "no\n" },
                 { "kill -9 1; kill -STOP 1; sleep 0.1; echo alive", "alive\n" },
                 { "cat /proc/1/environ 2>/dev/null | wc -c; tr '\\0' ' ' < /proc/1/cmdline",
-                  "0\n/run/slot/guest 3 - 512 - " },
+                  "0\n/run/slot/guest 3 - 512 - 9 " },
                 { "ulimit -c; ulimit -n", "0\n4096\n" },
                 { "fallocate -l 1G /tmp/x 2>&1 | grep -c 'No space'; (fallocate -l 3G x) "
                   "2>/dev/null; echo $?",
@@ -403,7 +403,7 @@ static void test_attacker(void **state)
                 struct test_run r;
                 test_bash(t, &r, rows[i].script);
                 if (strcmp(r.out.data, rows[i].out) != 0)
-                        print_error("row %zu: %s\n%s", i, rows[i].script, r.err.data);
+                        print_error("row %zu: %s\n%s\n%s", i, rows[i].script, r.out.data, r.err.data);
                 assert_string_equal(r.out.data, rows[i].out);
                 test_run_done(&r);
         }
