@@ -1,53 +1,7 @@
-/* Holds one session: lease, files, conversation, agent. */
-#include "session.h"
+/* Holds one session: its assignment, its lease, what it is told meanwhile. */
+#include "session-private.h"
 
-#include "common/io/log.h"
-#include "extras.h"
-#include "network.h"
-#include "prompt.h"
-#include "results.h"
-#include "scale.h"
-
-#define LEASE_MARGIN (2 * USEC_PER_SEC)
 #define LEASE_PRIORITY (-100) /* before any other event: a woken worker must not act first */
-#define VOLUME "/data/"       /* files below it are an upload's: programs see them read-only */
-
-struct session {
-        struct session_config c;
-        char *id, *tenant, *model, *system_extra, *name;
-        uint64_t epoch;
-        enum slot_kind kind;
-        uint32_t width, height;
-        struct {
-                char *document_id, *path;
-        } * files;
-        size_t n_files, placed;
-        json_t *budget, *blueprint; /* objects, or NULL */
-        uint64_t run_usec;          /* before this worker took over */
-        uint64_t lease_until;
-        uint64_t last_message_seq; /* newest told of before there was an agent */
-        bool told;                 /* of a state before there was an agent */
-        enum session_state told_state;
-        bool child; /* another session's agent waits for its report */
-        bool has_usage;
-        struct usage usage; /* before this worker took over */
-        bool over;
-        enum control_mode control;
-        char *driver; /* name of the person, or NULL */
-        struct recorder *recorder;
-        struct results *results; /* NULL = it has no volume, or no slot */
-        struct loop_timer lease, idle;
-        struct approvals *approvals;
-        struct network *network;
-        struct extras *extras; /* NULL = the blueprint gives none */
-        char *hold;            /* before there is an agent */
-        struct outbox *outbox;
-        struct loader *loader;
-        struct history *history;
-        struct live live;
-        struct tool_host host;
-        struct agent *agent;
-};
 
 const char *session_over_name(enum session_over what)
 {
@@ -56,7 +10,7 @@ const char *session_over_name(enum session_over what)
         return what < SESSION_OVER_MAX ? names[what] : "?";
 }
 
-static void over(struct session *s, enum session_over what)
+void session_end(struct session *s, enum session_over what)
 {
         if (s->over)
                 return;
@@ -66,7 +20,7 @@ static void over(struct session *s, enum session_over what)
 
 static void on_fenced(void *userdata)
 {
-        over(userdata, SESSION_OVER_FENCED);
+        session_end(userdata, SESSION_OVER_FENCED);
 }
 
 static void on_lease_end(void *userdata)
@@ -75,7 +29,7 @@ static void on_lease_end(void *userdata)
 
         log_warning("session %s: the lease (epoch %" PRIu64 ") was not renewed in time", s->id,
                     s->epoch);
-        over(s, SESSION_OVER_FENCED);
+        session_end(s, SESSION_OVER_FENCED);
 }
 
 static void on_idle(void *userdata)
@@ -85,37 +39,7 @@ static void on_idle(void *userdata)
         if (s->control != CONTROL_MODE_AGENT) /* a person is at work in the slot */
                 loop_timer_arm(&s->idle, s->c.settings->idle_release);
         else
-                over(s, SESSION_OVER_IDLE);
-}
-
-static bool may_act(void *userdata)
-{
-        const struct session *s = userdata;
-
-        return !s->over && now_monotonic() + LEASE_MARGIN < s->lease_until;
-}
-
-static void on_rest(void *userdata, enum session_state state)
-{
-        struct session *s = userdata;
-
-        log_info("session %s: %s", s->id, session_state_name(state));
-        if (state == SESSION_STATE_PAUSED || state == SESSION_STATE_WAITING)
-                loop_timer_disarm(&s->idle); /* its slot stays as it is: the work is not done */
-        else
-                loop_timer_arm(&s->idle, s->c.settings->idle_release);
-}
-
-static void on_active(void *userdata)
-{
-        struct session *s = userdata;
-
-        loop_timer_disarm(&s->idle);
-}
-
-static void on_agent_end(void *userdata, const char *why)
-{
-        over(userdata, SESSION_OVER_ENDED);
+                session_end(s, SESSION_OVER_IDLE);
 }
 
 static void on_output(void *userdata, const char *call_id, int stream, struct span text)
@@ -141,400 +65,12 @@ static uint64_t budget_number(const struct session *s, const char *key, double u
         return n > 0 && n < 1e15 ? (uint64_t) (n * unit) : 0;
 }
 
-static struct agent_budget budget_of(const struct session *s)
+struct agent_budget session_budget(const struct session *s)
 {
         return (struct agent_budget){ .turns = budget_number(s, "turns", 1),
                                       .tokens = budget_number(s, "tokens", 1),
                                       .cost_microusd = budget_number(s, "cost_usd", 1e6),
                                       .usec = budget_number(s, "seconds", 1e6) };
-}
-
-static bool in_volume(const struct session *s, size_t file)
-{
-        return str_starts(s->files[file].path, VOLUME);
-}
-
-static char *make_prompt(const struct session *s)
-{
-        struct screen *screen = slot_screen(s->host.slot);
-        struct scale scale = { 0 };
-        const char **files = xnewn(const char *, s->n_files + 1);
-        cleanup_free char *network = network_words(s->network), *more = extras_words(s->extras);
-        bool mounted = guest_has_volume(slot_guest(s->host.slot));
-        unsigned width, height;
-        char *text;
-
-        if (screen) {
-                screen_size(screen, &width, &height);
-                scale_choose(width, height, &scale);
-        }
-        for (size_t i = 0; i < s->n_files; i++)
-                files[i] = s->files[i].path + (in_volume(s, i) && !mounted ? 1 : 0);
-        text = prompt_make(&(struct prompt_config){
-                .desktop = screen,
-                .width = scale.width,
-                .height = scale.height,
-                .now_us = now_realtime(),
-                .session_name = s->name,
-                .network = network,
-                .more = more,
-                .results = !s->results ? NULL
-                           : mounted   ? "/results"
-                                       : "/home/agent/results",
-                .extra = span_of(s->system_extra),
-                .files = files,
-                .n_files = s->n_files,
-        });
-        free(files);
-        return text;
-}
-
-static bool keep(void *userdata);
-
-/* The session's model, then the fallbacks. Borrows of `fallbacks`, which is cut into names. */
-static void choose_models(const struct session *s, char *fallbacks, struct agent_config *c)
-{
-        char *save = NULL;
-
-        c->choices[0].provider = provider_for(s->c.providers, s->model, &c->choices[0].model);
-        c->n_choices = 1;
-        for (char *m = strtok_r(fallbacks, ", ", &save); m && c->n_choices < AGENT_CHOICES_MAX;
-             m = strtok_r(NULL, ", ", &save)) {
-                struct agent_choice *choice = &c->choices[c->n_choices];
-
-                if (streq(m, s->model))
-                        continue;
-                choice->provider = provider_for(s->c.providers, m, &choice->model);
-                c->n_choices++;
-        }
-}
-
-static int start_agent(struct session *s)
-{
-        cleanup_free char *system = make_prompt(s),
-                          *fallbacks = xstrdup(s->c.settings->fallback_models);
-        struct agent_config c = {
-                .event = s->c.event,
-                .outbox = s->outbox,
-                .loader = s->loader,
-                .history = s->history,
-                .host = &s->host,
-                .live = &s->live,
-                .prices = s->c.prices,
-                .session_id = s->id,
-                .epoch = s->epoch,
-                .system = system,
-                .max_tokens = s->c.settings->max_tokens,
-                .images_kept = s->c.settings->images_kept,
-                .turns_max = s->c.settings->turns_max,
-                .context_default = s->c.settings->context_tokens,
-                .compact_percent = s->c.settings->compact_percent,
-                .compact_kept = s->c.settings->compact_kept,
-                .loop_repeats = s->c.settings->loop_repeats,
-                .retries = (unsigned) s->c.settings->retries,
-                .busy_usec = s->c.settings->busy_wait,
-                .budget = budget_of(s),
-                .total = s->usage,
-                .run_usec = s->run_usec,
-                .may_act = may_act,
-                .on_rest = on_rest,
-                .on_active = on_active,
-                .keep = s->results ? keep : NULL,
-                .on_end = on_agent_end,
-                .userdata = s,
-        };
-        int r;
-
-        choose_models(s, fallbacks, &c);
-        r = agent_new(&c, &s->agent);
-        if (r < 0)
-                return r;
-        agent_drive(s->agent, s->control != CONTROL_MODE_AGENT, s->driver);
-        agent_set_hold(s->agent, s->hold);
-        agent_start(s->agent);
-        if (s->told)
-                agent_told(s->agent, s->told_state, s->last_message_seq);
-        if (s->last_message_seq > 0)
-                agent_message(s->agent, s->last_message_seq);
-        return 0;
-}
-
-/* Before the agent is there a failure is stored by a short-lived one. */
-static void fail(struct session *s, const char *code, const char *message)
-{
-        log_warning("session %s: %s: %s", s->id, code, message);
-        if (!s->agent) {
-                struct agent_config c = {
-                        .event = s->c.event,
-                        .outbox = s->outbox,
-                        .loader = s->loader,
-                        .history = s->history,
-                        .host = &s->host,
-                        .session_id = s->id,
-                        .epoch = s->epoch,
-                        .system = "",
-                        .may_act = may_act,
-                        .on_rest = on_rest,
-                        .on_active = on_active,
-                        .on_end = on_agent_end,
-                        .userdata = s,
-                };
-
-                if (agent_new(&c, &s->agent) < 0) {
-                        over(s, SESSION_OVER_ENDED);
-                        return;
-                }
-        }
-        agent_fail(s->agent, code, message);
-}
-
-static void not_placed(struct session *s, int r)
-{
-        cleanup_free char *why = xasprintf("The file %s could not be placed into the slot (%s).",
-                                           s->files[s->placed].path, strerror(-r));
-
-        fail(s, "file_not_placed", why);
-}
-
-static void not_opened(struct session *s, const char *why)
-{
-        cleanup_free char *text = xasprintf("The document %s could not be opened: %s",
-                                            s->files[s->placed].document_id, why);
-
-        fail(s, "file_not_placed", text);
-}
-
-static void begin_work(void *userdata)
-{
-        struct session *s = userdata;
-        int r;
-
-        if (s->agent || s->over)
-                return; /* it has failed meanwhile */
-        s->host.mcp = extras_mcp(s->extras);
-        r = start_agent(s);
-        if (r < 0)
-                fail(s, "internal", "The worker could not start the agent.");
-}
-
-static void on_log_stored(void *userdata, int r, const struct event_appended *done, const char *why)
-{
-        struct session *s = userdata;
-
-        if (r == 0)
-                loader_stored(s->loader, done->first_seq, done->last_seq);
-}
-
-/* A skill or a server that is not there: people see it, the agent is told in its prompt. */
-static void on_problem(void *userdata, const char *sentence)
-{
-        struct session *s = userdata;
-        struct append *append = append_new();
-
-        append_event(append, EVENT_TYPE_LOG,
-                     json_pack("{s:s,s:s}", "level", "warning", "message", sentence));
-        outbox_send(s->outbox, append, on_log_stored, s);
-}
-
-static void on_kept(void *userdata, const char *left_out)
-{
-        struct session *s = userdata;
-
-        if (left_out)
-                on_problem(s, left_out);
-        if (s->agent)
-                agent_kept(s->agent);
-}
-
-static bool keep(void *userdata)
-{
-        struct session *s = userdata;
-
-        if (!s->results || !s->host.slot)
-                return false;
-        results_keep(s->results, on_kept, s);
-        return true;
-}
-
-static void prepare(struct session *s)
-{
-        int r;
-
-        if (json_array_size(json_object_get(s->blueprint, "skills")) == 0 &&
-            json_array_size(json_object_get(s->blueprint, "mcp_servers")) == 0) {
-                begin_work(s);
-                return;
-        }
-        r = extras_new(&(struct extras_config){ .event = s->c.event,
-                                                .documents = s->c.documents,
-                                                .slot = s->host.slot,
-                                                .epoch = s->epoch,
-                                                .tenant = s->tenant,
-                                                .blueprint = s->blueprint,
-                                                .proxy = s->c.settings->mcp_proxy,
-                                                .private = s->c.settings->egress_private,
-                                                .on_problem = on_problem,
-                                                .on_ready = begin_work,
-                                                .userdata = s },
-                       &s->extras);
-        if (r < 0)
-                fail(s, "internal", "The worker could not prepare the agent.");
-}
-
-static void place_next(struct session *s);
-
-static void on_placed(void *userdata, int r)
-{
-        struct session *s = userdata;
-
-        if (r < 0) {
-                not_placed(s, r);
-                return;
-        }
-        s->placed++;
-        place_next(s);
-}
-
-static void on_opened(void *userdata, int r, int fd, uint64_t size, const char *why)
-{
-        struct session *s = userdata;
-        struct guest *guest = s->host.slot ? slot_guest(s->host.slot) : NULL;
-        const char *path = s->files[s->placed].path;
-
-        if (r < 0) {
-                not_opened(s, why);
-                return;
-        }
-        if (!guest || size > s->c.settings->slot_file_bytes) {
-                fd_close(fd);
-                not_placed(s, guest ? -EFBIG : -ENOTCONN);
-                return;
-        }
-        if (!in_volume(s, s->placed))
-                r = guest_write_from(guest, s->epoch, path, fd, on_placed, s);
-        else if (guest_has_volume(guest))
-                r = guest_write_volume(guest, s->epoch, path + strlen(VOLUME), fd, on_placed, s);
-        else /* an image from before volumes: beneath home */
-                r = guest_write_from(guest, s->epoch, path + 1, fd, on_placed, s);
-        if (r < 0)
-                not_placed(s, r);
-}
-
-static void place_next(struct session *s)
-{
-        int r;
-
-        if (s->placed == s->n_files) {
-                prepare(s);
-                return;
-        }
-        r = s->c.documents ? documents_open(s->c.documents, s->tenant,
-                                            s->files[s->placed].document_id, on_opened, s)
-                           : -ENOTCONN;
-        if (r < 0)
-                not_opened(s, "the document store cannot be reached");
-}
-
-/* No picture of the screen is made while a person types a secret. */
-static void blind(struct session *s)
-{
-        struct screen *screen = s->host.slot ? slot_screen(s->host.slot) : NULL;
-
-        if (screen)
-                screen_set_blind(screen, s->control == CONTROL_MODE_SECRET);
-}
-
-void session_control(struct session *s, enum control_mode mode, const char *person)
-{
-        if (person && !streq(person, s->driver)) {
-                free(s->driver);
-                s->driver = xstrdup(person);
-        }
-        s->control = mode;
-        blind(s);
-        if (s->agent)
-                agent_drive(s->agent, mode != CONTROL_MODE_AGENT, s->driver);
-}
-
-static uint64_t known_seq(void *userdata)
-{
-        const struct session *s = userdata;
-
-        return loader_seq(s->loader);
-}
-
-/* A session without a recording is better than none. */
-static void start_recorder(struct session *s)
-{
-        struct recorder_config c = {
-                .recorders = s->c.recorders,
-                .tenant = s->tenant,
-                .session_id = s->id,
-                .epoch = s->epoch,
-                .slot = s->host.slot,
-                .frames_per_second = (unsigned) s->c.settings->recording_rate,
-                .piece_usec = s->c.settings->recording_piece,
-                .seq = known_seq,
-                .userdata = s,
-        };
-        int r = s->c.recorders && slot_screen(s->host.slot) ? recorder_new(&c, &s->recorder) : 0;
-
-        if (r < 0)
-                (void) log_errno(LOG_WARNING, r, "session %s is not recorded", s->id);
-}
-
-/* Sessions with a volume: what they leave in /results belongs to it. */
-static void start_results(struct session *s)
-{
-        const struct results_config c = {
-                .event = s->c.event,
-                .documents = s->c.documents,
-                .slot = s->host.slot,
-                .epoch = s->epoch,
-                .tenant = s->tenant,
-                .session_id = s->id,
-                .files_max = s->c.settings->results_files,
-                .bytes_max = s->c.settings->results_bytes,
-                .file_max = s->c.settings->results_file_bytes,
-        };
-
-        for (size_t i = 0; i < s->n_files && !s->results && s->c.documents; i++)
-                if (in_volume(s, i) && results_new(&c, &s->results) < 0)
-                        log_warning("session %s: its results are not kept", s->id);
-}
-
-struct results *session_take_results(struct session *s)
-{
-        results_forget(s->results);
-        return s->host.slot ? TAKE_PTR(s->results) : NULL;
-}
-
-void session_slot_ready(struct session *s, struct slot *slot)
-{
-        if (s->over || s->host.slot)
-                return;
-        s->host.slot = slot;
-        network_attach(s->network, slot);
-        blind(s);
-        start_recorder(s);
-        start_results(s);
-        place_next(s);
-}
-
-void session_slot_failed(struct session *s, const char *why)
-{
-        cleanup_free char *text = xasprintf("The slot failed: %s", why);
-
-        if (s->over)
-                return;
-        if (s->agent && agent_state(s->agent) == AGENT_RESTING) {
-                over(s, SESSION_OVER_IDLE); /* nothing was lost that a new slot does not give */
-                return;
-        }
-        fail(s, "slot_failed", text);
-        s->recorder = recorder_free(s->recorder);
-        s->results = results_free(s->results);
-        s->host.slot = NULL;
 }
 
 void session_renew(struct session *s, uint64_t until_usec)
@@ -558,7 +94,7 @@ static void take_budget(struct session *s, struct span text)
                 return;
         json_decref(s->budget);
         s->budget = budget;
-        limits = budget_of(s);
+        limits = session_budget(s);
         if (s->agent)
                 agent_set_budget(s->agent, &limits);
 }
@@ -595,11 +131,6 @@ void session_hold(struct session *s, const char *hold)
 struct approvals *session_approvals(struct session *s)
 {
         return s->approvals;
-}
-
-void session_deleted(struct session *s)
-{
-        recorder_discard(s->recorder);
 }
 
 bool session_acting(const struct session *s)
