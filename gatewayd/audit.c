@@ -30,7 +30,7 @@ struct audit {
 
 static void put_text(struct buf *b, const char *name, const char *value)
 {
-        size_t n = strnlen(value, PATH_MAX_SHOWN);
+        size_t n = MIN(strlen(value), (size_t) PATH_MAX_SHOWN);
 
         while (n > 0 && !utf8_valid(value, n))
                 n--;
