@@ -83,7 +83,8 @@ struct coordinator {
         char hold[400];
         struct map *limits; /* limits.c */
         bool audit_busy;
-        bool purging, expiring, retaining, partitioning, writing_status, expiring_approvals;
+        bool purging, expiring, retaining, partitioning, writing_status, expiring_approvals,
+                waking_askers;
         char purge_id[SESSION_ID_MAX];
         struct coordinator_counters counters;
         struct figures figures;

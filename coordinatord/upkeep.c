@@ -6,6 +6,7 @@
 #include "common/io/log.h"
 #include "coordinator.h"
 #include "limits.h"
+#include "question.h"
 
 #define STATUS_TICKS 5
 #define EXPIRE_TICKS 60
@@ -236,6 +237,7 @@ void upkeep_tick(struct coordinator *c)
 
         workers_tick(&c->workers);
         approvals_tick(c);
+        questions_tick(c);
         budgets_tick(c);
         if (t % STATUS_TICKS == 0) {
                 write_status(c);

@@ -110,6 +110,20 @@ def test_a_question_that_nobody_answers_and_bad_ones(berth):
     assert "question is missing" in got[1]["error"] and "choices must" in got[2]["error"] and "timeout must" in got[3]["error"] and "8000 bytes" in got[4]["error"]
 
 
+def test_the_time_of_a_question_ends_without_a_worker(own_berth):
+    """Its slot was given away while it waits: the coordinator keeps the time, and the agent goes on without an answer."""
+    berth = own_berth(workers=1, settings={"coordinatord": {"idle_hold": "0s"}})
+    session = berth.create([{"tools": [["ask_human", {"question": "Anyone?", "timeout": 8}]]}, {"text": "went on"}])["session_id"]
+    berth.wait_status(session, "waiting")
+    other = berth.create([{"text": "mine"}])["session_id"]
+    berth.wait_status(other, "idle", seconds=60)
+    wait_until(lambda: berth.session(session)["status"] == "idle", 60, lambda: json.dumps(berth.session(session)) + berth.logs())
+    events = berth.events(session)
+    assert "Nobody answered in time" in text_of(results(berth, session)[0]) and final_answer(events) == "went on"
+    states = [(e["from"], e["to"], e["reason"]) for e in events if e["event_type"] == "status"]
+    assert ("waiting", "queued", "nobody answered in time") in states, states
+
+
 SCHEMA = {"type": "object", "required": ["total", "kind"], "additionalProperties": False,
           "properties": {"total": {"type": "number", "minimum": 0}, "kind": {"type": "string", "enum": ["apple", "pear"]}}}
 
