@@ -1,5 +1,6 @@
 /* An MCP server behind a URL: Streamable HTTP. Each message is a POST; its answer is one JSON
- * object or a stream of events, which is taken up again where it broke off. */
+ * object or a stream of events, which is taken up again where it broke off. What the server says by
+ * itself comes on a stream that stands: a GET (legacy), or the answer of subscriptions/listen. */
 #include "common/io/log.h"
 #include "mcp-private.h"
 #include "sse.h"
@@ -9,6 +10,8 @@
 #define RESUMES_MAX 5 /* without a new event between */
 #define STALL_USEC (300 * USEC_PER_SEC)
 #define EXCHANGES_MAX 128
+#define STANDING_STALL_USEC (3600 * USEC_PER_SEC)
+#define STANDING_GOOD_USEC (60 * USEC_PER_SEC) /* a stream that stood so long was no failure */
 
 struct http_io {
         struct list exchanges;
@@ -22,7 +25,10 @@ struct exchange {
         uint64_t id; /* 0 = no answer is expected */
         long status;
         bool stream, answered, refused;
-        bool dead; /* no longer the server's: freed when the callback under way has returned */
+        bool standing;  /* for what the server says by itself */
+        char *text;     /* of a standing one: what is posted; NULL = a GET */
+        uint64_t began; /* monotonic: the stream that stands */
+        bool dead;      /* no longer the server's: freed when the callback under way has returned */
         struct buf body;
         struct sse sse;
         char *session;  /* header of the answer */
@@ -43,6 +49,7 @@ static void exchange_free(struct exchange *x)
         sse_done(&x->sse);
         buf_done(&x->body);
         free(x->session);
+        free(x->text);
         free(x);
 }
 
@@ -160,7 +167,7 @@ static void on_again(void *userdata)
 {
         struct exchange *x = userdata;
 
-        if (start(x, NULL, NULL, NULL) < 0)
+        if (start(x, x->text, x->text ? MCP_LISTEN : NULL, NULL) < 0)
                 exchange_lost(x, "The stream of its answer could not be taken up again.");
 }
 
@@ -177,6 +184,33 @@ static bool resume(struct exchange *x)
         (void) snprintf(x->from, sizeof(x->from), "%s", x->sse.id);
         loop_timer_arm(&x->again, MIN(wait, RESUME_MAX_USEC));
         return true;
+}
+
+/* The stream that stands has ended: it is opened again, unless the server has none or it keeps
+ * failing. Whatever is missed meanwhile is only that its tools have changed. */
+static void standing_ended(struct exchange *x, int r, long status)
+{
+        struct mcp_server *s = x->server;
+        uint64_t wait = MAX(RESUME_USEC << MIN(x->resumes, 5U), x->sse.retry_usec);
+
+        if (status == 404 && s->session) {
+                exchange_free(x);
+                mcp_session_gone(s, 0);
+                return;
+        }
+        if (x->stream && now_monotonic() - x->began >= STANDING_GOOD_USEC)
+                x->resumes = 0;
+        if (x->refused || status >= 300 || (r == 0 && !x->stream) || r == -EACCES ||
+            x->resumes >= RESUMES_MAX) {
+                log_info("mcp %s: no stream for its notices (status %ld, tried again %u times)",
+                         s->name, status, x->resumes);
+                exchange_free(x);
+                return;
+        }
+        x->resumes++;
+        if (x->sse.id[0])
+                (void) snprintf(x->from, sizeof(x->from), "%s", x->sse.id);
+        loop_timer_arm(&x->again, MIN(wait, RESUME_MAX_USEC));
 }
 
 static char *status_words(const struct exchange *x)
@@ -212,7 +246,9 @@ static void on_done(void *userdata, int r, long status, const char *text)
         struct http_io *io = s->io;
 
         x->http = NULL;
-        if (x->refused)
+        if (x->standing)
+                standing_ended(x, r, status);
+        else if (x->refused)
                 exchange_lost(x, "It sent more than is taken.");
         else if (r == -EACCES)
                 exchange_lost(x, "Its address is not public; an operator can allow it with the "
@@ -272,7 +308,7 @@ static void make_headers(const struct exchange *x, bool post, const char *method
                 header_make(h, "mcp-name", name);
         if (s->session && !s->modern)
                 header_make(h, "mcp-session-id", s->session);
-        if (!post)
+        if (!post && x->from[0])
                 header_make(h, "last-event-id", x->from);
         for (size_t i = 0; s->headers && s->headers[i] && i < HEADERS_MAX; i++)
                 h->all[h->n++] = s->headers[i];
@@ -287,6 +323,7 @@ static int start(struct exchange *x, const char *text, const char *method, const
         make_headers(x, text, method, name, &h);
         x->stream = false;
         x->status = 0;
+        x->began = now_monotonic();
         sse_done(&x->sse);
         sse_init(&x->sse, MCP_MESSAGE_MAX, on_event, x);
         r = httpc_start(s->set->http,
@@ -295,7 +332,7 @@ static int start(struct exchange *x, const char *text, const char *method, const
                                 .url = s->url,
                                 .headers = h.all,
                                 .body = span_of(text),
-                                .stall_usec = STALL_USEC,
+                                .stall_usec = x->standing ? STANDING_STALL_USEC : STALL_USEC,
                                 .body_max = MCP_MESSAGE_MAX,
                                 .proxy = s->set->proxy ? s->set->proxy : "",
                                 .may_connect = may_connect,
@@ -320,8 +357,7 @@ static int http_open(struct mcp_server *s)
         return 0;
 }
 
-static int http_send(struct mcp_server *s, const char *text, uint64_t id, const char *method,
-                     const char *name)
+static int exchange_new(struct mcp_server *s, struct exchange **ret)
 {
         struct http_io *io = s->io;
         struct exchange *x;
@@ -331,13 +367,43 @@ static int http_send(struct mcp_server *s, const char *text, uint64_t id, const 
                 return io ? -EAGAIN : -ENOTCONN;
         x = xnew(struct exchange);
         x->server = s;
-        x->id = id;
         x->body = BUF_LIMIT(MCP_MESSAGE_MAX);
         list_push_back(&io->exchanges, &x->link);
         io->n++;
         r = loop_timer_init(&x->again, s->set->event, on_again, x);
-        if (r == 0)
-                r = start(x, text, method, name);
+        if (r < 0) {
+                exchange_free(x);
+                return r;
+        }
+        *ret = x;
+        return 0;
+}
+
+static int http_send(struct mcp_server *s, const char *text, uint64_t id, const char *method,
+                     const char *name)
+{
+        struct exchange *x;
+        int r = exchange_new(s, &x);
+
+        if (r < 0)
+                return r;
+        x->id = id;
+        r = start(x, text, method, name);
+        if (r < 0)
+                exchange_free(x);
+        return r;
+}
+
+static int http_listen(struct mcp_server *s, const char *text)
+{
+        struct exchange *x;
+        int r = exchange_new(s, &x);
+
+        if (r < 0)
+                return r;
+        x->standing = true;
+        x->text = xstrdup(text);
+        r = start(x, x->text, x->text ? MCP_LISTEN : NULL, NULL);
         if (r < 0)
                 exchange_free(x);
         return r;
@@ -372,6 +438,7 @@ static void http_close(struct mcp_server *s)
 const struct mcp_transport mcp_http = {
         .open = http_open,
         .send = http_send,
+        .listen = http_listen,
         .forget = http_forget,
         .close = http_close,
 };

@@ -8,6 +8,7 @@
 
 #define MCP_LEGACY "2025-11-25"
 #define MCP_MODERN "2026-07-28"
+#define MCP_LISTEN "subscriptions/listen" /* of a modern server */
 #define MCP_MESSAGE_MAX (8 * MIB)         /* one message of a server */
 #define MCP_OPEN_USEC (20 * USEC_PER_SEC) /* each step of opening */
 #define MCP_PROBE_USEC (3 * USEC_PER_SEC) /* server/discover of a program */
@@ -35,6 +36,10 @@ struct mcp_transport {
          * message; name may be NULL. */
         int (*send)(struct mcp_server *s, const char *text, uint64_t id, const char *method,
                     const char *name);
+        /* From now on the server's own notices are taken. text: the subscription as a message, of a
+         * modern server; NULL for a legacy one. Opened again by itself, a bounded number of times.
+         */
+        int (*listen)(struct mcp_server *s, const char *text);
         void (*forget)(struct mcp_server *s, uint64_t id); /* nobody waits for this answer */
         void (*close)(struct mcp_server *s);
         bool tells_cancel; /* a cancelled request is told by a notification */

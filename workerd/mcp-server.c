@@ -224,6 +224,29 @@ static void list_tools(struct mcp_server *s, const char *cursor)
                 failed(s, "Its tools could not be listed", r, NULL);
 }
 
+/* Only of servers that say that their tools may change: all else they could tell is not used. A
+ * server without such a stream is as good as any other. */
+static void listen_to(struct mcp_server *s, const json_t *capabilities)
+{
+        cleanup_json json_t *params = NULL, *message = NULL;
+        cleanup_free char *text = NULL;
+        int r;
+
+        if (!json_is_true(json_object_get(json_object_get(capabilities, "tools"), "listChanged")))
+                return;
+        if (s->modern) {
+                params = json_pack("{s:{s:b}}", "notifications", "toolsListChanged", 1);
+                add_meta(s, params, 0);
+                message = json_pack("{s:s,s:I,s:s,s:O}", "jsonrpc", "2.0", "id",
+                                    (json_int_t) ++s->next_id, "method", MCP_LISTEN, "params",
+                                    params);
+                text = json_text(message);
+        }
+        r = s->transport->listen(s, text);
+        if (r < 0)
+                log_debug("mcp %s: its notices are not heard: %s", s->name, strerror(-r));
+}
+
 static void begin_listing(struct mcp_server *s)
 {
         set_state(s, MCP_LISTING);
@@ -250,10 +273,12 @@ static void on_initialized(void *userdata, struct mcp_server *s, int r, const js
         free(s->version);
         s->version = xstrdup(version);
         r = notify(s, "notifications/initialized", NULL);
-        if (r < 0)
+        if (r < 0) {
                 failed(s, "It could not be opened", r, NULL);
-        else
-                begin_listing(s);
+                return;
+        }
+        listen_to(s, json_object_get(result, "capabilities"));
+        begin_listing(s);
 }
 
 static void initialize(struct mcp_server *s)
@@ -288,6 +313,7 @@ static void on_discovered(void *userdata, struct mcp_server *s, int r, const jso
         if (s->state != MCP_PROBING)
                 return;
         if (r == 0 && offers_modern(result)) {
+                listen_to(s, json_object_get(result, "capabilities"));
                 begin_listing(s);
         } else if (s->modern_only || r == -EACCES || r == -ECONNREFUSED || r == -EHOSTUNREACH) {
                 failed(s, "It could not be opened", r,

@@ -141,6 +141,12 @@ static int stdio_send(struct mcp_server *s, const char *text, uint64_t id, const
         return 0;
 }
 
+/* A legacy program says what it has to say unasked. */
+static int stdio_listen(struct mcp_server *s, const char *text)
+{
+        return text ? stdio_send(s, text, 0, MCP_LISTEN, NULL) : 0;
+}
+
 static void stdio_forget(struct mcp_server *s, uint64_t id)
 {
 }
@@ -162,6 +168,7 @@ static void stdio_close(struct mcp_server *s)
 const struct mcp_transport mcp_stdio = {
         .open = stdio_open,
         .send = stdio_send,
+        .listen = stdio_listen,
         .forget = stdio_forget,
         .close = stdio_close,
         .tells_cancel = true,

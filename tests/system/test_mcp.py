@@ -9,6 +9,7 @@ import subprocess
 import pytest
 
 import mcp_modern_server
+import mcp_standing_server
 from conftest import BUILD, ROOT, free_port, wait_until
 from test_first_light import text_of
 from test_tools import results
@@ -114,6 +115,63 @@ def test_the_newer_protocol(lab):
         assert [m["method"] for m, _ in server.seen] == ["server/discover", "tools/list"] + ["tools/call"] * 3
     finally:
         server.shutdown()
+
+
+def grows(lab, url, listed_again):
+    """The agent calls `grow`; when the tools were listed again because of it, it calls what is new. The names of its tools then."""
+    with Agent(lab, "growing", [{"name": "new", "url": url}]) as agent:
+        session, _ = agent.run({"tools": [["mcp__new__grow", {}]]})
+        wait_until(listed_again, 60, lambda: lab.logs())
+        lab.model_requests()
+        lab.call("POST", f"/sessions/{session}/messages", 202, json={"content": "SCRIPT: " + json.dumps([{"tools": [["mcp__new__grown", {}]]}, {"text": "grown"}])})
+        wait_until(lambda: results(lab, session)[1:], 60, lambda: lab.logs())
+        lab.wait_status(session, "idle", "failed", seconds=60)
+        return session, [t["name"] for t in lab.model_requests()[0]["body"]["tools"]], results(lab, session)[1]
+
+
+def test_tools_that_change_are_heard_of(lab, tmp_path):
+    """A server made with the protocol's own SDK says so on the stream that stands."""
+    log = open(tmp_path / "log", "w+")
+    if not (PEER / "node_modules").exists():
+        pytest.skip("npm ci in tests/peers/mcp first")
+    with subprocess.Popen([os.environ.get("BERTH_NODE", "node"), PEER / "standing-server.mjs"], stdout=log, stderr=log) as process:
+        said = lambda: pathlib.Path(log.name).read_text()  # noqa: E731
+        try:
+            port = wait_until(lambda: re.search(r"port (\d+)", said()), 60, said)[1]
+            _, names, got = grows(lab, f"http://127.0.0.1:{port}/mcp", lambda: lab.logs(200).count("mcp new: 2 tools"))
+        finally:
+            process.kill()
+    assert "mcp__new__grown" in names and text_of(got) == "I am new" and said().count("streams") == 1
+
+
+@pytest.mark.parametrize("modern", [False, True], ids=["legacy", "modern"])
+def test_a_standing_stream_is_opened_again(lab, modern):
+    """The first one is cut; what is told on the next is heard, in either era."""
+    server = mcp_standing_server.serve(modern=modern, cuts=1)
+    try:
+        _, names, got = grows(lab, f"http://127.0.0.1:{server.server_address[1]}/", lambda: server.lists >= 2)
+        assert "mcp__new__grown" in names and text_of(got) == "grown was called"
+        assert len(server.streams) == 2
+        if not modern:
+            assert server.streams[0].get("mcp-session-id") == "one" and "last-event-id" not in server.streams[0] and server.streams[1]["last-event-id"] == "e1"
+    finally:
+        server.notices.put(None)
+        server.shutdown()
+
+
+def test_standing_streams_are_bounded(lab):
+    """A server that refuses the stream is asked once; one that cuts it each time is left alone after six; both work."""
+    refuses, cuts = mcp_standing_server.serve(refuses=405), mcp_standing_server.serve(cuts=99)
+    try:
+        with Agent(lab, "bounded", [{"name": n, "url": f"http://127.0.0.1:{s.server_address[1]}/"} for n, s in (("no", refuses), ("cut", cuts))]) as agent:
+            _, got = agent.run({"tools": [["mcp__no__grow", {}], ["mcp__cut__grow", {}]]})
+            assert text_of(got[0]) == text_of(got[1]) == "grow was called"
+            wait_until(lambda: "tried again 5 times" in lab.logs(200), 90, lambda: lab.logs())
+        assert len(refuses.streams) == 1 and len(cuts.streams) == 6
+    finally:
+        for s in (refuses, cuts):
+            s.notices.put(None)
+            s.shutdown()
 
 
 def test_private_addresses_and_dead_servers(berth):
