@@ -15,6 +15,7 @@
 
 #define READ_SIZE 65536u
 #define SENDFILE_STEP (1u << 20)
+#define POLL_BATCH 64
 #define LINGER_USEC (2 * USEC_PER_SEC)
 #define BODY_PROGRESS 4096u /* bytes of body that must come in each body_timeout */
 
@@ -41,7 +42,7 @@ void http_conn_end(struct http_conn *c)
         http_peer_note_waiting(c, false);
         list_remove(&c->ready);
         c->state = CONN_CLOSED;
-        c->io = sd_event_source_disable_unref(c->io);
+        http_conn_unpoll(c);
         loop_timer_done(&c->timer);
         c->fd = fd_close(c->fd);
         c->file = fd_close(c->file);
@@ -81,7 +82,8 @@ static void want_events(struct http_conn *c)
         if (events == c->events)
                 return;
         c->events = events;
-        (void) sd_event_source_set_io_events(c->io, events);
+        struct epoll_event want = { .events = events, .data.ptr = c };
+        (void) epoll_ctl(c->server->poll_fd, EPOLL_CTL_MOD, c->fd, &want);
 }
 
 /* Goes on with a connection that may have something to do without new input: at the end of this
@@ -590,17 +592,55 @@ static void on_input(struct http_conn *c)
         http_conn_advance(c);
 }
 
-static int on_io(sd_event_source *source, int fd, uint32_t revents, void *userdata)
+static void on_io(struct http_conn *c, uint32_t revents)
 {
-        struct http_conn *c = userdata;
-
         if (c->state == CONN_SENDING && (revents & (EPOLLOUT | EPOLLERR | EPOLLHUP)))
                 http_conn_send(c);
         else if (revents & EPOLLIN)
                 on_input(c);
         else if (revents & (EPOLLERR | EPOLLHUP))
                 http_conn_end(c);
+}
+
+/* What one of them does may end another, whose memory lives until the turn ends, or change what it
+ * waits for. */
+static int on_poll(sd_event_source *source, int fd, uint32_t revents, void *userdata)
+{
+        struct epoll_event ready[POLL_BATCH];
+        int n = epoll_wait(fd, ready, POLL_BATCH, 0);
+
+        for (int i = 0; i < n; i++) {
+                struct http_conn *c = ready[i].data.ptr;
+                uint32_t events = ready[i].events & (c->events | EPOLLERR | EPOLLHUP);
+                if (c->state != CONN_CLOSED && c->polled && events)
+                        on_io(c, events);
+        }
         return 0;
+}
+
+int http_conn_poll_new(struct http_server *s)
+{
+        s->poll_fd = epoll_create1(EPOLL_CLOEXEC);
+        if (s->poll_fd < 0)
+                return -errno;
+        return sd_event_add_io(s->gateway->event, &s->poll, s->poll_fd, EPOLLIN, on_poll, s);
+}
+
+static int poll_add(struct http_conn *c)
+{
+        struct epoll_event want = { .events = c->events, .data.ptr = c };
+
+        if (epoll_ctl(c->server->poll_fd, EPOLL_CTL_ADD, c->fd, &want) < 0)
+                return -errno;
+        c->polled = true;
+        return 0;
+}
+
+void http_conn_unpoll(struct http_conn *c)
+{
+        if (c->polled)
+                (void) epoll_ctl(c->server->poll_fd, EPOLL_CTL_DEL, c->fd, NULL);
+        c->polled = false;
 }
 
 static void on_timer(void *userdata)
@@ -643,8 +683,7 @@ void http_conn_new(struct http_server *s, int fd, struct http_slot *slot, const 
         list_push_back(&s->conns, &c->all);
         http_peer_note_waiting(c, true);
         c->events = EPOLLIN;
-        if (loop_timer_init(&c->timer, s->gateway->event, on_timer, c) < 0 ||
-            sd_event_add_io(s->gateway->event, &c->io, fd, EPOLLIN, on_io, c) < 0) {
+        if (loop_timer_init(&c->timer, s->gateway->event, on_timer, c) < 0 || poll_add(c) < 0) {
                 http_conn_end(c);
                 return;
         }

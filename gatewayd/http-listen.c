@@ -177,7 +177,8 @@ static void on_resume(void *userdata)
         struct http_server *s = userdata;
 
         if (s->reserve_fd < 0)
-                s->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+                s->poll_fd = -1;
+        s->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
         pause_listeners(s, false);
 }
 
@@ -372,6 +373,8 @@ int http_server_new(struct gateway *g, struct http_server **ret)
         int r = loop_timer_init(&s->resume, g->event, on_resume, s);
         if (r >= 0)
                 r = loop_task_init(&s->advance, g->event, http_conn_advance_ready, s);
+        if (r >= 0)
+                r = http_conn_poll_new(s);
         if (r < 0) {
                 (void) http_server_free(s);
                 return r;
@@ -399,6 +402,8 @@ struct http_server *http_server_free(struct http_server *s)
                 http_conn_end(c);
         loop_timer_done(&s->resume);
         loop_task_done(&s->advance);
+        s->poll = sd_event_source_disable_unref(s->poll);
+        (void) fd_close(s->poll_fd);
         (void) fd_close(s->reserve_fd);
         (void) map_free(s->peers);
         free(s);

@@ -47,7 +47,7 @@ struct http_conn {
         unsigned listener;
         enum conn_state state;
         int fd;
-        sd_event_source *io;
+        bool polled; /* in server->poll_fd */
         uint32_t events;
         struct loop_timer timer;
         char peer[64];
@@ -119,6 +119,10 @@ struct http_server {
         struct list listeners, conns, waiting, ready;
         struct map *peers;
         size_t n;
+        /* The sockets of connections: an epoll of their own, whose ready ones are served many to a
+         * turn of the loop, which costs as much as serving a small request. */
+        int poll_fd;
+        sd_event_source *poll;
         int reserve_fd; /* given up to accept and refuse when descriptors run out */
         struct loop_timer resume;
         struct loop_task advance;
@@ -143,7 +147,9 @@ void http_conn_end(
         struct http_conn *c); /* at once; the request, if any, learns that its client is gone */
 void http_conn_advance(struct http_conn *c);
 void http_conn_wake(struct http_conn *c);
-void http_conn_advance_ready(void *userdata);      /* the server's task */
+void http_conn_advance_ready(void *userdata); /* the server's task */
+int http_conn_poll_new(struct http_server *s) mustuse;
+void http_conn_unpoll(struct http_conn *c);        /* before its socket is given away */
 void http_conn_send(struct http_conn *c);          /* the answer is in out and file */
 void http_conn_continue(struct http_request *req); /* after auth */
 void http_conn_refuse(struct http_conn *c,

@@ -94,15 +94,40 @@ void http_reply_header(struct http_request *req, const char *name, const char *f
         p->has_retry_after |= streq(name, "Retry-After");
 }
 
+/* Every answer has some: printf is a third of the work of a small one. */
+static void put_number(struct buf *b, uint64_t n)
+{
+        char text[20];
+        size_t i = sizeof(text);
+
+        do
+                text[--i] = (char) ('0' + n % 10);
+        while (n /= 10);
+        buf_put(b, text + i, sizeof(text) - i);
+}
+
+void http_reply_header_lines(struct http_request *req, struct span lines)
+{
+        struct http_request_private *p = req->priv;
+
+        buf_put(&p->headers, lines.data, lines.len);
+        p->has_cache_control |= memmem(lines.data, lines.len, "Cache-Control:", 14) != NULL;
+}
+
 void http_render_head(struct http_request *req, struct buf *out, int status,
                       const char *content_type, uint64_t length, bool close)
 {
         struct http_request_private *p = req->priv;
 
-        buf_putf(out,
-                 "HTTP/1.1 %d %s\r\nDate: %s\r\nX-Request-Id: %s\r\nX-Content-Type-Options: "
-                 "nosniff\r\n",
-                 status, http_status_text(status), http_date(req->gateway->http), p->id);
+        buf_puts(out, "HTTP/1.1 ");
+        put_number(out, (uint64_t) status);
+        buf_puts(out, " ");
+        buf_puts(out, http_status_text(status));
+        buf_puts(out, "\r\nDate: ");
+        buf_puts(out, http_date(req->gateway->http));
+        buf_puts(out, "\r\nX-Request-Id: ");
+        buf_puts(out, p->id);
+        buf_puts(out, "\r\nX-Content-Type-Options: nosniff\r\n");
         if (!p->has_cache_control)
                 buf_puts(out, "Cache-Control: no-store\r\n");
         if (p->rate.limit > 0)
@@ -111,10 +136,16 @@ void http_render_head(struct http_request *req, struct buf *out, int status,
                          "\r\nRateLimit-Reset: %" PRIu64 "\r\n",
                          p->rate.limit, p->rate.remaining,
                          (p->rate.reset_usec + USEC_PER_SEC - 1) / USEC_PER_SEC);
-        if (content_type)
-                buf_putf(out, "Content-Type: %s\r\n", content_type);
-        if (length != UINT64_MAX)
-                buf_putf(out, "Content-Length: %" PRIu64 "\r\n", length);
+        if (content_type) {
+                buf_puts(out, "Content-Type: ");
+                buf_puts(out, content_type);
+                buf_puts(out, "\r\n");
+        }
+        if (length != UINT64_MAX) {
+                buf_puts(out, "Content-Length: ");
+                put_number(out, length);
+                buf_puts(out, "\r\n");
+        }
         if (close)
                 buf_puts(out, "Connection: close\r\n");
         else if (p->head->minor == 0)
@@ -148,6 +179,8 @@ static void answered(struct http_request *req, int status, uint64_t usec)
 
         if (req->listener != LISTENER_METRICS)
                 metrics_answered(req->gateway->metrics, req->route, req->method, status, usec);
+        if (!log_wanted(level))
+                return;
         LOG_SCOPE("REQUEST", p->id);
         LOG_SCOPE("TENANT", who->tenant);
         LOG_SCOPE("PEER", p->address);
@@ -157,19 +190,15 @@ static void answered(struct http_request *req, int status, uint64_t usec)
                (usec == UINT64_MAX ? 0 : usec) % 1000);
 }
 
-/* Takes body (may be NULL) and fd (may be -1) in every case; ends the request. */
-static void finish(struct http_request *req, int status, const char *content_type, struct buf *body,
+/* Takes fd (may be -1) in every case; ends the request. Without a file length is that of the body.
+ */
+static void finish(struct http_request *req, int status, const char *content_type, struct span body,
                    int fd, uint64_t offset, uint64_t length)
 {
         struct http_request_private *p = req->priv;
         struct http_conn *c = p->conn;
         cleanup_close int file = fd;
-        cleanup_buf struct buf content = { 0 };
 
-        if (body) {
-                content = *body;
-                *body = BUF_INIT;
-        }
         answered(req, status, now_monotonic() - p->began_us);
         if (!c) {
                 http_request_free(req);
@@ -185,8 +214,8 @@ static void finish(struct http_request *req, int status, const char *content_typ
                         c->file = TAKE_FD(file);
                         c->file_offset = offset;
                         c->file_left = length;
-                } else if (buf_pending(&content) > 0)
-                        buf_put(&c->out, buf_head(&content), buf_pending(&content));
+                } else if (body.len > 0)
+                        buf_put(&c->out, body.data, body.len);
         }
         c->req = NULL;
         c->paused = false;
@@ -202,30 +231,26 @@ void http_reply_json(struct http_request *req, int status, struct span json)
 
 void http_reply_json_take(struct http_request *req, int status, struct buf *json)
 {
-        uint64_t n = buf_pending(json);
-
-        finish(req, status, "application/json", json, -1, 0, n);
+        http_reply_bytes(req, status, "application/json",
+                         (struct span){ buf_head(json), buf_pending(json) });
+        buf_done(json);
 }
 
 void http_reply_bytes(struct http_request *req, int status, const char *content_type,
                       struct span body)
 {
-        struct buf b = BUF_INIT;
-
-        if (body.len > 0)
-                buf_put(&b, body.data, body.len);
-        finish(req, status, content_type, &b, -1, 0, body.len);
+        finish(req, status, content_type, body, -1, 0, body.len);
 }
 
 void http_reply_empty(struct http_request *req, int status)
 {
-        finish(req, status, NULL, NULL, -1, 0, 0);
+        finish(req, status, NULL, (struct span){ 0 }, -1, 0, 0);
 }
 
 void http_reply_fd(struct http_request *req, int status, const char *content_type, int fd,
                    uint64_t offset, uint64_t len)
 {
-        finish(req, status, content_type, NULL, fd, offset, len);
+        finish(req, status, content_type, (struct span){ 0 }, fd, offset, len);
 }
 
 printf_like(5, 0) static void reply_problem(struct http_request *req, int status, const char *code,
@@ -330,6 +355,7 @@ int http_take_over(struct http_request *req, struct http_takeover *ret)
         if (req->priv->forwarded)
                 http_slot_rehome(c->server, c->slot, req->priv->address);
         answered(req, req->priv->ws_handshake ? 101 : 200, UINT64_MAX);
+        http_conn_unpoll(c);
         *ret = (struct http_takeover){ .fd = TAKE_FD(c->fd), .slot = TAKE_PTR(c->slot) };
         (void) snprintf(ret->peer, sizeof(ret->peer), "%s", c->peer);
         ret->n_early = buf_pending(&c->in);

@@ -83,6 +83,8 @@ void http_body_resume(struct http_request *req);
 /* ---- answering: extra headers first (any number, <= 4 KiB together), then one final call ---- */
 void http_reply_header(struct http_request *req, const char *name, const char *fmt, ...)
         printf_like(3, 4);
+/* Finished lines, each with its CRLF: of what cannot hold line ends, and beyond the 4 KiB. */
+void http_reply_header_lines(struct http_request *req, struct span lines);
 void http_reply_json(struct http_request *req, int status, struct span json); /* copied */
 void http_reply_json_take(struct http_request *req, int status,
                           struct buf *json); /* takes the memory */

@@ -70,12 +70,17 @@ static int append_va(struct buf *b, const char *fmt, va_list ap)
 {
         va_list again;
         va_copy(again, ap);
-        int n = vsnprintf(NULL, 0, fmt, ap); /* NOLINT(clang-analyzer-valist.Uninitialized) */
+        /* Into the room there is; once more when that was too little. */
+        size_t room = b->data ? b->cap - b->len : 0;
+        /* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized) */
+        int n = vsnprintf(room > 0 ? buf_tail(b) : NULL, room, fmt, ap);
         int r = n < 0 ? -EINVAL : buf_reserve(b, (size_t) n);
-        if (r == 0) {
+        if (r == 0 && (size_t) n >= room)
                 (void) vsnprintf(buf_tail(b), (size_t) n + 1, fmt, again);
+        if (r == 0)
                 buf_added(b, (size_t) n);
-        }
+        else if (room > 0)
+                *buf_tail(b) = '\0';
         va_end(again);
         return r;
 }

@@ -72,6 +72,11 @@ static const char *level_name(int level)
         return "debug";
 }
 
+bool log_wanted(int level)
+{
+        return level <= log_level_max;
+}
+
 void log_scope_push(struct log_scope *s, const char *key, const char *value)
 {
         s->outer = log_scopes;

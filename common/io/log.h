@@ -13,6 +13,7 @@
 
 void log_open(const char *process); /* call once, first thing in main */
 void log_set_level(int level);      /* LOG_ERR ... LOG_DEBUG */
+bool log_wanted(int level);         /* a line of this level would be written */
 int log_level_from_string(const char *s, int *ret) mustuse;
 
 /* Fields for the rest of the block: LOG_SCOPE("SESSION", s->id); values are copied (64 bytes). */
