@@ -142,10 +142,9 @@ static const struct rpc_route routes[] = {
 };
 
 static const struct fdlink_route descriptor_routes[] = {
-        { &wire_upload_begin, route_upload_begin },
-        { &wire_upload_drop, route_upload_drop },
-        { &wire_document_open, route_document_open },
-        { &wire_volume_open, route_volume_open },
+        { &wire_upload_begin, route_upload_begin },   { &wire_upload_drop, route_upload_drop },
+        { &wire_document_open, route_document_open }, { &wire_volume_open, route_volume_open },
+        { &wire_changes_open, route_changes_open },
 };
 
 /* ---- files that are not wanted any more ---- */
@@ -197,6 +196,12 @@ void docserver_drop_file(struct docserver *d, struct blob_file *f)
         *f = BLOB_FILE_INIT;
         if (docserver_submit(d, &drop->job) < 0)
                 drop_done(&drop->job, 0);
+}
+
+void docserver_changed(struct docserver *d, unsigned slot, int r)
+{
+        bool certain = r != -ECONNRESET && r != -EAGAIN && r != -ECANCELED;
+        changes_end(d->changes, slot, certain, now_monotonic());
 }
 
 static void on_drop(void *userdata, struct blob_file *f)
@@ -304,7 +309,10 @@ static int open_blobs(struct docserver *d)
                 return r;
         }
         d->fetches = fetches_new(d);
-        d->lookups = lookups_new();
+        r = changes_new(&d->changes);
+        if (r < 0)
+                return log_errno(LOG_ERR, r, "Making the memory for changes failed");
+        d->lookups = lookups_new(d->changes);
         return s3 ? open_remote(d) : 0;
 }
 
@@ -404,6 +412,7 @@ struct docserver *docserver_free(struct docserver *d)
         uploads_free(d->uploads);
         fetches_free(d->fetches);
         lookups_free(d->lookups);
+        changes_free(d->changes);
         claims_free(d->claims);
         blob_store_free(d->blobs);
         free(d);

@@ -3,6 +3,7 @@
 
 #include "blobs.h"
 #include "claims.h"
+#include "common/io/changes.h"
 #include "common/io/daemon.h"
 #include "common/io/fdlink.h"
 #include "common/io/jobs.h"
@@ -60,6 +61,7 @@ struct docserver {
         struct jobs *remote[REMOTE_MAX]; /* threads for what waits for the remote blob store */
         size_t n_remote;                 /* 0: there is none */
         struct fetches *fetches;
+        struct changes *changes; /* of documents; gateways read it, too */
         struct lookups *lookups;
         struct pg_pool *pg; /* the same */
         struct claims *claims;
@@ -111,6 +113,7 @@ int route_relation_remove(void *userdata, struct rpc_peer *peer, struct rpc_requ
 int route_documents_tag(void *userdata, struct rpc_peer *peer, struct rpc_request *req,
                         const void *msg);
 int route_volume_open(void *userdata, struct fdlink_request *req, const void *msg);
+int route_changes_open(void *userdata, struct fdlink_request *req, const void *msg);
 int route_volume_add(void *userdata, struct rpc_peer *peer, struct rpc_request *req,
                      const void *msg);
 int route_volume_commit(void *userdata, struct rpc_peer *peer, struct rpc_request *req,
@@ -141,5 +144,7 @@ int route_document_delete(void *userdata, struct rpc_peer *peer, struct rpc_requ
 void docserver_put_version(struct docserver *d, struct rpc_request *req, const char *tenant,
                            const char *id, const char *if_match, struct blob_file *file,
                            uint64_t size);
+/* Ends what changes_begin has begun; r is how the store call ended. */
+void docserver_changed(struct docserver *d, unsigned slot, int r);
 /* Answers a request whose store call ended with r < 0. */
 void docserver_reply_failure(struct rpc_request *req, int r);

@@ -4,26 +4,25 @@
 
 #define SLOTS 1024u
 #define LIFE_US (USEC_PER_SEC)
-#define QUIET_US                                                                                   \
-        (3 * USEC_PER_SEC) /* more than a change may wait and take: see pg_config in docserver.c   \
-                            */
 
 struct lookup {
         char *key; /* tenant NL id, NULL = free */
-        uint64_t generation, until_us;
+        uint64_t stamp, until_us;
         struct store_bytes bytes; /* its strings are ours */
         char *filename, *content_type;
         char checksum[SHA256_HEX];
 };
 
 struct lookups {
-        uint64_t generation, quiet_until_us;
+        const struct changes *changes;
         struct lookup slots[SLOTS];
 };
 
-struct lookups *lookups_new(void)
+struct lookups *lookups_new(const struct changes *c)
 {
-        return xnew(struct lookups);
+        struct lookups *l = xnew(struct lookups);
+        l->changes = c;
+        return l;
 }
 
 static void done(struct lookup *s)
@@ -63,35 +62,25 @@ const struct store_bytes *lookups_find(struct lookups *l, const char *tenant, co
                                        uint64_t now_us)
 {
         const struct lookup *s = place(l, tenant, id);
-        return s->generation == l->generation && now_us < s->until_us && is_key(s, tenant, id)
+        return now_us < s->until_us && is_key(s, tenant, id) &&
+                               changes_hold(l->changes, tenant, id, s->stamp)
                        ? &s->bytes
                        : NULL;
 }
 
-uint64_t lookups_begin(const struct lookups *l)
-{
-        return l->generation;
-}
-
-void lookups_keep(struct lookups *l, uint64_t begun, const char *tenant, const char *id,
+void lookups_keep(struct lookups *l, uint64_t stamp, const char *tenant, const char *id,
                   const struct store_bytes *bytes, uint64_t now_us)
 {
-        if (begun != l->generation || now_us < l->quiet_until_us)
+        if (stamp == 0 || !changes_hold(l->changes, tenant, id, stamp))
                 return;
         struct lookup *s = place(l, tenant, id);
         done(s);
         s->key = xasprintf("%s\n%s", tenant, id);
-        s->generation = begun;
+        s->stamp = stamp;
         s->until_us = now_us + LIFE_US;
         s->bytes = *bytes;
         (void) snprintf(s->checksum, sizeof(s->checksum), "%s", bytes->checksum);
         s->bytes.checksum = s->checksum;
         s->bytes.filename = s->filename = xstrdup(bytes->filename);
         s->bytes.content_type = s->content_type = xstrdup(bytes->content_type);
-}
-
-void lookups_forget(struct lookups *l, uint64_t now_us)
-{
-        l->generation++;
-        l->quiet_until_us = now_us + QUIET_US;
 }

@@ -8,7 +8,6 @@
 #include "common/base/buf.h"
 #include "common/base/media.h"
 #include "common/io/log.h"
-#include "lookups.h"
 #include "proto/messages.h"
 #include "store-recordings.h"
 #include "uploads.h"
@@ -36,6 +35,8 @@ struct put {
         char *id, *tenant, *filename, *content_type, *metadata, *session_id, *key, *if_match;
         char fingerprint[SHA256_HEX];
         struct document_tags tags;
+        bool changing; /* `change` is under way */
+        unsigned change;
 };
 
 static struct put *put_free(struct put *p)
@@ -43,6 +44,8 @@ static struct put *put_free(struct put *p)
         if (!p)
                 return NULL;
         docserver_drop_file(p->server, &p->file);
+        if (p->changing) /* refused */
+                docserver_changed(p->server, p->change, -EEXIST);
         if (p->claimed)
                 claims_unshare(p->server->claims, p->checksum);
         p->server->puts--;
@@ -65,6 +68,9 @@ static struct put *put_free(struct put *p)
 
 static void put_end(struct put *p, int r, const char *json)
 {
+        if (p->changing)
+                docserver_changed(p->server, p->change, r);
+        p->changing = false;
         if (r == 0) {
                 struct document_reply reply = { .document_json = span_of(json) };
                 rpc_reply(p->req, &reply);
@@ -173,6 +179,12 @@ static void on_piece_stored(void *userdata, int r)
         (void) put_free(p);
 }
 
+static void put_change(struct put *p, const char *id)
+{
+        p->changing = true;
+        p->change = changes_begin(p->server->changes, p->tenant, id);
+}
+
 static int put_store(struct put *p)
 {
         const struct store_quota quota = quota_of(p);
@@ -182,7 +194,7 @@ static int put_store(struct put *p)
         if (p->volume)
                 return put_store_file(p);
         if (p->replace) {
-                lookups_forget(p->server->lookups, now_monotonic());
+                put_change(p, p->id);
                 struct store_replace replace = {
                         .quota = &quota,
                         .tenant = p->tenant,
@@ -210,7 +222,7 @@ static int put_store(struct put *p)
         };
         if (!p->path)
                 return store_create(p->server->pg, &document, on_stored, p);
-        lookups_forget(p->server->lookups, now_monotonic());
+        put_change(p, NULL); /* of which document is found out on the way */
         return store_keep_result(p->server->pg, &document, p->path, on_stored, p);
 }
 

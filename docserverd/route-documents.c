@@ -2,7 +2,6 @@
 #include "docserver.h"
 
 #include "common/base/buf.h"
-#include "lookups.h"
 #include "proto/messages.h"
 #include "store.h"
 #include "sweep.h"
@@ -54,15 +53,47 @@ void docserver_reply_failure(struct rpc_request *req, int r)
         }
 }
 
+/* A change of rows that somebody may remember. */
+struct change_call {
+        struct docserver *server;
+        struct rpc_request *req;
+        unsigned slot;
+};
+
+/* id NULL: any number of documents. */
+static struct change_call *change_begin(struct docserver *d, struct rpc_request *req,
+                                        const char *tenant, const char *id)
+{
+        struct change_call *c = xnew(struct change_call);
+        c->server = d;
+        c->req = req;
+        c->slot = changes_begin(d->changes, tenant, id);
+        return c;
+}
+
+/* True: it succeeded, and the request waits for its answer. */
+static bool change_end(struct change_call *c, int r)
+{
+        docserver_changed(c->server, c->slot, r);
+        if (r < 0)
+                docserver_reply_failure(c->req, r);
+        return r >= 0;
+}
+
+/* A store call that did not begin. */
+static void change_failed(struct change_call *c, int r)
+{
+        if (r < 0) {
+                (void) change_end(c, r);
+                free(c);
+        }
+}
+
 static void on_document(void *userdata, int r, const char *json)
 {
-        struct rpc_request *req = userdata;
-        if (r < 0) {
-                docserver_reply_failure(req, r);
-                return;
-        }
-        struct document_reply reply = { .document_json = span_of(json) };
-        rpc_reply(req, &reply);
+        cleanup_free struct change_call *c = userdata;
+        if (change_end(c, r))
+                rpc_reply(c->req, &(struct document_reply){ .document_json = span_of(json) });
 }
 
 /* Parsed and written again: what the database gets is what our own parser has understood. */
@@ -103,14 +134,13 @@ int route_document_patch(void *userdata, struct rpc_peer *peer, struct rpc_reque
         if (why)
                 return rpc_reply_error(req, ERROR_CODE_BAD_REQUEST, "filename %s", why);
 
-        lookups_forget(d->lookups, now_monotonic());
+        struct change_call *c = change_begin(d, req, m->tenant, m->document_id);
         if (!m->set_tags && !metadata && !m->filename)
-                r = store_json(d->pg, m->tenant, m->document_id, on_document, req);
+                r = store_json(d->pg, m->tenant, m->document_id, on_document, c);
         else
                 r = store_patch(d->pg, m->tenant, m->document_id, m->set_tags ? &tags : NULL,
-                                metadata ? metadata : "{}", m->filename, on_document, req);
-        if (r < 0)
-                docserver_reply_failure(req, r);
+                                metadata ? metadata : "{}", m->filename, on_document, c);
+        change_failed(c, r);
         return 0;
 }
 
@@ -118,12 +148,9 @@ int route_document_patch(void *userdata, struct rpc_peer *peer, struct rpc_reque
 
 static void on_tagged(void *userdata, int r, const char *json)
 {
-        struct rpc_request *req = userdata;
-        if (r < 0) {
-                docserver_reply_failure(req, r);
-                return;
-        }
-        rpc_reply(req, &(struct documents_tagged){ .result_json = span_of(json) });
+        cleanup_free struct change_call *c = userdata;
+        if (change_end(c, r))
+                rpc_reply(c->req, &(struct documents_tagged){ .result_json = span_of(json) });
 }
 
 static int read_tags(struct document_tags *tags, const char *const *list, size_t n,
@@ -162,25 +189,17 @@ int route_documents_tag(void *userdata, struct rpc_peer *peer, struct rpc_reques
                 buf_putf(&ids, "%s%s", i ? "," : "", m->document_ids[i]);
         }
         buf_puts(&ids, "}");
-        lookups_forget(d->lookups, now_monotonic());
-        r = store_tag(d->pg, m->tenant, ids.data, &add, &remove, on_tagged, req);
-        if (r < 0)
-                docserver_reply_failure(req, r);
+        struct change_call *c = change_begin(d, req, m->tenant, NULL);
+        change_failed(c, store_tag(d->pg, m->tenant, ids.data, &add, &remove, on_tagged, c));
         return 0;
 }
 
-struct delete_call {
-        struct docserver *server;
-        struct rpc_request *req;
-};
-
+/* What the document is the parent of goes, too: which that is, only the database knows. */
 static void on_deleted(void *userdata, int r, const struct blob_names *names)
 {
-        cleanup_free struct delete_call *c = userdata;
-        if (r < 0) {
-                docserver_reply_failure(c->req, r);
+        cleanup_free struct change_call *c = userdata;
+        if (!change_end(c, r))
                 return;
-        }
         rpc_reply(c->req, &(struct ok_reply){ 0 });
         sweep_names(c->server->sweep, names);
 }
@@ -190,14 +209,7 @@ int route_document_delete(void *userdata, struct rpc_peer *peer, struct rpc_requ
 {
         struct docserver *d = userdata;
         const struct document_delete *m = msg;
-        struct delete_call *c = xnew(struct delete_call);
-        lookups_forget(d->lookups, now_monotonic());
-        c->server = d;
-        c->req = req;
-        int r = store_delete(d->pg, m->tenant, m->document_id, on_deleted, c);
-        if (r < 0) {
-                docserver_reply_failure(req, r);
-                free(c);
-        }
+        struct change_call *c = change_begin(d, req, m->tenant, NULL);
+        change_failed(c, store_delete(d->pg, m->tenant, m->document_id, on_deleted, c));
         return 0;
 }

@@ -94,7 +94,7 @@ struct open_call {
         char *tenant, *id;
         uint32_t version;       /* 0 = newest */
         uint64_t first, length; /* length 0: all */
-        uint64_t begun;         /* see lookups.h */
+        uint64_t stamp;         /* see lookups.h */
         bool again; /* the row named a blob that was gone: a delete or a new version came in between
                      */
 
@@ -122,7 +122,7 @@ static void on_open_row(void *userdata, int r, const struct store_bytes *bytes);
 
 static int open_look_up(struct open_call *o)
 {
-        o->begun = lookups_begin(o->server->lookups);
+        o->stamp = changes_stamp(o->server->changes, o->tenant, o->id, now_monotonic());
         return store_bytes(o->server->pg, o->tenant, o->id, o->version, on_open_row, o);
 }
 
@@ -226,7 +226,7 @@ static void on_open_row(void *userdata, int r, const struct store_bytes *bytes)
                 return;
         }
         if (o->version == 0)
-                lookups_keep(o->server->lookups, o->begun, o->tenant, o->id, bytes,
+                lookups_keep(o->server->lookups, o->stamp, o->tenant, o->id, bytes,
                              now_monotonic());
         open_blob(o, bytes);
 }
@@ -256,4 +256,12 @@ int route_document_open(void *userdata, struct fdlink_request *req, const void *
         if (r < 0)
                 open_failed(o, r);
         return 0;
+}
+
+/* ---- changes_open ---- */
+
+int route_changes_open(void *userdata, struct fdlink_request *req, const void *msg)
+{
+        const struct docserver *d = userdata;
+        return fdlink_reply(req, &(struct ok_reply){ 0 }, changes_fd(d->changes));
 }

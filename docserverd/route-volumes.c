@@ -5,7 +5,6 @@
 
 #include "common/base/map.h"
 #include "common/io/log.h"
-#include "lookups.h"
 #include "proto/messages.h"
 #include "store-volumes.h"
 #include "zip.h"
@@ -46,7 +45,7 @@ int route_volume_drop(void *userdata, struct rpc_peer *peer, struct rpc_request 
 {
         struct docserver *d = userdata;
         const struct volume_drop *m = msg;
-        lookups_forget(d->lookups, now_monotonic());
+        changes_pulse(d->changes, now_monotonic());
         int r = store_volume_drop(d->pg, m->tenant, m->volume_name, on_done, req);
         if (r < 0)
                 docserver_reply_failure(req, r);

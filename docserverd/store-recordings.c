@@ -1,37 +1,14 @@
 /* SQL of recordings: pieces come, the oldest go. */
 #include "store-recordings.h"
 
-struct call {
-        const char *what;
-        store_done_fn fn;
-        void *userdata;
-};
-
-static void on_done(void *userdata, int r, PGresult **results, size_t n,
-                    const struct pg_error *error)
-{
-        cleanup_free struct call *c = userdata;
-
-        if (c->fn)
-                c->fn(c->userdata, r < 0 ? store_failure(c->what, r, error) : 0);
-}
+#include "store-call.h"
 
 static int submit(struct pg_pool *p, struct pg_batch *b, const char *what, store_done_fn fn,
                   void *userdata)
 {
-        struct call *c;
-        int r;
-
-        if (!p) {
-                (void) pg_batch_free(b);
-                return -ECANCELED;
-        }
-        c = xnew(struct call);
-        *c = (struct call){ what, fn, userdata };
-        r = pg_submit(p, b, on_done, c);
-        if (r < 0)
-                free(c);
-        return r;
+        struct store_call *c = store_call_new(what, userdata);
+        c->fn.done = fn;
+        return store_call_submit(p, b, store_call_done, c);
 }
 
 int store_recording_add(struct pg_pool *p, const char *id, const struct recording_add *m,

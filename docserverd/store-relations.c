@@ -1,38 +1,19 @@
 /* Writes the relations between documents. */
 #include "store-relations.h"
 
-struct call {
-        store_done_fn fn;
-        void *userdata;
-};
-
-static int submit(struct pg_pool *p, struct pg_batch *b, pg_done_fn done, store_done_fn fn,
-                  void *userdata)
-{
-        if (!p) {
-                (void) pg_batch_free(b);
-                return -ECANCELED;
-        }
-        struct call *c = xnew(struct call);
-        c->fn = fn;
-        c->userdata = userdata;
-        int r = pg_submit(p, b, done, c);
-        if (r < 0)
-                free(c);
-        return r;
-}
+#include "store-call.h"
 
 static void on_added(void *userdata, int r, PGresult **results, size_t n,
                      const struct pg_error *error)
 {
-        cleanup_free struct call *c = userdata;
+        cleanup_free struct store_call *c = userdata;
         if (r < 0)
-                r = store_failure("a relation", r, error);
+                r = store_failure(c->what, r, error);
         else if (pg_i64(results[2], 0, 0) < 2)
                 r = -ENOENT;
         else
                 r = pg_bool(results[2], 0, 1) ? 0 : -ELOOP;
-        c->fn(c->userdata, r);
+        c->fn.done(c->userdata, r);
 }
 
 int store_relation_add(struct pg_pool *p, const struct store_relation *s, store_done_fn fn,
@@ -52,18 +33,20 @@ int store_relation_add(struct pg_pool *p, const struct store_relation *s, store_
                      "AND id IN ($2, $3)), EXISTS (SELECT FROM docs.document_relation "
                      "WHERE from_id = $2 AND to_id = $3 AND kind = $4)",
                      "ssss", s->tenant, s->from, s->to, s->kind);
-        return submit(p, b, on_added, fn, userdata);
+        struct store_call *c = store_call_new("a relation", userdata);
+        c->fn.done = fn;
+        return store_call_submit(p, b, on_added, c);
 }
 
 static void on_removed(void *userdata, int r, PGresult **results, size_t n,
                        const struct pg_error *error)
 {
-        cleanup_free struct call *c = userdata;
+        cleanup_free struct store_call *c = userdata;
         if (r < 0)
-                r = store_failure("removing a relation", r, error);
+                r = store_failure(c->what, r, error);
         else
                 r = PQntuples(results[0]) > 0 ? 0 : -ENOENT;
-        c->fn(c->userdata, r);
+        c->fn.done(c->userdata, r);
 }
 
 int store_relation_remove(struct pg_pool *p, const struct store_relation *s, store_done_fn fn,
@@ -75,5 +58,7 @@ int store_relation_remove(struct pg_pool *p, const struct store_relation *s, sto
                      "WHERE d.tenant = $1 AND d.id = r.from_id AND r.from_id = $2 AND r.to_id = $3 "
                      "AND r.kind = $4 RETURNING r.kind",
                      "ssss", s->tenant, s->from, s->to, s->kind);
-        return submit(p, b, on_removed, fn, userdata);
+        struct store_call *c = store_call_new("removing a relation", userdata);
+        c->fn.done = fn;
+        return store_call_submit(p, b, on_removed, c);
 }

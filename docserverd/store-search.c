@@ -6,6 +6,7 @@
 #include "store-search.h"
 
 #include "common/base/buf.h"
+#include "store-call.h"
 
 #define MATCHED_MAX "5000" /* passages that are ranked */
 #define NAMED_MAX "1000"
@@ -63,26 +64,20 @@
         "JOIN docs.document d ON d.id = s.document_id LEFT JOIN docs.passage p ON p.id = s.id "    \
         "ORDER BY s.score DESC, s.document_id DESC, s.n NULLS FIRST"
 
-struct call {
-        store_hits_fn fn;
-        void *userdata;
-        size_t statement; /* whose rows they are */
-};
-
 static void on_hits(void *userdata, int r, PGresult **results, size_t n,
                     const struct pg_error *error)
 {
-        cleanup_free struct call *c = userdata;
+        cleanup_free struct store_call *c = userdata;
         struct store_hit hits[SEARCH_RESULTS_MAX + 1];
         size_t count = 0;
 
         if (r < 0) {
                 /* A slow search is the searcher's problem, not the database's. */
-                c->fn(c->userdata,
-                      r == -EREMOTEIO && streq(error->sqlstate, "57014")
-                              ? -ETIME
-                              : store_failure("searching", r, error),
-                      0, NULL);
+                c->fn.hits(c->userdata,
+                           r == -EREMOTEIO && streq(error->sqlstate, "57014")
+                                   ? -ETIME
+                                   : store_failure(c->what, r, error),
+                           0, NULL);
                 return;
         }
         const PGresult *rows = results[c->statement];
@@ -98,7 +93,7 @@ static void on_hits(void *userdata, int r, PGresult **results, size_t n,
                         .headline = pg_str(rows, i, 7),
                         .score = pg_str(rows, i, 8),
                 };
-        c->fn(c->userdata, 0, count, hits);
+        c->fn.hits(c->userdata, 0, count, hits);
 }
 
 static void tags_array(struct buf *b, const struct document_tags *tags)
@@ -113,15 +108,11 @@ int store_search(struct pg_pool *p, const struct store_search *s, store_hits_fn 
 {
         cleanup_buf struct buf tags = BUF_INIT;
         struct pg_batch *b;
-        struct call *c;
 
-        if (!p)
-                return -ECANCELED;
         tags_array(&tags, s->tags);
         b = pg_batch_new();
-        c = xnew(struct call);
-        c->fn = fn;
-        c->userdata = userdata;
+        struct store_call *c = store_call_new("searching", userdata);
+        c->fn.hits = fn;
         if (s->vector && s->iterative) {
                 pg_batch_add(b, "SET LOCAL hnsw.iterative_scan = 'strict_order'", "");
                 c->statement = 1;
@@ -134,8 +125,5 @@ int store_search(struct pg_pool *p, const struct store_search *s, store_hits_fn 
                 pg_batch_add(b, ASKED WORDS PAGE("worded"), "sssssBuuu", s->tenant, s->words,
                              tags.data, s->language, s->prefix, s->any, s->per_document, s->limit,
                              s->offset);
-        int r = pg_submit(p, b, on_hits, c);
-        if (r < 0)
-                free(c);
-        return r;
+        return store_call_submit(p, b, on_hits, c);
 }

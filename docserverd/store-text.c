@@ -2,57 +2,16 @@
 #include "store-text.h"
 
 #include "common/base/buf.h"
+#include "store-call.h"
 
 #define WAIT_MAX (60 * USEC_PER_SEC)
-
-struct call {
-        union {
-                store_done_fn done;
-                store_json_fn json;
-                store_reading_fn reading;
-                store_text_fn text;
-                store_language_fn language;
-        } fn;
-        void *userdata;
-        const char *what;
-};
-
-static struct call *call_new(const char *what, void *userdata)
-{
-        struct call *c = xnew(struct call);
-        c->what = what;
-        c->userdata = userdata;
-        return c;
-}
-
-static int submit(struct pg_pool *p, struct pg_batch *b, pg_done_fn done, struct call *c)
-{
-        if (!p) {
-                (void) pg_batch_free(b);
-                free(c);
-                return -ECANCELED;
-        }
-        int r = pg_submit(p, b, done, c);
-        if (r < 0)
-                free(c);
-        return r;
-}
-
-static void on_done(void *userdata, int r, PGresult **results, size_t n,
-                    const struct pg_error *error)
-{
-        cleanup_free struct call *c = userdata;
-        if (r < 0)
-                r = store_failure(c->what, r, error);
-        c->fn.done(c->userdata, MIN(r, 0));
-}
 
 /* ---- the queue ---- */
 
 static void on_claimed(void *userdata, int r, PGresult **results, size_t n,
                        const struct pg_error *error)
 {
-        cleanup_free struct call *c = userdata;
+        cleanup_free struct store_call *c = userdata;
         if (r < 0) {
                 c->fn.reading(c->userdata, store_failure(c->what, r, error), NULL, 0);
                 return;
@@ -94,9 +53,9 @@ int store_text_claim(struct pg_pool *p, store_reading_fn fn, void *userdata)
                      "SELECT coalesce(extract(epoch FROM min(not_before) - now()) * 1000000, "
                      "60000000)::bigint FROM docs.document_text WHERE state = 'queued'",
                      "");
-        struct call *c = call_new("looking for documents to read", userdata);
+        struct store_call *c = store_call_new("looking for documents to read", userdata);
         c->fn.reading = fn;
-        return submit(p, b, on_claimed, c);
+        return store_call_submit(p, b, on_claimed, c);
 }
 
 int store_text_unclaim(struct pg_pool *p, const char *ids, uint64_t age_us, store_done_fn fn,
@@ -108,15 +67,15 @@ int store_text_unclaim(struct pg_pool *p, const char *ids, uint64_t age_us, stor
                 "UPDATE docs.document_text SET state = 'queued', not_before = now(), "
                 "updated_at = now() WHERE state = 'reading' AND document_id <> ALL ($1::text[])",
                 "s", ids);
-        struct call *c = call_new("looking for interrupted readings", userdata);
+        struct store_call *c = store_call_new("looking for interrupted readings", userdata);
         c->fn.done = fn;
-        return submit(p, b, on_done, c);
+        return store_call_submit(p, b, store_call_done, c);
 }
 
 static void on_ended(void *userdata, int r, PGresult **results, size_t n,
                      const struct pg_error *error)
 {
-        cleanup_free struct call *c = userdata;
+        cleanup_free struct store_call *c = userdata;
         if (r < 0)
                 r = store_failure(c->what, r, error);
         else
@@ -135,9 +94,9 @@ int store_text_end(struct pg_pool *p, const struct store_text_end *e, store_done
                      "RETURNING document_id",
                      "susssu", e->document_id, e->version, e->state, e->error, e->hook_error,
                      e->wait_us);
-        struct call *c = call_new("ending the reading of a document", userdata);
+        struct store_call *c = store_call_new("ending the reading of a document", userdata);
         c->fn.done = fn;
-        return submit(p, b, on_ended, c);
+        return store_call_submit(p, b, on_ended, c);
 }
 
 /* ---- passages ---- */
@@ -147,9 +106,9 @@ int store_passages_clear(struct pg_pool *p, const char *document_id, store_done_
 {
         struct pg_batch *b = pg_batch_new();
         pg_batch_add(b, "DELETE FROM docs.passage WHERE document_id = $1", "s", document_id);
-        struct call *c = call_new("removing passages", userdata);
+        struct store_call *c = store_call_new("removing passages", userdata);
         c->fn.done = fn;
-        return submit(p, b, on_done, c);
+        return store_call_submit(p, b, store_call_done, c);
 }
 
 int store_passages_add(struct pg_pool *p, const char *document_id, const char *tenant,
@@ -173,9 +132,9 @@ int store_passages_add(struct pg_pool *p, const char *document_id, const char *t
                      "docs.passage_search($4::text::regconfig, e ->> 2) "
                      "FROM jsonb_array_elements($5::jsonb) AS e",
                      "ssuss", document_id, tenant, version, language, list.data);
-        struct call *c = call_new("storing passages", userdata);
+        struct store_call *c = store_call_new("storing passages", userdata);
         c->fn.done = fn;
-        return submit(p, b, on_done, c);
+        return store_call_submit(p, b, store_call_done, c);
 }
 
 /* ---- what clients ask for ---- */
@@ -183,7 +142,7 @@ int store_passages_add(struct pg_pool *p, const char *document_id, const char *t
 static void on_again(void *userdata, int r, PGresult **results, size_t n,
                      const struct pg_error *error)
 {
-        cleanup_free struct call *c = userdata;
+        cleanup_free struct store_call *c = userdata;
         if (r < 0)
                 c->fn.json(c->userdata, store_failure(c->what, r, error), NULL);
         else if (PQntuples(results[1]) == 0)
@@ -205,15 +164,15 @@ int store_text_again(struct pg_pool *p, const char *tenant, const char *id, stor
                      "SELECT docs.document_json(d) FROM docs.document d WHERE d.tenant = $1 "
                      "AND d.id = $2",
                      "ss", tenant, id);
-        struct call *c = call_new("queueing a document", userdata);
+        struct store_call *c = store_call_new("queueing a document", userdata);
         c->fn.json = fn;
-        return submit(p, b, on_again, c);
+        return store_call_submit(p, b, on_again, c);
 }
 
 static void on_text(void *userdata, int r, PGresult **results, size_t n,
                     const struct pg_error *error)
 {
-        cleanup_free struct call *c = userdata;
+        cleanup_free struct store_call *c = userdata;
         if (r < 0)
                 c->fn.text(c->userdata, store_failure(c->what, r, error), NULL, (struct span){ 0 });
         else if (PQntuples(results[0]) == 0)
@@ -236,9 +195,9 @@ int store_text(struct pg_pool *p, const char *tenant, const char *id, uint64_t m
                      "FROM docs.document d LEFT JOIN docs.document_text t ON t.document_id = d.id "
                      "WHERE d.tenant = $1 AND d.id = $2",
                      "ssu", tenant, id, max);
-        struct call *c = call_new("reading a document's text", userdata);
+        struct store_call *c = store_call_new("reading a document's text", userdata);
         c->fn.text = fn;
-        return submit(p, b, on_text, c);
+        return store_call_submit(p, b, on_text, c);
 }
 
 /* ---- the language ---- */
@@ -246,7 +205,7 @@ int store_text(struct pg_pool *p, const char *tenant, const char *id, uint64_t m
 static void on_language(void *userdata, int r, PGresult **results, size_t n,
                         const struct pg_error *error)
 {
-        cleanup_free struct call *c = userdata;
+        cleanup_free struct store_call *c = userdata;
         if (r < 0)
                 c->fn.language(c->userdata, store_failure(c->what, r, error), 0);
         else if (PQntuples(results[0]) == 0)
@@ -274,7 +233,7 @@ int store_language(struct pg_pool *p, const char *language, uint64_t from, unsig
                 "UPDATE docs.search_state SET language = $1 WHERE language <> $1 AND NOT EXISTS "
                 "(SELECT FROM docs.passage p WHERE p.id > $2)",
                 "su", language, from);
-        struct call *c = call_new("changing the language of the index", userdata);
+        struct store_call *c = store_call_new("changing the language of the index", userdata);
         c->fn.language = fn;
-        return submit(p, b, on_language, c);
+        return store_call_submit(p, b, on_language, c);
 }

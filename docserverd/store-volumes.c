@@ -1,42 +1,14 @@
 /* Reads and writes the rows of volumes and their files. */
 #include "store-volumes.h"
 
-struct call {
-        union {
-                store_done_fn done;
-                store_entries_fn entries;
-        } fn;
-        void *userdata;
-        const char *what;
-};
-
-static struct call *call_new(const char *what, void *userdata)
-{
-        struct call *c = xnew(struct call);
-        c->what = what;
-        c->userdata = userdata;
-        return c;
-}
-
-static int submit(struct pg_pool *p, struct pg_batch *b, pg_done_fn done, struct call *c)
-{
-        if (!p) {
-                (void) pg_batch_free(b);
-                free(c);
-                return -ECANCELED;
-        }
-        int r = pg_submit(p, b, done, c);
-        if (r < 0)
-                free(c);
-        return r;
-}
+#include "store-call.h"
 
 /* ---- adding files ---- */
 
 static void on_added(void *userdata, int r, PGresult **results, size_t n,
                      const struct pg_error *error)
 {
-        cleanup_free struct call *c = userdata;
+        cleanup_free struct store_call *c = userdata;
         if (r < 0)
                 r = store_failure(c->what, r, error);
         else if (PQntuples(results[1]) > 0)
@@ -67,15 +39,15 @@ int store_volume_add(struct pg_pool *p, const struct store_volume_file *f, store
         pg_batch_add(b, "SELECT FROM docs.volume WHERE name = $1 AND tenant = $2 AND NOT ready",
                      "ss", f->volume, f->tenant);
         store_quota_check(b, f->tenant, f->quota);
-        struct call *c = call_new("a file of a volume", userdata);
+        struct store_call *c = store_call_new("a file of a volume", userdata);
         c->fn.done = fn;
-        return submit(p, b, on_added, c);
+        return store_call_submit(p, b, on_added, c);
 }
 
 static void on_committed(void *userdata, int r, PGresult **results, size_t n,
                          const struct pg_error *error)
 {
-        cleanup_free struct call *c = userdata;
+        cleanup_free struct store_call *c = userdata;
         if (r < 0)
                 r = store_failure(c->what, r, error);
         else if (PQntuples(results[0]) == 0)
@@ -92,16 +64,9 @@ int store_volume_commit(struct pg_pool *p, const char *tenant, const char *name,
                      "WHERE name = $1 AND tenant = $2 AND NOT ready AND file_count = $3 "
                      "RETURNING name",
                      "ssu", name, tenant, file_count);
-        struct call *c = call_new("a finished volume", userdata);
+        struct store_call *c = store_call_new("a finished volume", userdata);
         c->fn.done = fn;
-        return submit(p, b, on_committed, c);
-}
-
-static void on_dropped(void *userdata, int r, PGresult **results, size_t n,
-                       const struct pg_error *error)
-{
-        cleanup_free struct call *c = userdata;
-        c->fn.done(c->userdata, r < 0 ? store_failure(c->what, r, error) : 0);
+        return store_call_submit(p, b, on_committed, c);
 }
 
 int store_volume_drop(struct pg_pool *p, const char *tenant, const char *name, store_done_fn fn,
@@ -110,9 +75,9 @@ int store_volume_drop(struct pg_pool *p, const char *tenant, const char *name, s
         struct pg_batch *b = store_batch(tenant);
         pg_batch_add(b, "DELETE FROM docs.volume WHERE name = $1 AND tenant = $2", "ss", name,
                      tenant);
-        struct call *c = call_new("removing a volume", userdata);
+        struct store_call *c = store_call_new("removing a volume", userdata);
         c->fn.done = fn;
-        return submit(p, b, on_dropped, c);
+        return store_call_submit(p, b, store_call_done, c);
 }
 
 /* ---- reading ---- */
@@ -143,7 +108,7 @@ static void read_entries(struct volume_entries *e, const PGresult *rows, bool re
 static void on_entries(void *userdata, int r, PGresult **results, size_t n,
                        const struct pg_error *error)
 {
-        cleanup_free struct call *c = userdata;
+        cleanup_free struct store_call *c = userdata;
         if (r < 0) {
                 c->fn.entries(c->userdata, store_failure(c->what, r, error), NULL);
                 return;
@@ -182,25 +147,22 @@ int store_volume_entries(struct pg_pool *p, const char *tenant, const char *name
                                         "WHERE v.name = $1 ORDER BY d.result_path IS NULL, d.id "
                                         "LIMIT $2",
                 "su", name, (uint64_t) results_max);
-        struct call *c = call_new("the files of a volume", userdata);
+        struct store_call *c = store_call_new("the files of a volume", userdata);
         c->fn.entries = fn;
-        return submit(p, b, on_entries, c);
+        return store_call_submit(p, b, on_entries, c);
 }
 
 /* ---- retention ---- */
 
-static void ignore(void *userdata, int r)
-{
-}
-
-int store_expire_volumes(struct pg_pool *p, uint64_t keep_us, uint64_t lifetime_us)
+int store_expire_volumes(struct pg_pool *p, uint64_t keep_us, uint64_t lifetime_us,
+                         store_done_fn fn, void *userdata)
 {
         struct pg_batch *b = pg_batch_new();
         pg_batch_add(b,
                      "DELETE FROM docs.volume WHERE touched_at < now() - (CASE WHEN ready THEN "
                      "$1::bigint ELSE $2::bigint END) * interval '1 microsecond'",
                      "uu", keep_us, lifetime_us);
-        struct call *c = call_new("removing old volumes", NULL);
-        c->fn.done = ignore;
-        return submit(p, b, on_dropped, c);
+        struct store_call *c = store_call_new("removing old volumes", userdata);
+        c->fn.done = fn;
+        return store_call_submit(p, b, store_call_done, c);
 }

@@ -40,4 +40,5 @@ int store_volume_entries(struct pg_pool *p, const char *tenant, const char *name
 
 /* Removes volumes that became ready before keep_us ago and uploads that stand still since
  * lifetime_us. */
-int store_expire_volumes(struct pg_pool *p, uint64_t keep_us, uint64_t lifetime_us) mustuse;
+int store_expire_volumes(struct pg_pool *p, uint64_t keep_us, uint64_t lifetime_us,
+                         store_done_fn fn, void *userdata) mustuse;

@@ -3,18 +3,7 @@
 
 #include "common/base/buf.h"
 #include "common/io/log.h"
-
-/* A statement's way back to its asker. */
-struct call {
-        union {
-                store_json_fn json;
-                store_key_fn key;
-                store_bytes_fn bytes;
-                store_names_fn names;
-        } fn;
-        void *userdata;
-        const char *what; /* for the log */
-};
+#include "store-call.h"
 
 #define TENANT_ROLE "berth_docs_tenant" /* database.sql; its rules: common/io/pg-rules.c */
 
@@ -61,30 +50,9 @@ int store_failure(const char *what, int r, const struct pg_error *error)
         return is_passing(error->sqlstate) ? -EAGAIN : -EIO;
 }
 
-static int failure(const struct call *c, int r, const struct pg_error *error)
+static int failure(const struct store_call *c, int r, const struct pg_error *error)
 {
         return store_failure(c->what, r, error);
-}
-
-static struct call *call_new(const char *what, void *userdata)
-{
-        struct call *c = xnew(struct call);
-        c->what = what;
-        c->userdata = userdata;
-        return c;
-}
-
-static int submit(struct pg_pool *p, struct pg_batch *b, pg_done_fn done, struct call *c)
-{
-        if (!p) {
-                (void) pg_batch_free(b);
-                free(c);
-                return -ECANCELED;
-        }
-        int r = pg_submit(p, b, done, c);
-        if (r < 0)
-                free(c);
-        return r;
 }
 
 /* {"a","b"}: what arrays look like as text. The members need no escaping: tags and checksums. */
@@ -111,7 +79,7 @@ static void tags_array(struct buf *b, const struct document_tags *tags)
 static void on_json(void *userdata, int r, PGresult **results, size_t n,
                     const struct pg_error *error)
 {
-        cleanup_free struct call *c = userdata;
+        cleanup_free struct store_call *c = userdata;
         if (r < 0)
                 c->fn.json(c->userdata, failure(c, r, error), NULL);
         else if (PQntuples(results[0]) == 0)
@@ -150,9 +118,9 @@ int store_create(struct pg_pool *p, const struct store_document *d, store_json_f
                              "ssss", d->tenant, d->idempotency_key, d->fingerprint, d->id);
         }
         store_quota_check(b, d->tenant, d->quota);
-        struct call *c = call_new("a new document", userdata);
+        struct store_call *c = store_call_new("a new document", userdata);
         c->fn.json = fn;
-        return submit(p, b, on_json, c);
+        return store_call_submit(p, b, on_json, c);
 }
 
 int store_keep_result(struct pg_pool *p, const struct store_document *d, const char *path,
@@ -167,9 +135,9 @@ int store_keep_result(struct pg_pool *p, const struct store_document *d, const c
                      "ssssssusss", d->id, d->tenant, d->session_id, path, d->filename,
                      d->content_type, d->size, d->checksum, tags.data, d->metadata);
         store_quota_check(b, d->tenant, d->quota);
-        struct call *c = call_new("a result of a session", userdata);
+        struct store_call *c = store_call_new("a result of a session", userdata);
         c->fn.json = fn;
-        return submit(p, b, on_json, c);
+        return store_call_submit(p, b, on_json, c);
 }
 
 int store_json(struct pg_pool *p, const char *tenant, const char *id, store_json_fn fn,
@@ -180,9 +148,9 @@ int store_json(struct pg_pool *p, const char *tenant, const char *id, store_json
                 b,
                 "SELECT docs.document_json(d) FROM docs.document d WHERE tenant = $1 AND id = $2",
                 "ss", tenant, id);
-        struct call *c = call_new("reading a document", userdata);
+        struct store_call *c = store_call_new("reading a document", userdata);
         c->fn.json = fn;
-        return submit(p, b, on_json, c);
+        return store_call_submit(p, b, on_json, c);
 }
 
 int store_patch(struct pg_pool *p, const char *tenant, const char *id,
@@ -201,9 +169,9 @@ int store_patch(struct pg_pool *p, const char *tenant, const char *id,
                 "updated_at = greatest(clock_timestamp(), updated_at + interval '1 microsecond') "
                 "WHERE tenant = $1 AND id = $2 RETURNING docs.document_json(document)",
                 "ssBsss", tenant, id, tags != NULL, list.data, metadata, filename);
-        struct call *c = call_new("a change of a document", userdata);
+        struct store_call *c = store_call_new("a change of a document", userdata);
         c->fn.json = fn;
-        return submit(p, b, on_json, c);
+        return store_call_submit(p, b, on_json, c);
 }
 
 /* The rows are locked in the order of their ids: two of these never wait for each other. */
@@ -228,15 +196,15 @@ int store_tag(struct pg_pool *p, const char *tenant, const char *ids,
                 "coalesce((SELECT json_agg(DISTINCT i) FROM unnest($2::text[]) AS i WHERE i NOT IN "
                 "(SELECT id FROM chosen)), '[]'::json))::text",
                 "ssss", tenant, ids, plus.data, minus.data);
-        struct call *c = call_new("a change of tags", userdata);
+        struct store_call *c = store_call_new("a change of tags", userdata);
         c->fn.json = fn;
-        return submit(p, b, on_json, c);
+        return store_call_submit(p, b, on_json, c);
 }
 
 static void on_replaced(void *userdata, int r, PGresult **results, size_t n,
                         const struct pg_error *error)
 {
-        cleanup_free struct call *c = userdata;
+        cleanup_free struct store_call *c = userdata;
         if (r < 0)
                 c->fn.json(c->userdata, failure(c, r, error), NULL);
         else if (PQntuples(results[0]) == 0)
@@ -266,9 +234,9 @@ int store_replace(struct pg_pool *p, const struct store_replace *s, store_json_f
         pg_batch_add(b, "SELECT EXISTS (SELECT FROM docs.document WHERE tenant = $1 AND id = $2)",
                      "ss", s->tenant, s->id);
         store_quota_check(b, s->tenant, s->quota);
-        struct call *c = call_new("a new version", userdata);
+        struct store_call *c = store_call_new("a new version", userdata);
         c->fn.json = fn;
-        return submit(p, b, on_replaced, c);
+        return store_call_submit(p, b, on_replaced, c);
 }
 
 /* ---- idempotency keys ---- */
@@ -276,7 +244,7 @@ int store_replace(struct pg_pool *p, const struct store_replace *s, store_json_f
 static void on_key(void *userdata, int r, PGresult **results, size_t n,
                    const struct pg_error *error)
 {
-        cleanup_free struct call *c = userdata;
+        cleanup_free struct store_call *c = userdata;
         if (r < 0)
                 c->fn.key(c->userdata, failure(c, r, error), NULL, NULL);
         else if (PQntuples(results[0]) == 0)
@@ -294,17 +262,9 @@ int store_find_key(struct pg_pool *p, const char *tenant, const char *key, store
                      "WHERE d.id = i.document_id AND d.tenant = i.tenant) "
                      "FROM docs.idempotency i WHERE i.tenant = $1 AND i.key = $2",
                      "ss", tenant, key);
-        struct call *c = call_new("reading an idempotency key", userdata);
+        struct store_call *c = store_call_new("reading an idempotency key", userdata);
         c->fn.key = fn;
-        return submit(p, b, on_key, c);
-}
-
-static void on_expired(void *userdata, int r, PGresult **results, size_t n,
-                       const struct pg_error *error)
-{
-        cleanup_free struct call *c = userdata;
-        if (r < 0)
-                (void) failure(c, r, error);
+        return store_call_submit(p, b, on_key, c);
 }
 
 int store_expire_keys(struct pg_pool *p)
@@ -316,7 +276,8 @@ int store_expire_keys(struct pg_pool *p)
                      "(SELECT created_at FROM docs.idempotency ORDER BY created_at DESC OFFSET "
                      "100000 LIMIT 1)",
                      "");
-        return submit(p, b, on_expired, call_new("removing old idempotency keys", NULL));
+        return store_call_submit(p, b, store_call_done,
+                                 store_call_new("removing old idempotency keys", NULL));
 }
 
 /* ---- bytes and blobs ---- */
@@ -324,7 +285,7 @@ int store_expire_keys(struct pg_pool *p)
 static void on_bytes(void *userdata, int r, PGresult **results, size_t n,
                      const struct pg_error *error)
 {
-        cleanup_free struct call *c = userdata;
+        cleanup_free struct store_call *c = userdata;
         if (r < 0) {
                 c->fn.bytes(c->userdata, failure(c, r, error), NULL);
                 return;
@@ -370,9 +331,9 @@ int store_bytes(struct pg_pool *p, const char *tenant, const char *id, uint32_t 
                              "ON d.id = v.document_id WHERE d.tenant = $1 AND d.id = $2 "
                              "AND v.version = $3",
                              "ssu", tenant, id, (uint64_t) version);
-        struct call *c = call_new("looking up a document's bytes", userdata);
+        struct store_call *c = store_call_new("looking up a document's bytes", userdata);
         c->fn.bytes = fn;
-        return submit(p, b, on_bytes, c);
+        return store_call_submit(p, b, on_bytes, c);
 }
 
 static void names_of(const PGresult *result, struct blob_names *names)
@@ -387,7 +348,7 @@ static void names_of(const PGresult *result, struct blob_names *names)
 static void on_names(void *userdata, int r, PGresult **results, size_t n,
                      const struct pg_error *error)
 {
-        cleanup_free struct call *c = userdata;
+        cleanup_free struct store_call *c = userdata;
         struct blob_names names = { 0 };
         if (r < 0) {
                 c->fn.names(c->userdata, failure(c, r, error), &names);
@@ -401,7 +362,7 @@ static void on_names(void *userdata, int r, PGresult **results, size_t n,
 static void on_deleted(void *userdata, int r, PGresult **results, size_t n,
                        const struct pg_error *error)
 {
-        cleanup_free struct call *c = userdata;
+        cleanup_free struct store_call *c = userdata;
         struct blob_names names = { 0 };
         if (r < 0)
                 r = failure(c, r, error);
@@ -429,9 +390,9 @@ int store_delete(struct pg_pool *p, const char *tenant, const char *id, store_na
                      "DELETE FROM docs.document WHERE tenant = $1 AND id IN "
                      "(SELECT docs.document_tree($2)) RETURNING id",
                      "ss", tenant, id);
-        struct call *c = call_new("deleting a document", userdata);
+        struct store_call *c = store_call_new("deleting a document", userdata);
         c->fn.names = fn;
-        return submit(p, b, on_deleted, c);
+        return store_call_submit(p, b, on_deleted, c);
 }
 
 int store_unreferenced(struct pg_pool *p, const struct blob_names *names, store_names_fn fn,
@@ -449,7 +410,7 @@ int store_unreferenced(struct pg_pool *p, const struct blob_names *names, store_
                      "(SELECT FROM docs.volume_file f WHERE f.checksum = c) AND NOT EXISTS "
                      "(SELECT FROM docs.recording_piece r WHERE r.checksum = c)",
                      "s", list.data);
-        struct call *c = call_new("looking for unused blobs", userdata);
+        struct store_call *c = store_call_new("looking for unused blobs", userdata);
         c->fn.names = fn;
-        return submit(p, b, on_names, c);
+        return store_call_submit(p, b, on_names, c);
 }

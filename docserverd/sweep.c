@@ -3,7 +3,6 @@
 #include "sweep.h"
 
 #include "common/io/log.h"
-#include "lookups.h"
 #include "store-recordings.h"
 #include "uploads.h"
 
@@ -15,8 +14,9 @@
 struct sweep {
         struct docserver *server;
         struct loop_timer round, uploads, cache;
-        bool walking;  /* a round is on its way */
-        bool trimming; /* room is being made in the cache */
+        unsigned change; /* of volumes that are too old */
+        bool walking;    /* a round is on its way */
+        bool trimming;   /* room is being made in the cache */
 };
 
 /* A round over the whole store, folder by folder; at most one at a time. */
@@ -189,6 +189,14 @@ static void walk_done(struct job *j, int r)
         batch_start(w->sweep, &batch, 0, n, w);
 }
 
+static void on_volumes_expired(void *userdata, int r)
+{
+        struct sweep *s = userdata;
+        if (r < 0)
+                log_debug("Old volumes stay until the next round");
+        docserver_changed(s->server, s->change, r);
+}
+
 static void on_round(void *userdata)
 {
         struct sweep *s = userdata;
@@ -198,10 +206,11 @@ static void on_round(void *userdata)
         s->walking = true;
         if (store_expire_keys(d->pg) < 0)
                 log_debug("Old idempotency keys stay until the next round");
-        lookups_forget(d->lookups, now_monotonic());
-        if (store_expire_volumes(d->pg, d->settings->volumes_keep, d->settings->upload_lifetime) <
-            0)
-                log_debug("Old volumes stay until the next round");
+        s->change = changes_begin(d->changes, NULL, NULL);
+        int r = store_expire_volumes(d->pg, d->settings->volumes_keep, d->settings->upload_lifetime,
+                                     on_volumes_expired, s);
+        if (r < 0)
+                on_volumes_expired(s, r);
         if (store_expire_recordings(d->pg, d->settings->recordings_keep) < 0)
                 log_debug("Old recordings stay until the next round");
         struct walk *w = xnew(struct walk);

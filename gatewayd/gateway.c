@@ -6,6 +6,7 @@
 #include "common/io/jobs.h"
 #include "common/io/log.h"
 #include "gatewayd/audit.h"
+#include "gatewayd/doc-cache.h"
 #include "gatewayd/fanout.h"
 #include "gatewayd/metrics.h"
 #include "gatewayd/proxies.h"
@@ -69,6 +70,8 @@ const struct setting gateway_settings_table[] = {
           .help = "Largest request body, but for uploads." },
         { "upload_max", SETTING_SIZE, AT(upload_max), "5G", "1K", "1024T",
           .help = "Largest upload; docserverd has a limit of the same name." },
+        { "document_cache", SETTING_SIZE, AT(document_cache), "16M", "0", "1G",
+          .help = "Memory for small documents that were just read; 0: none are remembered." },
         { "head_timeout", SETTING_DURATION, AT(head_timeout), "5s", "100ms", "60s",
           .help = "Time for a request head to arrive." },
         { "body_timeout", SETTING_DURATION, AT(body_timeout), "30s", "100ms", "10min",
@@ -269,8 +272,10 @@ int gateway_new(struct daemon *d, const struct gateway_settings *s, struct gatew
         int r = read_proxies(g);
         if (r >= 0)
                 r = connect_links(g);
-        if (r >= 0)
+        if (r >= 0) {
+                g->doc_cache = doc_cache_new(g, s->document_cache);
                 r = loop_timer_init(&g->stopping, g->event, on_stopping, g);
+        }
         if (r >= 0)
                 r = loop_timer_init(&g->telling, g->event, on_telling, g);
         if (r >= 0)
@@ -322,6 +327,7 @@ struct gateway *gateway_free(struct gateway *g)
         (void) rpc_link_free(TAKE_PTR(g->coordinator));
         (void) rpc_link_free(TAKE_PTR(g->documents));
         (void) fdlink_client_free(TAKE_PTR(g->documents_fd));
+        g->doc_cache = doc_cache_free(g->doc_cache);
         g->auth = auth_free(g->auth);
         (void) pg_pool_free(TAKE_PTR(g->pg));
         g->rates = rate_table_free(g->rates);

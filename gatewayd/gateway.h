@@ -37,7 +37,8 @@ struct gateway_settings {
         char *trusted_proxies;    /* comma list of addresses and networks; "unix" */
         uint64_t requests_per_second, requests_burst;   /* of one token */
         uint64_t expensive_per_second, expensive_burst; /* the same for POST */
-        uint64_t failures_per_second, failures_burst;   /* failed logins of one address */
+        uint64_t document_cache;
+        uint64_t failures_per_second, failures_burst; /* failed logins of one address */
 };
 extern const struct setting gateway_settings_table[];
 extern const size_t n_gateway_settings;
@@ -50,6 +51,7 @@ struct static_files;
 struct sink_set; /* sink-private.h */
 struct relay;    /* relay.h */
 struct audit;
+struct doc_cache;
 struct metrics; /* metrics.h */
 struct rate_table;
 struct proxies; /* proxies.h */
@@ -65,6 +67,7 @@ struct gateway {
         struct rpc_link *documents;         /* docserverd; NULL without the setting */
         struct jobs *jobs;                  /* the file thread: upload.c */
         struct fdlink_client *documents_fd; /* its descriptor socket; NULL without the setting */
+        struct doc_cache *doc_cache;
         struct auth *auth;
         struct http_server *http;
         struct audit *audit;

@@ -24,6 +24,8 @@ struct fdlink_client {
         struct wire_arena *arena;
         struct buf out;
         char *packet;
+        void (*lost)(void *userdata);
+        void *lost_userdata;
         bool closed;
 };
 
@@ -41,6 +43,8 @@ static void disconnect(struct fdlink_client *c, const char *why)
         log_debug("%s: connection ends: %s", c->path, why);
         c->io = sd_event_source_disable_unref(c->io);
         c->fd = fd_close(c->fd);
+        if (c->lost)
+                c->lost(c->lost_userdata);
         end_calls(c, -ECONNRESET);
 }
 
@@ -103,8 +107,12 @@ static int ensure_connected(struct fdlink_client *c)
         if (fd < 0 || connect(fd, (struct sockaddr *) &a, sizeof(a)) < 0)
                 return -errno;
         r = sd_event_add_io(c->event, &c->io, fd, EPOLLIN, on_io, c);
-        if (r < 0)
+        if (r == 0 && c->lost)
+                r = sd_event_source_set_priority(c->io, SD_EVENT_PRIORITY_IMPORTANT);
+        if (r < 0) {
+                c->io = sd_event_source_disable_unref(c->io);
                 return r;
+        }
         c->fd = TAKE_FD(fd);
         return 0;
 }
@@ -152,6 +160,12 @@ void fdlink_cancel(struct fdlink_client *c, void *userdata)
 {
         if (!c->closed)
                 calls_cancel(c->calls, userdata);
+}
+
+void fdlink_client_on_lost(struct fdlink_client *c, void (*fn)(void *userdata), void *userdata)
+{
+        c->lost = fn;
+        c->lost_userdata = userdata;
 }
 
 int fdlink_client_new(sd_event *e, const char *path, struct fdlink_client **ret)

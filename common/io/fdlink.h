@@ -50,3 +50,7 @@ typedef void (*fdlink_reply_fn)(void *userdata, int r, const void *reply, int fd
 int fdlink_call(struct fdlink_client *c, const struct wire_msg *type, const void *msg,
                 uint64_t timeout_usec, fdlink_reply_fn fn, void *userdata) mustuse;
 void fdlink_cancel(struct fdlink_client *c, void *userdata);
+/* fn is called when a connection ends, before calls that wait are told. From then on the connection
+ * is read before all else that is ready in a turn, so that nobody acts on what a server has said
+ * whose end could be known. */
+void fdlink_client_on_lost(struct fdlink_client *c, void (*fn)(void *userdata), void *userdata);

@@ -26,59 +26,83 @@ static const char *found(struct lookups *l, const char *tenant, const char *id, 
         return b ? b->checksum : NULL;
 }
 
+struct rig {
+        struct changes *changes;
+        struct lookups *lookups;
+};
+
+static struct rig rig_new(void)
+{
+        struct rig g = { 0 };
+        assert_int_equal(changes_new(&g.changes), 0);
+        g.lookups = lookups_new(g.changes);
+        return g;
+}
+
+static void rig_done(struct rig *g)
+{
+        (void) lookups_free(g->lookups);
+        (void) changes_free(g->changes);
+}
+
+static void keep(struct rig *g, const char *id, const char *checksum, uint64_t now)
+{
+        const struct store_bytes b = bytes_of(checksum);
+        lookups_keep(g->lookups, changes_stamp(g->changes, "t", id, now), "t", id, &b, now);
+}
+
 static void test_keeping(void **state)
 {
-        struct lookups *l = lookups_new();
+        struct rig g = rig_new();
         uint64_t now = 100 * SECOND;
-        const struct store_bytes a = bytes_of("aaa"), b = bytes_of("bbb");
-        assert_null(found(l, "t", "1", now));
-        lookups_keep(l, lookups_begin(l), "t", "1", &a, now);
-        assert_string_equal(found(l, "t", "1", now), "aaa");
-        assert_null(found(l, "u", "1", now));
-        assert_null(found(l, "t", "11", now));
-        assert_null(found(l, "t", "", now));
-        assert_null(found(l, "t\n1", "", now));
-        lookups_keep(l, lookups_begin(l), "t", "1", &b, now);
-        assert_string_equal(found(l, "t", "1", now + SECOND - 1), "bbb");
-        assert_null(found(l, "t", "1", now + SECOND));
-        (void) lookups_free(l);
+        assert_null(found(g.lookups, "t", "1", now));
+        keep(&g, "1", "aaa", now);
+        assert_string_equal(found(g.lookups, "t", "1", now), "aaa");
+        assert_null(found(g.lookups, "u", "1", now));
+        assert_null(found(g.lookups, "t", "11", now));
+        assert_null(found(g.lookups, "t", "", now));
+        assert_null(found(g.lookups, "t\n1", "", now));
+        keep(&g, "1", "bbb", now);
+        assert_string_equal(found(g.lookups, "t", "1", now + SECOND - 1), "bbb");
+        assert_null(found(g.lookups, "t", "1", now + SECOND));
+        rig_done(&g);
 }
 
 static void test_changes(void **state)
 {
-        struct lookups *l = lookups_new();
+        struct rig g = rig_new();
         uint64_t now = 100 * SECOND;
         const struct store_bytes a = bytes_of("aaa");
-        lookups_keep(l, lookups_begin(l), "t", "1", &a, now);
-        uint64_t begun = lookups_begin(l);
-        lookups_forget(l, now);
-        assert_null(found(l, "t", "1", now));
-        lookups_keep(l, begun, "t", "1", &a, now); /* read before the change */
-        assert_null(found(l, "t", "1", now));
-        lookups_keep(l, lookups_begin(l), "t", "1", &a, now + SECOND); /* perhaps before it, too */
-        assert_null(found(l, "t", "1", now + SECOND));
-        lookups_keep(l, lookups_begin(l), "t", "1", &a, now + 3 * SECOND);
-        assert_string_equal(found(l, "t", "1", now + 3 * SECOND), "aaa");
-        (void) lookups_free(l);
+        keep(&g, "1", "aaa", now);
+        uint64_t stamp = changes_stamp(g.changes, "t", "1", now);
+        unsigned slot = changes_begin(g.changes, "t", "1");
+        assert_null(found(g.lookups, "t", "1", now));
+        lookups_keep(g.lookups, stamp, "t", "1", &a, now); /* read before the change */
+        assert_null(found(g.lookups, "t", "1", now));
+        keep(&g, "1", "aaa", now); /* perhaps before it, too */
+        assert_null(found(g.lookups, "t", "1", now));
+        changes_end(g.changes, slot, true, now);
+        keep(&g, "1", "bbb", now);
+        assert_string_equal(found(g.lookups, "t", "1", now), "bbb");
+        rig_done(&g);
 }
 
 static void test_many(void **state)
 {
-        struct lookups *l = lookups_new();
+        struct rig g = rig_new();
         char id[16];
         size_t kept = 0;
         for (unsigned i = 0; i < 5000; i++) {
-                const struct store_bytes b = bytes_of("ccc");
                 (void) snprintf(id, sizeof(id), "%u", i);
-                lookups_keep(l, lookups_begin(l), "t", id, &b, SECOND * 9);
-                assert_non_null(found(l, "t", id, SECOND * 9));
+                keep(&g, id, "ccc", SECOND * 9);
+                assert_non_null(found(g.lookups, "t", id, SECOND * 9));
         }
         for (unsigned i = 0; i < 5000; i++) {
                 (void) snprintf(id, sizeof(id), "%u", i);
-                kept += found(l, "t", id, SECOND * 9) ? 1 : 0;
+                kept += found(g.lookups, "t", id, SECOND * 9) ? 1 : 0;
         }
         assert_in_range(kept, 500, 1024);
-        (void) lookups_free(l);
+        rig_done(&g);
 }
 
 int main(void)
