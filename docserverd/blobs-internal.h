@@ -11,6 +11,10 @@ struct blob_store {
         int lock;          /* DIR/lock, held by flock */
         atomic_bool named; /* the file system has no O_TMPFILE: temporary files need names */
 
+        /* Folders whose own name is known to be on the disk: bit ab and bit abcd. Others may have
+         * been made by a process that died, or by a thread that has not synced them yet. */
+        atomic_uchar outer_synced[32], inner_synced[8192];
+
         struct s3 *s3; /* NULL: the files are the truth */
         char *prefix;
         uint64_t part_size, fresh_us;

@@ -33,16 +33,12 @@ static void fd_path(int fd, char path[static FD_PATH_MAX])
 
 /* ---- the store ---- */
 
-static int open_folder(int at, const char *name, bool *ret_made)
+static int open_folder(int at, const char *name)
 {
-        bool made = mkdirat(at, name, 0700) == 0;
-        if (!made && errno != EEXIST)
+        if (mkdirat(at, name, 0700) < 0 && errno != EEXIST)
                 return -errno;
         int fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-        if (fd < 0)
-                return -errno;
-        *ret_made = made;
-        return fd;
+        return fd < 0 ? -errno : fd;
 }
 
 /* What a killed process was writing. */
@@ -66,7 +62,6 @@ static int remove_leftovers(int tmp)
 
 static int store_open(struct blob_store *s, const char *dir)
 {
-        bool made;
         if (mkdir(dir, 0700) < 0 && errno != EEXIST)
                 return -errno;
         s->dir = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -77,7 +72,7 @@ static int store_open(struct blob_store *s, const char *dir)
                 return -errno;
         if (flock(s->lock, LOCK_EX | LOCK_NB) < 0)
                 return errno == EWOULDBLOCK ? -EBUSY : -errno;
-        s->tmp = open_folder(s->dir, "tmp", &made);
+        s->tmp = open_folder(s->dir, "tmp");
         if (s->tmp < 0)
                 return s->tmp;
         return remove_leftovers(s->tmp);
@@ -253,27 +248,55 @@ int blob_hash_range(struct blob_hash *h, int fd, uint64_t offset, uint64_t lengt
 
 /* ---- names ---- */
 
-static int open_shard(struct blob_store *s, const char *checksum, bool make)
+static int open_shard(struct blob_store *s, const char *checksum)
+{
+        char path[6] = { checksum[0], checksum[1], '/', checksum[2], checksum[3], '\0' };
+        int fd = openat(s->dir, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        return fd < 0 ? -errno : fd;
+}
+
+static int make_shard(struct blob_store *s, const char *checksum, int *ret_outer)
 {
         char outer[3] = { checksum[0], checksum[1], '\0' };
         char inner[3] = { checksum[2], checksum[3], '\0' };
-        if (!make) {
-                char path[6] = { outer[0], outer[1], '/', inner[0], inner[1], '\0' };
-                int fd = openat(s->dir, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-                return fd < 0 ? -errno : fd;
-        }
-        bool made_outer = false, made_inner = false;
-        cleanup_close int o = open_folder(s->dir, outer, &made_outer);
+        cleanup_close int o = open_folder(s->dir, outer);
         if (o < 0)
                 return o;
-        cleanup_close int i = open_folder(o, inner, &made_inner);
-        if (i < 0)
-                return i;
-        if (made_outer && fsync(s->dir) < 0)
+        int i = open_folder(o, inner);
+        if (i >= 0)
+                *ret_outer = TAKE_FD(o);
+        return i;
+}
+
+static bool bit(const atomic_uchar *bits, unsigned n)
+{
+        return atomic_load(&bits[n / 8]) & 1u << n % 8;
+}
+
+static void set_bit(atomic_uchar *bits, unsigned n)
+{
+        (void) atomic_fetch_or(&bits[n / 8], (unsigned char) (1u << n % 8));
+}
+
+/* The names on the way to a blob, nearest first: on file systems with a journal the first sync has
+ * most of the work of all. */
+static int sync_names(struct blob_store *s, const char *checksum, int shard, int outer)
+{
+        char digits[5] = { checksum[0], checksum[1], checksum[2], checksum[3], '\0' };
+        unsigned n = (unsigned) strtoul(digits, NULL, 16);
+        if (fsync(shard) < 0)
                 return -errno;
-        if (made_inner && fsync(o) < 0)
-                return -errno;
-        return TAKE_FD(i);
+        if (!bit(s->inner_synced, n)) {
+                if (fsync(outer) < 0)
+                        return -errno;
+                set_bit(s->inner_synced, n);
+        }
+        if (!bit(s->outer_synced, n / 256)) {
+                if (fsync(s->dir) < 0)
+                        return -errno;
+                set_bit(s->outer_synced, n / 256);
+        }
+        return 0;
 }
 
 static int link_file(struct blob_store *s, const struct blob_file *f, int to, const char *name)
@@ -314,7 +337,8 @@ int blob_publish(struct blob_store *s, struct blob_file *f, const char *checksum
                 return -EINVAL;
         if (fsync(f->fd) < 0)
                 return -errno;
-        cleanup_close int shard = open_shard(s, checksum, true);
+        cleanup_close int outer = -1;
+        cleanup_close int shard = make_shard(s, checksum, &outer);
         if (shard < 0)
                 return shard;
         int r = link_file(s, f, shard, checksum);
@@ -323,15 +347,16 @@ int blob_publish(struct blob_store *s, struct blob_file *f, const char *checksum
         if (r < 0)
                 return r;
         /* Also for a name that was there: whoever made it may have died before this. */
-        if (fsync(shard) < 0)
-                return -errno;
+        r = sync_names(s, checksum, shard, outer);
+        if (r < 0)
+                return r;
         blob_file_done(s, f);
         return 0;
 }
 
 static int open_here(struct blob_store *s, const char *checksum, int *ret_fd, uint64_t *ret_size)
 {
-        cleanup_close int shard = open_shard(s, checksum, false);
+        cleanup_close int shard = open_shard(s, checksum);
         if (shard < 0)
                 return shard;
         cleanup_close int fd = openat(shard, checksum, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
@@ -369,7 +394,7 @@ int blob_unlink(struct blob_store *s, const char *checksum)
         int r = s->s3 ? blob_remote_unlink(s, checksum) : 0;
         if (r < 0)
                 return r;
-        cleanup_close int shard = open_shard(s, checksum, false);
+        cleanup_close int shard = open_shard(s, checksum);
         if (shard < 0)
                 return shard == -ENOENT ? 0 : shard;
         if (unlinkat(shard, checksum, 0) < 0)

@@ -40,6 +40,9 @@ const struct setting docserver_settings_table[] = {
                 .help = "Socket that hands out descriptors of documents and uploads."),
         SETTING(blob_dir, SETTING_PATH, .fallback = "/var/lib/berth/blobs",
                 .help = "Folder for the documents' bytes."),
+        SETTING(sync_threads, SETTING_INT, .fallback = "8", .min = "1", .max = "32",
+                .help = "Documents that are synced to the disk at once; a file system does many "
+                        "such syncs in about the time of one."),
         SETTING(upload_max, SETTING_SIZE, .fallback = "5G", .min = "1K", .max = "1024T",
                 .help = "Largest document."),
         SETTING(uploads_open_max, SETTING_INT, .fallback = "256", .min = "1", .max = "100000",
@@ -174,15 +177,13 @@ int docserver_submit(struct docserver *d, struct job *j)
         return d->jobs ? jobs_submit(d->jobs, j) : -ECANCELED;
 }
 
-int docserver_submit_remote(struct docserver *d, struct job *j)
+int docserver_submit_store(struct docserver *d, struct job *j)
 {
-        if (d->n_remote == 0)
-                return docserver_submit(d, j);
         size_t least = 0;
-        for (size_t i = 1; i < d->n_remote; i++)
-                if (jobs_count(d->remote[i]) < jobs_count(d->remote[least]))
+        for (size_t i = 1; i < d->n_store; i++)
+                if (jobs_count(d->store[i]) < jobs_count(d->store[least]))
                         least = i;
-        return d->jobs ? jobs_submit(d->remote[least], j) : -ECANCELED;
+        return d->jobs ? jobs_submit(d->store[least], j) : -ECANCELED;
 }
 
 void docserver_drop_file(struct docserver *d, struct blob_file *f)
@@ -286,10 +287,17 @@ static int open_remote(struct docserver *d)
                 return r;
         }
         blob_store_use_s3(d->blobs, s3, s->s3_prefix, s->s3_part_size, s->orphan_age / 2);
-        for (; d->n_remote < s->s3_connections; d->n_remote++) {
-                r = jobs_new(d->event, JOBS_MAX, &d->remote[d->n_remote]);
+        return 0;
+}
+
+static int start_store_threads(struct docserver *d)
+{
+        const struct docserver_settings *s = d->settings;
+        uint64_t n = blob_store_is_remote(d->blobs) ? s->s3_connections : s->sync_threads;
+        for (; d->n_store < n; d->n_store++) {
+                int r = jobs_new(d->event, JOBS_MAX, &d->store[d->n_store]);
                 if (r < 0)
-                        return log_errno(LOG_ERR, r, "Starting a thread for s3 failed");
+                        return log_errno(LOG_ERR, r, "Starting a thread for the store failed");
         }
         return 0;
 }
@@ -313,7 +321,8 @@ static int open_blobs(struct docserver *d)
         if (r < 0)
                 return log_errno(LOG_ERR, r, "Making the memory for changes failed");
         d->lookups = lookups_new(d->changes);
-        return s3 ? open_remote(d) : 0;
+        r = s3 ? open_remote(d) : 0;
+        return r < 0 ? r : start_store_threads(d);
 }
 
 static int open_store(struct docserver *d)
@@ -395,8 +404,8 @@ struct docserver *docserver_free(struct docserver *d)
         if (d->blobs)
                 blob_store_stop(d->blobs);
         jobs_free(TAKE_PTR(d->jobs));
-        for (size_t i = 0; i < d->n_remote; i++)
-                jobs_free(d->remote[i]);
+        for (size_t i = 0; i < d->n_store; i++)
+                jobs_free(d->store[i]);
         pg_pool_free(TAKE_PTR(d->pg));
         runners_end(d->runners);
         hooks_end(d);

@@ -35,13 +35,13 @@ struct docserver_settings {
         char *blob_store;         /* "file" or "s3" */
         char *s3_endpoint, *s3_bucket, *s3_region, *s3_prefix, *s3_access_key, *s3_secret_key;
         char *s3_ca_file;
-        uint64_t s3_connections, s3_part_size, blob_cache_max;
+        uint64_t sync_threads, s3_connections, s3_part_size, blob_cache_max;
         uint64_t tenant_bytes_max, tenant_documents_max;
 };
 extern const struct setting docserver_settings_table[];
 extern const size_t n_docserver_settings;
 
-#define REMOTE_MAX 16u /* connections to the remote blob store */
+#define STORE_THREADS_MAX 32u
 
 struct uploads;
 struct sweep;
@@ -57,9 +57,11 @@ struct docserver {
         sd_event *event;
         const struct docserver_settings *settings;
         struct blob_store *blobs;
-        struct jobs *jobs;               /* NULL while the daemon ends: submitting then fails */
-        struct jobs *remote[REMOTE_MAX]; /* threads for what waits for the remote blob store */
-        size_t n_remote;                 /* 0: there is none */
+        struct jobs *jobs; /* NULL while the daemon ends: submitting then fails */
+        /* Threads for what waits for the blob store: several, because file systems join syncs that
+         * come at once, and because transfers to a remote store do not wait for each other. */
+        struct jobs *store[STORE_THREADS_MAX];
+        size_t n_store;
         struct fetches *fetches;
         struct changes *changes; /* of documents; gateways read it, too */
         struct lookups *lookups;
@@ -88,8 +90,8 @@ DEFINE_CLEANUP(struct docserver, docserver_free)
 
 int docserver_submit(struct docserver *d,
                      struct job *j) mustuse; /* -EAGAIN full, -ECANCELED ending */
-/* The same for jobs that send to, fetch from or list the blob store, wherever it is. */
-int docserver_submit_remote(struct docserver *d, struct job *j) mustuse;
+/* The same for jobs that publish in, send to, fetch from or list the blob store, wherever it is. */
+int docserver_submit_store(struct docserver *d, struct job *j) mustuse;
 /* Closes (and forgets) a file on the worker thread: freeing the blocks of a large one takes its
  * time. */
 void docserver_drop_file(struct docserver *d, struct blob_file *f);

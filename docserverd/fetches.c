@@ -86,7 +86,7 @@ static int fetch_start(struct fetches *all, const char *checksum, uint64_t size,
         f->blob = blob_fetch_new(all->server->blobs, checksum, size, first, length);
         (void) snprintf(f->checksum, sizeof(f->checksum), "%s", checksum);
         list_init(&f->waits);
-        int r = docserver_submit_remote(all->server, &f->job);
+        int r = docserver_submit_store(all->server, &f->job);
         if (r < 0) {
                 blob_fetch_free(f->blob);
                 free(f);

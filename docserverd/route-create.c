@@ -261,7 +261,7 @@ static void put_publish(struct put *p)
 {
         p->claimed = true;
         p->job = (struct job){ .run = publish_run, .done = publish_done };
-        int r = docserver_submit_remote(p->server, &p->job);
+        int r = docserver_submit_store(p->server, &p->job);
         if (r < 0)
                 put_end(p, r, NULL);
 }

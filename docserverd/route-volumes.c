@@ -218,7 +218,7 @@ static void on_entries(void *userdata, int r, struct volume_entries *entries)
         struct pack *p = userdata;
         p->entries = entries;
         if (r == 0)
-                r = docserver_submit_remote(p->server, &p->job);
+                r = docserver_submit_store(p->server, &p->job);
         if (r < 0)
                 pack_failed(p, r);
 }

@@ -39,7 +39,7 @@ static void walk_end(struct walk *w)
 
 static void walk_next(struct walk *w)
 {
-        if (docserver_submit_remote(w->sweep->server, &w->job) < 0)
+        if (docserver_submit_store(w->sweep->server, &w->job) < 0)
                 walk_end(w);
 }
 
@@ -92,7 +92,7 @@ static void on_unreferenced(void *userdata, int r, const struct blob_names *name
         for (size_t i = 0; r == 0 && i < names->n; i++)
                 blob_names_add(&b->unused, names->names[i]);
         if (r == 0 && b->unused.n > 0)
-                r = docserver_submit_remote(b->sweep->server, &b->job);
+                r = docserver_submit_store(b->sweep->server, &b->job);
         if (r < 0 || b->unused.n == 0)
                 batch_end(b);
 }
