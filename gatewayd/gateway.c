@@ -13,7 +13,6 @@
 #include "gatewayd/rate.h"
 #include "gatewayd/relay.h"
 #include "gatewayd/sink-private.h"
-#include "gatewayd/spend.h"
 #include "gatewayd/static.h"
 
 #define STOP_USEC USEC_PER_SEC
@@ -142,21 +141,13 @@ static int connect_database(struct gateway *g)
 /* A standby coordinator serves within 4 s of the moment the first one stands still. */
 #define LINK_SILENCE_USEC (2500 * USEC_PER_MSEC)
 
-static const struct rpc_route documents_routes[] = {
-        { &wire_ask_sources, route_ask_sources },
-        { &wire_ask_delta, route_ask_delta },
-};
-
-static int connect_daemon(struct gateway *g, const char *path, const struct rpc_route *routes,
-                          size_t n_routes, struct rpc_link **ret)
+static int connect_daemon(struct gateway *g, const char *path, struct rpc_link **ret)
 {
         cleanup_free char *endpoint = xasprintf("ipc://%s", path);
         struct rpc_config config = {
                 .event = g->event,
                 .zmq = g->daemon->zmq,
                 .endpoint = endpoint,
-                .routes = routes,
-                .n_routes = n_routes,
                 .userdata = g,
                 .silence_usec = LINK_SILENCE_USEC,
         };
@@ -171,10 +162,9 @@ static int connect_links(struct gateway *g)
         int r = connect_database(g);
 
         if (r >= 0)
-                r = connect_daemon(g, s->coordinator_socket, NULL, 0, &g->coordinator);
+                r = connect_daemon(g, s->coordinator_socket, &g->coordinator);
         if (r >= 0 && !strempty(s->documents_socket))
-                r = connect_daemon(g, s->documents_socket, documents_routes,
-                                   ARRAY_LEN(documents_routes), &g->documents);
+                r = connect_daemon(g, s->documents_socket, &g->documents);
         if (r >= 0 && !strempty(s->documents_descriptor_socket)) {
                 r = fdlink_client_new(g->event, s->documents_descriptor_socket, &g->documents_fd);
                 if (r < 0)
@@ -278,7 +268,6 @@ int gateway_new(struct daemon *d, const struct gateway_settings *s, struct gatew
         g->started_us = now_realtime();
         raise_descriptor_limit(s);
         g->rates = rate_table_new(RATE_KEYS_MAX);
-        list_init(&g->asks);
         g->metrics = metrics_new();
         int r = read_proxies(g);
         if (r >= 0)
@@ -303,7 +292,7 @@ int gateway_new(struct daemon *d, const struct gateway_settings *s, struct gatew
                 r = fanout_new(g, &g->fanout);
         if (r >= 0)
                 r = jobs_new(g->event, JOBS_MAX, &g->jobs);
-        if (r >= 0 && (!(g->audit = audit_new(g)) || !(g->spend = spend_new(g))))
+        if (r >= 0 && !(g->audit = audit_new(g)))
                 r = -ENOMEM;
         if (r >= 0)
                 r = http_server_new(g, &g->http);
@@ -337,7 +326,6 @@ struct gateway *gateway_free(struct gateway *g)
         g->audit = audit_free(g->audit);
         (void) rpc_link_free(TAKE_PTR(g->coordinator));
         (void) rpc_link_free(TAKE_PTR(g->documents));
-        g->spend = spend_free(g->spend);
         (void) fdlink_client_free(TAKE_PTR(g->documents_fd));
         g->doc_cache = doc_cache_free(g->doc_cache);
         g->auth = auth_free(g->auth);

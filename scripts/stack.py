@@ -98,7 +98,7 @@ def ensure_subids(workers, jobs=0):
 class Stack:
     def __init__(self, state, bin_dir, *, port=8765, docs_port=8766, workers=2, web_dir="", demo_dir="", image_dir="",
                  kind="desktop", model_url="", api_key="", model="", demo=False, model_command=None, prices="", settings=None, env=None,
-                 job_workers=0, workers_max=0):
+                 job_workers=0, workers_max=0, vm_image=""):
         self.state = pathlib.Path(state).resolve()
         self.bin = pathlib.Path(bin_dir).resolve()
         self.port, self.docs_port, self.workers = port, docs_port, workers
@@ -110,6 +110,7 @@ class Stack:
         self.prices = prices                    # price table of models, a JSON file
         self.model_command = model_command      # argv of a model server to run beside the daemons
         self.extra = settings or {}             # {"workerd": {"idle_release": "2s"}, ...}
+        self.vm_image = str(vm_image)           # of slots of the kind vm; "" = there are none
         self.env = env or {}                    # added to every daemon's environment
         self.root = os.geteuid() == 0
         self.services = {}
@@ -160,6 +161,7 @@ class Stack:
         self.folder("secrets", mode=0o711)   # each file inside is 0600 of the one account that reads it
         self.folder("postgres")
         self.folder("blobs")
+        self.folder("templates", mode=0o2770)   # the group's: workers of slots of the kind vm share it
         for i in range(self.workers_max):
             self.folder(f"worker{i + 1}", user=f"berth-worker{i + 1}")
             self.folder(f"run/{i + 1}", user=f"berth-worker{i + 1}", mode=0o750)
@@ -267,6 +269,9 @@ class Stack:
                   "descriptor_socket": run / name / "fd.sock", "state_dir": self.state / name, "image_dir": self.image_dir,
                   "guest_helper": self.bin / "berth-guest", "egress_helper": self.bin / "berth-egress",
                   **({"kind": "headless", "serves": "jobs"} if jobs else {"kind": self.kind})}
+        if self.vm_image and not jobs:
+            values.update({"kinds": "desktop,headless,vm", "vm_image": self.vm_image, "vm_preload": self.bin / "berth-vm-ram.so",
+                           "vm_templates": os.environ.get("BERTH_VM_TEMPLATES") or self.state / "templates"})
         if self.prices:
             values["prices"] = self.prices
         if self.model_url:
@@ -449,7 +454,7 @@ def run(args):
     ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
     key = os.environ.pop("ANTHROPIC_API_KEY", "")
     stack = Stack(state, args.bin, port=args.port, docs_port=args.docs_port, workers=args.workers, workers_max=args.workers_max, web_dir=args.web, demo_dir=args.demo_dir,
-                  image_dir=args.image, prices=args.prices, model_url=os.environ.get("ANTHROPIC_BASE_URL", "") if key else f"http://127.0.0.1:{args.model_port}",
+                  image_dir=args.image, vm_image=args.vm_image, prices=args.prices, model_url=os.environ.get("ANTHROPIC_BASE_URL", "") if key else f"http://127.0.0.1:{args.model_port}",
                   api_key=key, model=os.environ.get("BERTH_MODEL", "") if key else "demo", demo=not key,
                   model_command=None if key else shlex.split(args.model_command), job_workers=1)
     stop = []
@@ -517,6 +522,7 @@ def main():
     p.add_argument("--web", default="")
     p.add_argument("--demo-dir", default="")
     p.add_argument("--image", default="")
+    p.add_argument("--vm-image", default="", help="also make slots that are virtual machines")
     p.add_argument("--prices", default="")
     p.add_argument("--port", type=int, default=8765)
     p.add_argument("--docs-port", type=int, default=8766)

@@ -272,7 +272,7 @@ static int on_display_resize(void *userdata, struct fdlink_request *req, const v
         if (d->n_resizes >= RESIZES_MAX)
                 return fdlink_reply_error(req, ERROR_CODE_RATE_LIMITED,
                                           "The size is being changed already.");
-        r = screen_resize(slot_screen(s), m->width, m->height);
+        r = slot_resize(s, m->width, m->height);
         if (r < 0)
                 return fdlink_reply_error(
                         req, r == -EOPNOTSUPP ? ERROR_CODE_CONFLICT : ERROR_CODE_UNPROCESSABLE,

@@ -33,6 +33,24 @@ void parts_slot_config(const struct worker_settings *s, sd_event *e, struct slot
         };
 }
 
+int parts_machine(const struct worker_settings *s, struct slot_host *host, struct machine **ret,
+                  char **ret_why)
+{
+        const struct machine_config c = {
+                .image_dir = s->vm_image,
+                .qemu = s->vm_qemu,
+                .preload = s->vm_preload,
+                .templates = s->vm_templates,
+                .helper = s->guest_helper,
+                .memory_bytes = s->vm_memory,
+                .width = (unsigned) s->width,
+                .height = (unsigned) s->height,
+                .kvm = s->vm_kvm,
+                .identity = slot_host_identity(host),
+        };
+        return machine_new(&c, ret, ret_why);
+}
+
 int parts_models(const struct worker_settings *s, sd_event *e, struct httpc **ret_http,
                  struct provider_set *ret_providers, struct prices **ret_prices)
 {

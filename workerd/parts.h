@@ -6,10 +6,15 @@
 #include "prices.h"
 #include "provider.h"
 #include "settings.h"
+#include "machine.h"
 #include "slot.h"
 
 /* The slot as the settings want it; kind, host and callbacks are the caller's. */
 void parts_slot_config(const struct worker_settings *s, sd_event *e, struct slot_config *ret);
+
+/* As machine_new. */
+int parts_machine(const struct worker_settings *s, struct slot_host *host, struct machine **ret,
+                  char **ret_why) mustuse;
 
 /* The HTTP client, the providers of models and their prices; what was made is set also on failure.
  */

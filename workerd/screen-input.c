@@ -209,6 +209,7 @@ static bool line_has_keys(struct screen *s, const char *line, const char *end)
 {
         uint32_t fresh[SCREEN_SPARE_KEYS];
         unsigned n = s->n_assigned;
+        const unsigned room = s->config.no_spare_keys ? 0 : SCREEN_SPARE_KEYS;
         memcpy(fresh, s->assigned, sizeof(fresh));
         const char *at = line;
         for (uint32_t c; (c = keys_next_char(&at, end)) != 0;) {
@@ -218,7 +219,7 @@ static bool line_has_keys(struct screen *s, const char *line, const char *end)
                         found = fresh[i] == k.keysym;
                 if (found)
                         continue;
-                if (n == SCREEN_SPARE_KEYS)
+                if (n >= room)
                         return !s->config.paste;
                 fresh[n++] = k.keysym;
         }

@@ -34,6 +34,7 @@ struct screen_config {
          * pasted. NULL = not done. */
         int (*paste)(void *userdata, const char *text, size_t n, screen_done_fn fn,
                      void *fn_userdata);
+        bool no_spare_keys; /* the server types only what is on its keys: all else is pasted */
         void *userdata;
 };
 int screen_new(const struct screen_config *c, struct screen **ret) mustuse;

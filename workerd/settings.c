@@ -40,9 +40,22 @@ const struct setting worker_settings_table[] = {
         ROW("egress_ca", SETTING_STRING, egress_ca, "",
             "PEM file of authorities, besides the host's, for hosts with credentials."),
         ROW("kind", SETTING_STRING, kind, "desktop",
-            "The slot kind that is kept warm: desktop or headless."),
+            "The slot kind that is kept warm: desktop, headless or vm."),
         ROW("kinds", SETTING_STRING, kinds, "desktop,headless",
             "The slot kinds that may be asked of this worker, with commas."),
+        ROW("vm_image", SETTING_PATH, vm_image, "/var/lib/berth/images/vm",
+            "Folder of the image of virtual machines, for slots of the kind vm."),
+        ROW("vm_qemu", SETTING_PATH, vm_qemu, "/usr/bin/qemu-system-x86_64",
+            "The program that runs them."),
+        ROW("vm_preload", SETTING_PATH, vm_preload, "/usr/lib/berth/berth-vm-ram.so",
+            "The library of ours that it loads."),
+        ROW("vm_templates", SETTING_PATH, vm_templates, "/var/cache/berth/templates",
+            "Folder, shared by the workers of a host, for machines that have started once."),
+        ROW("vm_memory", SETTING_SIZE, vm_memory, "2G",
+            "Memory of a virtual machine; slot_memory must leave room for it and 512M more.",
+            .min = "512M", .max = "64G"),
+        ROW("vm_kvm", SETTING_BOOL, vm_kvm, "yes",
+            "Use KVM when it proves to work; else machines run slowly, by translation."),
         ROW("width", SETTING_INT, width, "1280",
             "Pixels of a desktop, when a session does not say.", .min = "320", .max = "7680"),
         ROW("height", SETTING_INT, height, "800",
@@ -168,7 +181,7 @@ static int parse_kind(const char *text, enum slot_kind *ret)
 
         if (r < 0)
                 return r;
-        return *ret == SLOT_KIND_DESKTOP || *ret == SLOT_KIND_HEADLESS ? 0 : -EINVAL;
+        return *ret == SLOT_KIND_EXTERNAL ? -EINVAL : 0;
 }
 
 int worker_settings_check(const struct worker_settings *s, enum slot_kind *ret_kind,
@@ -188,18 +201,22 @@ int worker_settings_check(const struct worker_settings *s, enum slot_kind *ret_k
                 return -EBADMSG;
         }
         if (parse_kind(s->kind, &kind) < 0) {
-                *ret_error = xstrdup("kind must be desktop or headless");
+                *ret_error = xstrdup("kind must be desktop, headless or vm");
                 return -EBADMSG;
         }
         for (char *k = strtok_r(list, ", ", &save); k; k = strtok_r(NULL, ", ", &save)) {
                 if (parse_kind(k, &one) < 0) {
                         *ret_error = xasprintf(
-                                "kinds must be a list of desktop and headless, not %s", k);
+                                "kinds must be a list of desktop, headless and vm, not %s", k);
                         return -EBADMSG;
                 }
                 kinds |= UINT32_C(1) << one;
         }
         kinds |= UINT32_C(1) << kind;
+        if ((kinds & UINT32_C(1) << SLOT_KIND_VM) && s->slot_memory < s->vm_memory + 512 * MIB) {
+                *ret_error = xstrdup("slot_memory must be at least vm_memory and 512M");
+                return -EBADMSG;
+        }
         if (!streq(s->thinking, "auto") && !streq(s->thinking, "adaptive") &&
             !streq(s->thinking, "off")) {
                 *ret_error = xstrdup("thinking must be auto, adaptive or off");

@@ -14,6 +14,9 @@ struct worker_settings {
         uint64_t width, height;
         uint64_t slot_processes, slot_open_files, slot_file_bytes, slot_tmp_bytes, slot_tmp_files,
                 slot_home_bytes, slot_home_files, slot_memory, slot_cpu_percent;
+        char *vm_image, *vm_qemu, *vm_preload, *vm_templates;
+        uint64_t vm_memory;
+        bool vm_kvm;
         bool slot_cgroups;
         char *slot_userns;
         char *anthropic_url, *anthropic_key, *openai_url, *openai_key, *provider, *model,

@@ -26,7 +26,7 @@ static int listen_display(struct slot *s)
         return 0;
 }
 
-static int connect_display(const struct slot *s, int *ret_fd)
+static int connect_display(struct slot *s, int *ret_fd)
 {
         struct sockaddr_un a = { .sun_family = AF_UNIX };
         slot_inner_path(s, "display/rfb", a.sun_path);
@@ -37,13 +37,6 @@ static int connect_display(const struct slot *s, int *ret_fd)
                 return -errno;
         *ret_fd = TAKE_FD(fd);
         return 0;
-}
-
-int slot_display_connect(struct slot *s, int *ret_fd)
-{
-        if (!slot_ready(s) || s->config.kind != SLOT_KIND_DESKTOP)
-                return -ENOTCONN;
-        return connect_display(s, ret_fd);
 }
 
 static int prepare(struct slot *s)
@@ -188,7 +181,7 @@ static void on_paste_exit(void *userdata, const struct guest_status *status)
 
 /* Both selections: terminals paste the primary one with Shift+Insert, everything else the
  * clipboard. */
-static int paste(void *userdata, const char *text, size_t n, screen_done_fn fn, void *fn_userdata)
+int slot_paste(void *userdata, const char *text, size_t n, screen_done_fn fn, void *fn_userdata)
 {
         static const char *const argv[] = {
                 "sh",
@@ -230,7 +223,7 @@ static void guest_up(struct slot *s)
                                    .epoch = &s->epoch,
                                    .on_ready = on_screen_ready,
                                    .on_end = on_screen_end,
-                                   .paste = paste,
+                                   .paste = slot_paste,
                                    .userdata = s };
         if (r == 0)
                 r = screen_new(&c, &s->desktop.screen);
@@ -252,5 +245,6 @@ const struct slot_ops slot_desktop_ops = {
         .display = ":1",
         .prepare = prepare,
         .guest_up = guest_up,
+        .connect = connect_display,
         .end = end,
 };

@@ -21,3 +21,8 @@ struct slot_host *slot_host_free(struct slot_host *h)
         free(h);
         return NULL;
 }
+
+struct identity *slot_host_identity(struct slot_host *h)
+{
+        return h ? &h->identity : NULL;
+}

@@ -1,10 +1,12 @@
 /* What the files of a slot share: its life is in slot.c, what a kind adds in slot-desktop.c,
- * slot-headless.c. */
+ * slot-headless.c, slot-vm.c. */
 #pragma once
 
 #include "common/base/buf.h"
 #include "common/io/daemon.h"
 #include "common/io/log.h"
+#include "machine.h"
+#include "qmp.h"
 #include "slot-sandbox.h"
 #include "slot.h"
 
@@ -20,12 +22,17 @@ enum slot_want { SLOT_WANT_NOTHING, SLOT_WANT_START, SLOT_WANT_DESTROY };
 struct slot_ops {
         enum sandbox_profile profile;
         const char *display;
-        int (*prepare)(struct slot *s);   /* before the sandbox starts; may set s->listener */
-        void (*guest_up)(struct slot *s); /* ends in slot_set_ready or slot_fail */
-        void (*end)(struct slot *s);      /* drops what prepare and guest_up made; the guest is gone
-                                             already */
+        /* Before the sandbox starts; may set s->listener. -EAGAIN: asked again a little later. */
+        int (*prepare)(struct slot *s);
+        /* Starts s->sandbox with these descriptors, which stay the caller's; NULL = the usual. */
+        int (*start)(struct slot *s, int stream, int gate);
+        void (*guest_up)(struct slot *s);            /* ends in slot_set_ready or slot_fail */
+        int (*connect)(struct slot *s, int *ret_fd); /* to the display; NULL = there is none */
+        int (*resize)(struct slot *s, unsigned width, unsigned height); /* NULL = screen_resize */
+        void (*end)(struct slot *s); /* drops what prepare and guest_up made; the guest is gone
+                                        already */
 };
-extern const struct slot_ops slot_desktop_ops, slot_headless_ops;
+extern const struct slot_ops slot_desktop_ops, slot_headless_ops, slot_vm_ops;
 
 struct slot_desktop {
         struct screen *screen;
@@ -36,6 +43,23 @@ struct slot_desktop {
         screen_done_fn pasted; /* a paste is on its way */
         void *pasted_userdata;
 };
+
+struct slot_vm {
+        struct qmp *qmp;
+        sd_event_source *setup_io;
+        int setup;     /* the port berth.setup of the machine */
+        int theirs[2]; /* QEMU's ends of qmp and setup until it has started */
+        int ram;       /* of the template, when it is copied */
+        bool drafting; /* the machine is to become a template */
+        struct machine_draft draft;
+        uint64_t started;
+        unsigned viewers; /* connections to the display so far */
+        char said[256];   /* on the port, one line */
+        size_t n_said;
+};
+#define SLOT_VM_NONE                                                                               \
+        ((struct slot_vm){                                                                         \
+                .setup = -1, .theirs = { -1, -1 }, .ram = -1, .draft = MACHINE_DRAFT_NONE })
 
 /* What a host lends (slot-host.c). */
 struct slot_host {
@@ -61,15 +85,18 @@ struct slot {
         int listener;     /* of the display until it was handed over */
         struct sandbox sandbox;
         struct cgroup cgroup;
+        struct loop_timer later;          /* the start is tried again */
         struct loop_timer thaw;           /* ends slot_hold */
         struct loop_timer watch;          /* of the memory, where no group limits it */
         uint64_t watch_kills, watch_full; /* programs killed; looks that found no room for more */
         sd_event_source *child, *info, *errors, *inner;
         struct loop_timer deadline;
+        uint64_t start_usec;     /* what it is now, for the start */
         struct loop_task settle; /* leaves SLOT_PHASE_ENDING when all is gone */
         char said[1024];         /* what bubblewrap and the helper said, the end of it */
         struct guest *guest;
         struct slot_desktop desktop;
+        struct slot_vm vm;
         struct slot_network network;
         void (*done)(void *userdata, int r);
         void *done_userdata;
@@ -79,6 +106,13 @@ void slot_set_ready(struct slot *s);
 /* Takes the slot down and reports why; the caller must not touch what belongs to the run any more.
  */
 void slot_fail(struct slot *s, const char *fmt, ...) printf_like(2, 3);
+
+/* Takes it down and starts it again, from the outside all one start. */
+void slot_restart(struct slot *s, const char *why);
+/* The time that a start may take from now on, instead of the configured one. */
+void slot_limit_start(struct slot *s, uint64_t usec);
+/* For struct screen_config, userdata is the slot: sets the selections by a program inside. */
+int slot_paste(void *userdata, const char *text, size_t n, screen_done_fn fn, void *fn_userdata);
 
 /* Fills a path below the slot's folder that does not depend on the length of STATE_DIR. */
 #define SLOT_PATH_MAX 64

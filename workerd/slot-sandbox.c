@@ -12,7 +12,7 @@
 
 #include "common/base/buf.h"
 
-/* Where the child finds what; bubblewrap passes 3, 4, 8 and 9 on to the helper. */
+/* Where the child finds what; bubblewrap passes 3, 4, 8, 9 and 10 on to the helper, or to QEMU. */
 enum {
         FD_STREAM = 3,
         FD_LISTENER = 4,
@@ -21,10 +21,14 @@ enum {
         FD_INFO = 7,
         FD_GATE = 8,
         FD_DATA = 9,
-        FD_MAX = 10
+        FD_RAM = SANDBOX_FD_RAM,
+        FD_MAX = 11
 };
+_Static_assert((int) FD_LISTENER == SANDBOX_FD_QMP && (int) FD_DATA == SANDBOX_FD_SETUP,
+               "a machine has other descriptors in these places");
 
-#define HELPER_INSIDE "/run/slot/guest"
+#define ARGV_MAX 128
+#define PRELOAD_INSIDE "/run/slot/preload.so"
 
 /* Appends NUL-terminated arguments up to a NULL. */
 static void add(struct buf *b, const char *first, ...)
@@ -65,6 +69,29 @@ static bool has_volume(const struct sandbox_config *c)
         return access(data, F_OK) == 0 && access(results, F_OK) == 0;
 }
 
+/* QEMU is a program of the host: it sees the host's /usr and nothing else of it. */
+static void add_machine(struct buf *b, const struct sandbox_config *c, const struct stage *st)
+{
+        const struct sandbox_machine *m = c->machine;
+        add(b, "--unshare-all", "--unshare-user", "--die-with-parent", "--new-session",
+            "--as-pid-1", "--hostname", "slot", "--uid", "1000", "--gid", "1000", "--cap-drop",
+            "ALL", NULL);
+        if (may_limit_namespaces())
+                add(b, "--disable-userns", NULL);
+        add(b, "--ro-bind", "/usr", "/usr", "--symlink", "usr/bin", "/bin", "--symlink", "usr/lib",
+            "/lib", "--symlink", "usr/lib64", "/lib64", "--proc", "/proc", "--dev", "/dev", NULL);
+        if (m->kvm)
+                add(b, "--dev-bind", "/dev/kvm", "/dev/kvm", NULL);
+        add(b, "--remount-ro", "/dev", "--bind", st->paths[STAGE_TMP], "/tmp", "--bind",
+            st->paths[STAGE_RUN], "/run", "--ro-bind", c->helper, SANDBOX_HELPER, "--ro-bind",
+            c->image_dir, SANDBOX_IMAGE, "--chdir", "/tmp", "--clearenv", "--setenv", "PATH",
+            "/usr/bin:/bin", "--setenv", "LANG", "C.UTF-8", NULL);
+        if (m->preload)
+                add(b, "--ro-bind", m->preload, PRELOAD_INSIDE, "--setenv", "LD_PRELOAD",
+                    PRELOAD_INSIDE, NULL);
+        add(b, "--seccomp", "6", "--info-fd", "7", NULL);
+}
+
 static void add_arguments(struct buf *b, const struct sandbox_config *c, const struct stage *st)
 {
         add(b, "--unshare-all", "--unshare-user", "--die-with-parent", "--new-session",
@@ -76,7 +103,7 @@ static void add_arguments(struct buf *b, const struct sandbox_config *c, const s
         add(b, "--bind", st->paths[STAGE_SHM], "/dev/shm", "--remount-ro", "/dev", NULL);
         add(b, "--bind", st->paths[STAGE_TMP], "/tmp", "--bind", st->paths[STAGE_VAR_TMP],
             "/var/tmp", "--bind", st->paths[STAGE_RUN], "/run", NULL);
-        add(b, "--ro-bind", c->helper, HELPER_INSIDE, "--bind", st->paths[STAGE_HOME],
+        add(b, "--ro-bind", c->helper, SANDBOX_HELPER, "--bind", st->paths[STAGE_HOME],
             "/home/agent", "--chdir", "/home/agent", "--clearenv", "--setenv", "PATH",
             "/usr/local/bin:/usr/bin:/bin", "--setenv", "HOME", "/home/agent", "--setenv", "LANG",
             "C.UTF-8", NULL);
@@ -93,7 +120,10 @@ static void add_arguments(struct buf *b, const struct sandbox_config *c, const s
 static int make_arguments(const struct sandbox_config *c, const struct stage *st, int *ret_fd)
 {
         cleanup_buf struct buf b = BUF_INIT;
-        add_arguments(&b, c, st);
+        if (c->machine)
+                add_machine(&b, c, st);
+        else
+                add_arguments(&b, c, st);
         cleanup_close int fd = memfd_create("arguments", MFD_CLOEXEC);
         if (fd < 0)
                 return -errno;
@@ -126,7 +156,7 @@ static void child(const char *bwrap, int fds[static FD_MAX], char *const *argv,
         const char *failed = stage_enter(stage);
         int error = errno;
         /* Through this one process 1 writes what is read-only everywhere in the slot. */
-        if (!failed)
+        if (!failed && fds[FD_DATA] < 0)
                 fds[FD_DATA] = open(stage->paths[STAGE_DATA], O_PATH | O_DIRECTORY | O_CLOEXEC);
         sigemptyset(&none);
         (void) sigprocmask(SIG_SETMASK, &none, NULL);
@@ -154,6 +184,35 @@ static void child(const char *bwrap, int fds[static FD_MAX], char *const *argv,
         die("bubblewrap cannot be run: ", strerror(errno), "");
 }
 
+/* bubblewrap's and, behind it, the helper's; borrowed from what is given. */
+static int make_argv(const struct sandbox_config *c, char *processes, char *gate,
+                     char *argv[static ARGV_MAX])
+{
+        const char *const machine[] = { "machine", gate, NULL };
+        const char *const slot[] = { "3",
+                                     c->canary          ? "canary"
+                                     : c->listener >= 0 ? "4"
+                                                        : "-",
+                                     processes,
+                                     gate,
+                                     has_volume(c) ? "9" : "-",
+                                     NULL };
+        const char *const before[] = { "bwrap", "--args", "5", "--", SANDBOX_HELPER, NULL };
+        char *const none[] = { NULL };
+        const char *const *parts[] = { before, c->machine ? machine : slot,
+                                       (const char *const *) (c->machine ? c->machine->argv
+                                                                         : none) };
+        size_t n = 0;
+        for (size_t p = 0; p < ARRAY_LEN(parts); p++)
+                for (const char *const *a = parts[p]; *a; a++) {
+                        if (n + 1 == ARGV_MAX)
+                                return -E2BIG;
+                        argv[n++] = (char *) *a;
+                }
+        argv[n] = NULL;
+        return 0;
+}
+
 int sandbox_start(const struct sandbox_config *c, struct sandbox *ret)
 {
         int info[2], errors[2];
@@ -175,23 +234,18 @@ int sandbox_start(const struct sandbox_config *c, struct sandbox *ret)
                 return -errno;
         cleanup_close int errors_read = errors[0], errors_write = errors[1];
 
-        char processes[24];
+        char processes[24], gate[2] = { c->gate >= 0 ? '8' : '-' };
+        char *argv[ARGV_MAX];
         (void) snprintf(processes, sizeof(processes), "%" PRIu64, c->limits.processes);
-        char *argv[] = { (char *) "bwrap",
-                         (char *) "--args",
-                         (char *) "5",
-                         (char *) "--",
-                         (char *) HELPER_INSIDE,
-                         (char *) "3",
-                         (char *) (c->canary          ? "canary"
-                                   : c->listener >= 0 ? "4"
-                                                      : "-"),
-                         processes,
-                         (char *) (c->gate >= 0 ? "8" : "-"),
-                         (char *) (has_volume(c) ? "9" : "-"),
-                         NULL };
-        int fds[FD_MAX] = { null, errors_write, errors_write, c->stream, c->listener,
-                            args, filter,       info_write,   c->gate,   -1 };
+        r = make_argv(c, processes, gate, argv);
+        if (r < 0)
+                return r;
+        const struct sandbox_machine *m = c->machine;
+        int fds[FD_MAX] = {
+                null,           errors_write, errors_write, c->stream, m ? m->qmp : c->listener,
+                args,           filter,       info_write,   c->gate,   m ? m->setup : -1,
+                m ? m->ram : -1
+        };
         pid_t pid = fork();
         if (pid < 0)
                 return -errno;

@@ -11,6 +11,21 @@ enum sandbox_profile {
         SANDBOX_BROWSER, /* a desktop: browsers build their own sandbox with user namespaces */
 };
 
+/* Instead of a slot's programs, a machine in which they run: QEMU in a sandbox of its own. It sees
+ * the host's /usr (the program), the image as SANDBOX_IMAGE, the helper as SANDBOX_HELPER; of the
+ * descriptors it has qmp as 4, setup as 9 and ram as 10 besides the stream (3). */
+struct sandbox_machine {
+        char *const *argv;   /* NULL-terminated */
+        const char *preload; /* a library that QEMU loads; NULL = none */
+        int qmp, setup, ram; /* stay the caller's */
+        bool kvm;            /* /dev/kvm is there */
+};
+#define SANDBOX_HELPER "/run/slot/guest"
+#define SANDBOX_IMAGE "/image"
+#define SANDBOX_FD_QMP 4
+#define SANDBOX_FD_SETUP 9
+#define SANDBOX_FD_RAM 10
+
 struct sandbox_config {
         const char *bwrap, *image_dir, *helper;
         enum sandbox_profile profile;
@@ -22,6 +37,7 @@ struct sandbox_config {
         struct slot_limits limits;   /* all set */
         struct identity *identity;   /* whose ids it runs under; NULL = the worker's own */
         const struct cgroup *cgroup; /* NULL = none */
+        const struct sandbox_machine *machine; /* NULL = none */
         bool canary; /* process 1 tries the limits and tells over the stream, instead of serving */
 };
 

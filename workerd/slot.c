@@ -17,6 +17,7 @@
 
 #define HOLD_USEC USEC_PER_SEC
 #define HOLD_PASSES 20
+#define LATER_USEC (500 * USEC_PER_MSEC)
 #define WATCH_USEC (250 * USEC_PER_MSEC)
 
 static const char *phase_name(int phase)
@@ -80,6 +81,7 @@ static void begin_end(struct slot *s, const char *why)
         s->listener = fd_close(s->listener);
         loop_timer_disarm(&s->watch);
         loop_timer_disarm(&s->thaw);
+        loop_timer_disarm(&s->later);
         sandbox_kill(&s->sandbox, false);
         loop_timer_arm(&s->deadline, s->config.stop_usec);
         loop_task_queue(&s->settle);
@@ -180,7 +182,7 @@ static void on_deadline(void *userdata)
         struct slot *s = userdata;
         if (s->phase == SLOT_PHASE_STARTING) {
                 slot_fail(s, "the slot was not ready in %" PRIu64 " s: %s",
-                          s->config.start_usec / USEC_PER_SEC,
+                          s->start_usec / USEC_PER_SEC,
                           s->said[0] ? strstrip(s->said) : "it said nothing");
                 return;
         }
@@ -295,7 +297,21 @@ void slot_set_ready(struct slot *s)
         s->config.on_ready(s->config.userdata);
 }
 
-static int start_sandbox(struct slot *s, int stream, int gate)
+void slot_limit_start(struct slot *s, uint64_t usec)
+{
+        s->start_usec = usec;
+        loop_timer_arm(&s->deadline, usec);
+}
+
+void slot_restart(struct slot *s, const char *why)
+{
+        if (s->phase == SLOT_PHASE_ENDING)
+                return;
+        s->want = SLOT_WANT_START;
+        begin_end(s, why);
+}
+
+static int start_usual(struct slot *s, int stream, int gate)
 {
         struct sandbox_config c = {
                 .bwrap = s->config.bwrap,
@@ -310,7 +326,12 @@ static int start_sandbox(struct slot *s, int stream, int gate)
                 .identity = s->config.host ? &s->config.host->identity : NULL,
                 .cgroup = &s->cgroup,
         };
-        int r = sandbox_start(&c, &s->sandbox);
+        return sandbox_start(&c, &s->sandbox);
+}
+
+static int start_sandbox(struct slot *s, int stream, int gate)
+{
+        int r = s->ops->start ? s->ops->start(s, stream, gate) : start_usual(s, stream, gate);
         if (r < 0)
                 return r;
         slot_write_processes(s);
@@ -324,19 +345,14 @@ static int start_sandbox(struct slot *s, int stream, int gate)
         return r < 0 ? r : 0;
 }
 
-static int start(struct slot *s)
+static int launch(struct slot *s)
 {
         int pair[2];
-        set_phase(s, SLOT_PHASE_STARTING, "start");
-        s->said[0] = '\0';
-        loop_timer_arm(&s->deadline, s->config.start_usec);
-        if (s->cgroup.enter[CGROUP_MEMORY] < 0 || s->cgroup.enter[CGROUP_PIDS] < 0)
-                loop_timer_arm(&s->watch, WATCH_USEC);
-        if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) {
-                int r = -errno;
-                begin_end(s, "no stream");
+        int r = s->ops->prepare(s);
+        if (r < 0)
                 return r;
-        }
+        if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+                return -errno;
         cleanup_close int theirs = pair[1], gate = -1;
         struct guest_config c = { .event = s->config.event,
                                   .fd = pair[0],
@@ -344,14 +360,37 @@ static int start(struct slot *s)
                                   .on_up = on_guest_up,
                                   .on_end = on_guest_end,
                                   .userdata = s };
-        int r = guest_new(&c, &s->guest);
-        if (r == 0)
-                r = s->ops->prepare(s);
+        r = guest_new(&c, &s->guest);
         if (r == 0)
                 r = slot_network_prepare(s, &gate);
         if (r == 0)
                 r = start_sandbox(s, theirs, gate);
+        return r;
+}
+
+static void on_later(void *userdata)
+{
+        struct slot *s = userdata;
+        int r = launch(s);
+        if (r == -EAGAIN)
+                loop_timer_arm(&s->later, LATER_USEC);
+        else if (r < 0)
+                slot_fail(s, "the slot cannot be started: %s", strerror(-r));
+}
+
+static int start(struct slot *s)
+{
+        set_phase(s, SLOT_PHASE_STARTING, "start");
+        s->said[0] = '\0';
+        slot_limit_start(s, s->config.start_usec);
+        if (s->cgroup.enter[CGROUP_MEMORY] < 0 || s->cgroup.enter[CGROUP_PIDS] < 0)
+                loop_timer_arm(&s->watch, WATCH_USEC);
+        int r = launch(s);
         crash_point("slot.create");
+        if (r == -EAGAIN) {
+                loop_timer_arm(&s->later, LATER_USEC);
+                return 0;
+        }
         if (r < 0)
                 begin_end(s, "a part cannot be started");
         return r;
@@ -359,11 +398,12 @@ static int start(struct slot *s)
 
 /* --- outside ---------------------------------------------------------------------------------- */
 
-static const struct slot_ops *ops_of(enum slot_kind kind)
+static const struct slot_ops *ops_of(enum slot_kind kind, const struct slot_config *c)
 {
-        return kind == SLOT_KIND_DESKTOP    ? &slot_desktop_ops
-               : kind == SLOT_KIND_HEADLESS ? &slot_headless_ops
-                                            : NULL;
+        return kind == SLOT_KIND_DESKTOP            ? &slot_desktop_ops
+               : kind == SLOT_KIND_HEADLESS         ? &slot_headless_ops
+               : kind == SLOT_KIND_VM && c->machine ? &slot_vm_ops
+                                                    : NULL;
 }
 
 static void slot_release(void *p)
@@ -373,6 +413,7 @@ static void slot_release(void *p)
         loop_timer_done(&s->deadline);
         loop_timer_done(&s->watch);
         loop_timer_done(&s->thaw);
+        loop_timer_done(&s->later);
         loop_task_done(&s->settle);
         sandbox_done(&s->sandbox);
         fd_close(s->listener);
@@ -441,7 +482,7 @@ int slot_new(const struct slot_config *c, struct slot **ret)
 {
         if (geteuid() == 0)
                 return -EPERM;
-        if (!ops_of(c->kind))
+        if (!ops_of(c->kind, c))
                 return -EOPNOTSUPP;
         if (strempty(c->id) ||
             c->id[strspn(c->id,
@@ -450,9 +491,10 @@ int slot_new(const struct slot_config *c, struct slot **ret)
         struct slot *s = xnew(struct slot);
         s->folder = s->lock = s->listener = s->network.gate = -1;
         s->sandbox = SANDBOX_NONE;
+        s->vm = SLOT_VM_NONE;
         s->cgroup = CGROUP_NONE;
         s->phase = SLOT_PHASE_DOWN;
-        s->ops = ops_of(c->kind);
+        s->ops = ops_of(c->kind, c);
         copy_config(s, c);
         const char *const needed[] = { s->config.image_dir, s->config.helper, s->config.bwrap };
         int r = 0;
@@ -464,6 +506,8 @@ int slot_new(const struct slot_config *c, struct slot **ret)
                 r = loop_timer_init(&s->watch, c->event, on_watch, s);
         if (r == 0)
                 r = loop_timer_init(&s->thaw, c->event, on_thaw, s);
+        if (r == 0)
+                r = loop_timer_init(&s->later, c->event, on_later, s);
         if (r == 0)
                 r = loop_task_init(&s->settle, c->event, settle, s);
         if (r == 0)
@@ -480,7 +524,7 @@ int slot_new(const struct slot_config *c, struct slot **ret)
 
 int slot_reset_as(struct slot *s, enum slot_kind kind, unsigned width, unsigned height)
 {
-        const struct slot_ops *ops = ops_of(kind);
+        const struct slot_ops *ops = ops_of(kind, &s->config);
         if (!ops)
                 return -EOPNOTSUPP;
         if (s->destroying)
@@ -592,6 +636,20 @@ void slot_set_epoch(struct slot *s, uint64_t epoch)
 uint64_t slot_epoch(const struct slot *s)
 {
         return s->epoch;
+}
+
+int slot_display_connect(struct slot *s, int *ret_fd)
+{
+        return slot_ready(s) && s->ops->connect ? s->ops->connect(s, ret_fd) : -ENOTCONN;
+}
+
+int slot_resize(struct slot *s, unsigned width, unsigned height)
+{
+        struct screen *screen = slot_screen(s);
+        if (!screen)
+                return -ENOTCONN;
+        return s->ops->resize ? s->ops->resize(s, width, height)
+                              : screen_resize(screen, width, height);
 }
 
 bool slot_ready(const struct slot *s)

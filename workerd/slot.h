@@ -1,6 +1,7 @@
 /* One slot: the isolated place in which one session acts. It is a bubblewrap sandbox with the guest
  * helper as its process 1, a fresh home, no network, and for the desktop kind an X server that is
- * seen over RFB.
+ * seen over RFB; for the kind vm the sandbox holds a QEMU, and helper and X server run in its
+ * machine.
  *
  * Life: slot_new starts it -> on_ready (guest and screen work) -> slot_reset (all killed, fresh
  * home, starts again -> on_ready) or slot_destroy (all killed, folder removed -> done). on_failed:
@@ -44,11 +45,16 @@ struct slot_host_config {
 int slot_host_new(const struct slot_host_config *c, struct slot_host **ret) mustuse;
 struct slot_host *slot_host_free(struct slot_host *h); /* after its slots */
 DEFINE_CLEANUP(struct slot_host, slot_host_free)
+struct identity *slot_host_identity(struct slot_host *h); /* borrowed */
+
+/* What the host has for slots of the kind vm (machine.h). One per worker. */
+struct machine;
 
 struct slot_config {
         sd_event *event;
         const char *id; /* letters, digits, '-', '_': name of its folder; stable over restarts */
-        enum slot_kind kind;    /* SLOT_KIND_DESKTOP or SLOT_KIND_HEADLESS, else -EOPNOTSUPP */
+        enum slot_kind kind;    /* SLOT_KIND_DESKTOP, SLOT_KIND_HEADLESS or SLOT_KIND_VM, else
+                                   -EOPNOTSUPP */
         const char *image_dir;  /* root of the image, read-only for the slot */
         const char *state_dir;  /* exists, 0700, the worker's own */
         const char *helper;     /* path of berth-guest */
@@ -57,6 +63,7 @@ struct slot_config {
         struct slot_limits limits;
         struct slot_host
                 *host; /* NULL: the worker's own uid, no control groups; outlives the slot */
+        struct machine *machine; /* NULL: slots of the kind vm are -EOPNOTSUPP; outlives the slot */
         struct egress_config egress; /* program, credentials, ...; no program: no network ever.
                                          Its strings outlive the slot */
         uint64_t start_usec;         /* deadline from start to ready, 0 = 20 s */
@@ -92,13 +99,19 @@ void slot_set_epoch(struct slot *s, uint64_t epoch);
 uint64_t slot_epoch(const struct slot *s);
 
 bool slot_ready(const struct slot *s);
+/* What a start that takes long is doing, for people; NULL when there is nothing to say. The
+ * caller's. */
+char *slot_progress(const struct slot *s);
 enum slot_kind slot_kind(const struct slot *s);
 struct guest *slot_guest(struct slot *s);   /* NULL unless ready */
-struct screen *slot_screen(struct slot *s); /* NULL unless ready and a desktop */
+struct screen *slot_screen(struct slot *s); /* NULL unless ready and with a display */
 
 /* A new connected stream socket to the slot's RFB server (server speaks first), close-on-exec,
- * blocking mode; the caller's. -ENOTCONN unless ready and a desktop. Never blocks. */
+ * blocking mode; the caller's. -ENOTCONN unless ready and with a display. Never blocks. */
 int slot_display_connect(struct slot *s, int *ret_fd) mustuse;
+
+/* As screen_resize. -ENOTCONN unless ready and with a display. */
+int slot_resize(struct slot *s, unsigned width, unsigned height) mustuse;
 
 /* What the slot may reach from now on through its egress proxy: the network policy of a session as
  * JSON (empty = nothing), and whose credentials may be added. Until it is set, and again after a

@@ -478,7 +478,7 @@ static void computer_stop(struct tool_run *run, bool timeout)
 
 static bool computer_present(const struct tool_host *h)
 {
-        return h->slot && slot_kind(h->slot) == SLOT_KIND_DESKTOP;
+        return h->slot && slot_kind(h->slot) != SLOT_KIND_HEADLESS;
 }
 
 static bool computer_matches(const char *name, const char *toolset)

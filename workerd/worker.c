@@ -7,6 +7,7 @@
 #include "common/io/log.h"
 #include "display.h"
 #include "link.h"
+#include "machine.h"
 #include "parts.h"
 #include "results.h"
 #include "session.h"
@@ -24,7 +25,9 @@ struct worker {
         uint32_t kinds;
         enum slot_state state;
         struct slot_host *host;
+        struct machine *machine; /* NULL without slots of the kind vm */
         struct slot *slot;
+        struct slot *maker; /* makes the template of machines while the slot is something else */
         enum slot_kind slot_kind; /* of the slot that is or is being made */
         uint32_t width, height;
         unsigned failures;
@@ -110,7 +113,7 @@ static void fit_session(struct worker *w)
         width = width > 0 ? width : (uint32_t) w->settings->width;
         height = height > 0 ? height : (uint32_t) w->settings->height;
         if (kind != w->slot_kind ||
-            (kind == SLOT_KIND_DESKTOP && (width != w->width || height != w->height))) {
+            (kind != SLOT_KIND_HEADLESS && (width != w->width || height != w->height))) {
                 remake(w, kind, width, height, "the session needs another slot");
                 return;
         }
@@ -355,6 +358,8 @@ static void status(void *userdata, struct link_status *ret)
 {
         struct worker *w = userdata;
         struct slot_load load = { 0 };
+        struct slot *starting = w->maker ? w->maker : w->slot;
+        cleanup_free char *progress = starting ? slot_progress(starting) : NULL;
         uint32_t width, height;
 
         if (w->slot && slot_load(w->slot, &load) < 0)
@@ -364,9 +369,13 @@ static void status(void *userdata, struct link_status *ret)
         buf_putf(&w->slot_json, "{\"kind\":\"%s\",\"image\":", slot_kind_name(w->slot_kind));
         buf_put_json_string(&w->slot_json, w->image, strlen(w->image));
         buf_putf(&w->slot_json,
-                 ",\"width\":%" PRIu32 ",\"height\":%" PRIu32
-                 ",\"state\":\"%s\",\"controller\":%s}",
+                 ",\"width\":%" PRIu32 ",\"height\":%" PRIu32 ",\"state\":\"%s\",\"controller\":%s",
                  width, height, slot_state_name(w->state), w->session ? "\"agent\"" : "null");
+        if (progress) {
+                buf_puts(&w->slot_json, ",\"progress\":");
+                buf_put_json_string(&w->slot_json, progress, strlen(progress));
+        }
+        buf_puts(&w->slot_json, "}");
         buf_clear(&w->load_json);
         buf_putf(&w->load_json,
                  "{\"processes\":%" PRIu64 ",\"memory_bytes\":%" PRIu64 ",\"cpu_usec\":%" PRIu64
@@ -377,10 +386,11 @@ static void status(void *userdata, struct link_status *ret)
         buf_puts(&w->load_json, ",\"default_model\":");
         buf_put_json_string(&w->load_json, w->settings->model, strlen(w->settings->model));
         buf_puts(&w->load_json, "}");
-        daemon_status(w->daemon, "slot %s%s%s: %s, %" PRIu64 " processes, %" PRIu64 " MiB",
+        daemon_status(w->daemon, "slot %s%s%s: %s, %" PRIu64 " processes, %" PRIu64 " MiB%s%s",
                       slot_state_name(w->state), w->session ? " with session " : "",
                       w->session ? session_id(w->session) : "", slot_kind_name(w->slot_kind),
-                      load.processes, load.memory_bytes / MIB);
+                      load.processes, load.memory_bytes / MIB, progress ? "; " : "",
+                      progress ? progress : "");
         *ret = (struct link_status){
                 .kind = w->slot_kind,
                 .state = w->state,
@@ -427,6 +437,59 @@ static void tell_proof(struct worker *w, const struct slot_config *c, const stru
                 log_warning("slots run under the worker's own user id: %s", p->identity_why);
 }
 
+/* Slots of the kind vm need more of the host than others. A worker that is to keep one warm says
+ * what is missing and ends; else it only does without the kind. */
+static int open_machine(struct worker *w, struct slot_config *config)
+{
+        cleanup_free char *why = NULL;
+        int r = parts_machine(w->settings, w->host, &w->machine, &why);
+
+        config->machine = w->machine;
+        if (r == 0) {
+                log_notice("virtual machines: %s%s%s", w->machine->kvm ? "KVM" : "without KVM (",
+                           w->machine->kvm_why, w->machine->kvm ? "" : ")");
+                return 0;
+        }
+        if (w->kind == SLOT_KIND_VM) {
+                log_error("%s", why);
+                return r;
+        }
+        log_warning("no slots of the kind vm: %s", why);
+        w->kinds &= ~(UINT32_C(1) << SLOT_KIND_VM);
+        return 0;
+}
+
+static void on_template_made(void *userdata)
+{
+        struct worker *w = userdata;
+        struct slot *maker = TAKE_PTR(w->maker);
+
+        slot_destroy(maker, NULL, NULL);
+}
+
+static void on_template_failed(void *userdata, const char *why)
+{
+        log_warning("the template of virtual machines was not made: %s", why);
+        on_template_made(userdata);
+}
+
+/* So that the first session with a machine does not wait for it. */
+static void make_template(struct worker *w, struct slot_config *config)
+{
+        int r;
+
+        if (!w->machine || w->kind == SLOT_KIND_VM || machine_has_template(w->machine))
+                return;
+        cleanup_free char *id = xasprintf("%s-template", w->settings->worker_id);
+        config->id = id;
+        config->kind = SLOT_KIND_VM;
+        config->on_ready = on_template_made;
+        config->on_failed = on_template_failed;
+        r = slot_new(config, &w->maker);
+        if (r < 0)
+                log_errno(LOG_WARNING, r, "the template of virtual machines cannot be made");
+}
+
 static int open_slot(struct worker *w)
 {
         const struct worker_settings *s = w->settings;
@@ -452,6 +515,11 @@ static int open_slot(struct worker *w)
         if (r < 0)
                 return r;
         config.host = w->host;
+        if (w->kinds & UINT32_C(1) << SLOT_KIND_VM) {
+                r = open_machine(w, &config);
+                if (r < 0)
+                        return r;
+        }
         r = slot_prove(&config, &proof, &why);
         if (r < 0) {
                 log_error("slots cannot be made here: %s", why ? why : strerror(-r));
@@ -465,6 +533,7 @@ static int open_slot(struct worker *w)
         w->width = (uint32_t) s->width;
         w->height = (uint32_t) s->height;
         worker_set_state(w, SLOT_STATE_CREATING, "start");
+        make_template(w, &config);
         return 0;
 }
 
@@ -601,8 +670,10 @@ struct worker *worker_free(struct worker *w)
         results_free(w->leaving);
         display_free(w->display);
         link_free(w->link);
+        slot_free(w->maker);
         if (w->slot)
                 slot_free(w->slot);
+        machine_free(w->machine);
         slot_host_free(w->host);
         recorders_free(w->recorders);
         documents_free(w->documents);

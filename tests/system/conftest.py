@@ -64,7 +64,7 @@ def copy_programs(folder):
     folder.mkdir(parents=True, exist_ok=True)
     for name, place in PROGRAMS.items():
         shutil.copy2(BUILD / place, folder / name)
-    for name in ("berth-guest", "berth-egress"):
+    for name in ("berth-guest", "berth-egress", "berth-vm-ram.so"):
         for path in (BUILD / "workerd").rglob(name):
             if path.is_file():
                 shutil.copy2(path, folder / name)

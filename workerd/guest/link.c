@@ -3,7 +3,6 @@
 #include "helper.h"
 
 #include <arpa/inet.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 void helper_die(const char *why)
@@ -32,8 +31,7 @@ void helper_send(struct helper *h, const struct wire_msg *type, const void *msg)
 void helper_flush(struct helper *h)
 {
         while (buf_pending(&h->out) > 0) {
-                ssize_t n = send(h->stream, buf_head(&h->out), buf_pending(&h->out),
-                                 MSG_DONTWAIT | MSG_NOSIGNAL);
+                ssize_t n = write(h->stream, buf_head(&h->out), buf_pending(&h->out));
                 if (n < 0 && errno == EINTR)
                         continue;
                 if (n < 0 && errno == EAGAIN)
@@ -88,7 +86,7 @@ void helper_receive(struct helper *h)
 {
         if (buf_reserve(&h->in, 2 * CHUNK) < 0)
                 helper_die("no memory");
-        ssize_t n = recv(h->stream, buf_tail(&h->in), 2 * CHUNK, MSG_DONTWAIT);
+        ssize_t n = read(h->stream, buf_tail(&h->in), 2 * CHUNK);
         if (n < 0 && (errno == EAGAIN || errno == EINTR))
                 return;
         if (n <= 0)

@@ -91,6 +91,9 @@ static void set_up(struct helper *h, char **argv)
         sigaddset(&set, SIGCHLD);
         if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
                 helper_die("cannot block signals");
+        /* In a machine it is no socket but a port. */
+        if (fcntl(h->stream, F_SETFL, O_NONBLOCK) < 0)
+                helper_die("no stream");
         h->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
         if (h->signals < 0)
                 helper_die("no signalfd");
@@ -121,8 +124,18 @@ static void serve(struct helper *h)
         helper_flush(h);
 }
 
+/* Before a machine: the door to the network, then the program that is the machine. */
+static __attribute__((noreturn)) void machine(char **argv)
+{
+        open_gate(number(argv[2]));
+        (void) execv(argv[3], argv + 3);
+        helper_die("the machine's program cannot be run");
+}
+
 int main(int argc, char **argv)
 {
+        if (argc > 3 && streq(argv[1], "machine"))
+                machine(argv);
         if (argc != 6)
                 helper_die("usage: berth-guest STREAM LISTENER PROCESSES GATE VOLUME");
         if (streq(argv[2], "canary")) {

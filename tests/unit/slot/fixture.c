@@ -142,6 +142,7 @@ void test_slot_start(struct test_slot *t, enum slot_kind kind, const char *id)
                                  .image_dir = fixture_image(),
                                  .state_dir = state_dir,
                                  .helper = getenv("BERTH_GUEST"),
+                                 .machine = t->machine,
                                  .on_ready = on_ready,
                                  .on_failed = on_failed,
                                  .userdata = t };
@@ -151,7 +152,8 @@ void test_slot_start(struct test_slot *t, enum slot_kind kind, const char *id)
 
 void test_slot_wait_ready(struct test_slot *t)
 {
-        bool in_time = loop_until(t->event, &t->changed, 30 * USEC_PER_SEC);
+        bool in_time =
+                loop_until(t->event, &t->changed, t->wait_usec ? t->wait_usec : 30 * USEC_PER_SEC);
         if (t->failed)
                 print_error("the slot failed: %s\n", t->why);
         assert_true(in_time);

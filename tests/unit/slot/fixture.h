@@ -28,6 +28,8 @@ bool loop_until(sd_event *e, const bool *flag, uint64_t usec);
 struct test_slot {
         sd_event *event;
         struct slot *slot;
+        struct machine *machine;                /* for slots of the kind vm */
+        uint64_t wait_usec;                     /* for a slot to be ready, 0 = 30 s */
         bool ready, failed, destroyed, changed; /* changed: any of the first two */
         int destroy_result;
         char why[600];
