@@ -5,7 +5,7 @@ import subprocess
 import threading
 import time
 
-from conftest import ROOT, aimock, free_port
+from conftest import ROOT, aimock, free_port, wait_until
 from test_demo import DEMO
 
 
@@ -47,3 +47,23 @@ def test_walks_on_a_real_berth(own_berth):
 
 def test_settings_on_a_real_berth(berth):
     run_walks({"BERTH_URL": berth.stack.url, "BERTH_TOKEN": berth.stack.token}, "settings.test.mjs")
+
+
+def test_cards_survive_the_worker(own_berth):
+    berth = own_berth(workers=1)
+    gone, pid_file = threading.Event(), berth.folder / "worker.pid"
+
+    def supervise():
+        while not gone.is_set():
+            berth.stack.check()
+            pid_file.with_suffix(".new").write_text(str(berth.pid("worker1")))
+            pid_file.with_suffix(".new").rename(pid_file)
+            time.sleep(0.05)
+    thread = threading.Thread(target=supervise, daemon=True)
+    thread.start()
+    try:
+        wait_until(pid_file.exists, 10)
+        run_walks({"BERTH_URL": berth.stack.url, "BERTH_TOKEN": berth.stack.token, "BERTH_WORKER_PID": str(pid_file)}, "waiting.test.mjs")
+    finally:
+        gone.set()
+        thread.join()
