@@ -32,6 +32,10 @@ def busy(status, kind):
     return {"error": {"message": f"try later ({status})", "type": kind}, "status": status, "retryAfter": 1}
 
 
+def refused(message):
+    return {"error": {"message": message, "type": "invalid_request_error"}, "status": 400}
+
+
 FIXTURES = [
     turn("think and act", {"reasoning": "I must look first.", "blocks": [{"type": "text", "text": "Looking."}, call("echo peer")]}, index=0),
     turn("think and act", {"blocks": [call("echo again; exit 4")]}, index=1),
@@ -41,6 +45,12 @@ FIXTURES = [
     turn("be busy", {"content": "Now there is time."}, sequence=2),
     turn("be cut", {"content": "This answer is long enough to be cut in the middle of it, word by word."}, sequence=0, truncateAfterChunks=4, latency=20),
     turn("be cut", {"content": "Whole this time."}, sequence=1),
+    turn("be old", refused("tools.0: 'computer_toolset_20260801' is not supported by this model"), sequence=0),
+    turn("be old", refused("tools.0: Input tag 'computer_20251124' found using 'type' does not match any of the expected tags"), sequence=1),
+    turn("be old", {"content": "The oldest form it is."}, sequence=2),
+    turn("be different", refused("Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."), sequence=0),
+    turn("be different", {"content": "By its other name."}, sequence=1),
+    turn("be stubborn", refused("messages: text content blocks must be non-empty")),
 ]
 
 
@@ -93,6 +103,41 @@ def test_a_cut_stream(peer):
     done = peer.wait_status(session, "idle", "failed", seconds=60)
     assert done["status"] == "idle" and final_answer(peer.events(session)) == "Whole this time.", done
     assert len([e for e in peer.events(session) if e.get("role") == "assistant"]) == 1
+
+
+def sent(port):
+    """The bodies aimock was sent, as it keeps them."""
+    return [e["body"] for e in requests.get(f"http://127.0.0.1:{port}/__aimock/journal", timeout=10).json()]
+
+
+def test_a_tool_that_the_model_refuses(tmp_path):
+    """aimock says a 400 that names the form of the tool, twice: each time the next older one is sent, and the last is remembered."""
+    (tmp_path / "fixtures.json").write_text(json.dumps({"fixtures": FIXTURES}))
+    port = free_port()
+    berth = Berth(workers=1, kind="desktop", model="claude-opus-5-5", model_command=aimock(tmp_path / "fixtures.json", port), model_url=f"http://127.0.0.1:{port}",
+                  settings={"workerd": {"openai_url": f"http://127.0.0.1:{port}"}})
+    try:
+        berth.start()
+        session = berth.create(message="be old", kind="desktop")["session_id"]
+        done = berth.wait_status(session, "idle", "failed", seconds=60)
+        events = berth.events(session)
+        assert done["status"] == "idle" and final_answer(events) == "The oldest form it is.", done
+        assert not [e for e in events if e["event_type"] == "error"]
+        # Its journal keeps requests in a form of its own, without the type of the tool: what was tried stands in the worker's log.
+        log = (berth.stack.state / "log" / "worker1.log").read_text()
+        assert "does not take computer_toolset_20260801; trying computer_20251124" in log and "does not take computer_20251124; trying computer_20250124" in log
+        assert len(sent(port)) == 3
+        # The same of chat completions: what a server does not know is left out or goes by its other name.
+        session = berth.create(message="be different", model="openai/demo", kind="desktop")["session_id"]
+        done = berth.wait_status(session, "idle", "failed", seconds=60)
+        assert done["status"] == "idle" and final_answer(berth.events(session)) == "By its other name.", done
+        # A 400 that names nothing of this is no reason to ask again.
+        before = len(sent(port))
+        session = berth.create(message="be stubborn", kind="desktop")["session_id"]
+        done = berth.wait_status(session, "idle", "failed", seconds=60)
+        assert done["status"] == "failed" and "must be non-empty" in done["error"]["message"] and len(sent(port)) == before + 1
+    finally:
+        berth.close()
 
 
 CONFIG = """
@@ -169,6 +214,14 @@ def test_the_sloppy_mock(mock):
     events = berth.events(session)
     assert done["status"] == "idle", done
     assert "from the mock" in text_of([e for e in events if e["event_type"] == "post_tool"][0]) and final_answer(events) == "The mock is content."
+
+
+def test_what_the_mock_refuses_fails_at_once(mock):
+    """openai-mock-api can say one 400 only, in its own words; it names no parameter, so nothing is stepped down from and nothing asked again."""
+    berth = mock("right-key")
+    session = berth.create(message="nothing it knows", model="openai/gpt-4")["session_id"]
+    done = berth.wait_status(session, "idle", "failed", seconds=60)
+    assert done["status"] == "failed" and "No matching response" in done["error"]["message"], done
 
 
 def test_a_wrong_key_fails_at_once(mock):
