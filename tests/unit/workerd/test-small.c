@@ -150,7 +150,7 @@ static void test_settings(void **state)
         check_settings("1", "desktop", "desktop,headless", "auto", NULL);
         check_settings("a/b", "desktop", "desktop", "auto", "worker_id");
         check_settings("1", "cloud", "desktop", "auto", "kind must be");
-        check_settings("1", "vm", "desktop", "auto", "kind must be");
+        check_settings("1", "vm", "vm", "auto", NULL);
         check_settings("1", "headless", "headless,boat", "auto", "boat");
         check_settings("1", "headless", "headless", "hard", "thinking");
 }
