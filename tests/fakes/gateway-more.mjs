@@ -28,6 +28,9 @@ export function moreRoutes({ sessions, emit, setStatus, newSession, all, json, f
     agents.set(a.name, { a, versions: [{ ...a }] });
     return a;
   }
+  /** As agent-check.c says it of MCP servers, in part. */
+  const badServer = (b) => Array.isArray(b.mcp_servers) && b.mcp_servers.some((s) => !s?.url === !s?.command);
+  const serverError = { error: { code: 'bad_request', message: 'an MCP server has either url (reached by the worker) or command (run inside the slot)', field: 'mcp_servers' } };
   const UNKNOWN = (b) => Object.keys(b).find((k) => !['name', 'description', 'system_prompt', 'mcp_servers', 'skills', 'status', 'model', 'provider', 'tools', 'approval', 'slot', 'network', 'budget', 'output_schema'].includes(k));
 
   async function agentApi(req, res, p) {
@@ -38,6 +41,7 @@ export function moreRoutes({ sessions, emit, setStatus, newSession, all, json, f
     if (p.length === 1 && m === 'POST') {
       if (UNKNOWN(b)) return json(res, 400, { error: { code: 'bad_request', message: `There is no field ${UNKNOWN(b)}.`, field: UNKNOWN(b) } });
       if (!NAME.test(b.name ?? '')) return json(res, 400, { error: { code: 'bad_request', message: 'A name has letters, digits and single hyphens.', field: 'name' } });
+      if (badServer(b)) return json(res, 400, serverError);
       if (agents.has(b.name)) return json(res, 409, { error: { code: 'conflict', message: 'There is an agent of this name.', field: 'name' } });
       return json(res, 201, agent(b));
     }
@@ -47,6 +51,7 @@ export function moreRoutes({ sessions, emit, setStatus, newSession, all, json, f
     if (m === 'DELETE') return agents.delete(p[1]) && res.writeHead(204).end();
     if (m === 'PATCH') {
       if (UNKNOWN(b)) return fail(res, 400, 'bad_request', `There is no field ${UNKNOWN(b)}.`);
+      if (badServer(b)) return json(res, 400, serverError);
       Object.assign(x.a, b, { updated_at: iso() });
       if (p[2] !== 'status') {
         x.a.version += 1;
@@ -139,6 +144,13 @@ export function moreRoutes({ sessions, emit, setStatus, newSession, all, json, f
     return fail(res, 404, 'not_found', 'There is no such address.');
   }
 
+  const lists = {
+    tokens: [['laptop', 'operator', 'ann@example.org'], ['ci', 'operator', null], ['prometheus', 'viewer', null]].map(([name, role, user_name], i) => ({ token_id: `t${i}`, name, role, user_name, scopes: name === 'ci' ? ['sessions:write'] : [], last_used_at: iso(Date.now() - 3_600_000 * i), expires_at: null, revoked_at: null })),
+    users: [['ann@example.org', 'admin'], ['bo@example.org', 'operator']].map(([name, role]) => ({ name, role, disabled: false, created_at: iso() })),
+    tenants: [{ name: 'default', limits: {}, disabled: false }, { name: 'acme', limits: { slots: 2 }, disabled: false }],
+    audit: [['POST /sessions', '201'], ['PATCH /agents/{name}', '200'], ['POST /models/test', '200']].map(([action, result], i) => ({ seq: 3 - i, timestamp: iso(Date.now() - 60_000 * i), actor: 'laptop', address: '127.0.0.1', action, target: '', result })),
+  };
+
   /** Answers a request, or says null: it is somebody else's. */
   function route(req, res, url, p) {
     if (p[0] === 'agents') return agentApi(req, res, p);
@@ -149,6 +161,8 @@ export function moreRoutes({ sessions, emit, setStatus, newSession, all, json, f
       return w ? res.writeHead(204).end() : fail(res, 404, 'not_found', 'There is no such worker.');
     }
     if (p[0] === 'usage') return usage(res, url);
+    if (p[0] === 'me') return json(res, 200, { tenant: 'default', name: 'laptop', role: 'admin', installation: true });
+    if (p.length === 1 && p[0] in lists && req.method === 'GET') return json(res, 200, { [p[0]]: lists[p[0]], next_cursor: null });
     const s = p[0] === 'sessions' ? sessions.get(p[1]) : undefined;
     if (s && p[2] === 'files') return fileApi(req, res, s, p.slice(3).join('/'));
     if (s && req.method === 'POST' && ['pause', 'resume', 'interrupt', 'fork', 'approvals'].includes(p[2])) return controlApi(req, res, s, p);
@@ -158,5 +172,5 @@ export function moreRoutes({ sessions, emit, setStatus, newSession, all, json, f
     agent({ name: 'ledger', description: 'Keeps the books: reads invoices, totals them, writes reports', model: 'claude-sonnet-4-5', provider: 'anthropic', system_prompt: 'You keep the books of a small yacht charter.\n\n- Check every total twice.\n- Ask before you send anything to a customer.\n', tools: ['bash', 'computer', 'document_put', 'ask_human'], network: { mode: 'none' }, budget: { cost_usd: 2 } }, Date.now() - 9 * 86_400_000);
     agent({ name: 'watcher', description: 'Looks at the status page every hour', status: 'inactive', slot: { kind: 'headless' }, network: { mode: 'allow', allow: ['status.example.com', '*.debian.org'] } }, Date.now() - 3 * 86_400_000);
   };
-  return { route, agents, agent, ask, waits, go, files, workers, seed, known: ['agents', 'workers', 'usage'] };
+  return { route, agents, agent, ask, waits, go, files, workers, seed, known: ['agents', 'workers', 'usage', 'me', 'tokens', 'users', 'tenants', 'audit'] };
 }

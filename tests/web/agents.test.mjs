@@ -117,6 +117,32 @@ test('a stored script in any field of an agent, a worker or a bill never runs', 
   assert.deepEqual(faults, []);
 });
 
+test('MCP servers, skills, report: no JSON is told before it is sent, what the server says stands at the field until it is changed', LIMIT, async (t) => {
+  const { page, faults } = await open(browser, t);
+  fake.more.agent({ name: 'linked', mcp_servers: [{ name: 'git', command: ['uvx', 'mcp-server-git'] }], output_schema: { type: 'object' } });
+  t.after(() => fake.more.agents.delete('linked'));
+  await enter(page, fake, '/a/linked');
+  await page.waitForFunction(() => document.querySelector('#agent-servers')?.value.includes('uvx'));
+  assert.equal(await page.$('.unsaved'), null);
+  await page.fill('#agent-servers', '[{ "name": "git", ');
+  await page.waitForSelector('#agent-servers-wrong:has-text("no JSON")');
+  await page.fill('#agent-servers', '{ "name": "git" }');
+  await page.waitForSelector('#agent-servers-wrong:has-text("A list")');
+  await page.fill('#agent-servers', '[{ "name": "git" }]');
+  await page.click('text=Save changes');
+  await page.waitForSelector('#agent-servers-wrong:has-text("either url")');
+  assert.equal(await page.evaluate(() => document.activeElement.id), 'agent-servers');
+  assert.equal(await page.isDisabled('.agent-head [type=submit]'), true);
+  await page.fill('#agent-servers', '[{ "name": "search", "url": "https://mcp.example.com/mcp" }]');
+  assert.equal(await page.$('#agent-servers-wrong'), null);
+  await page.fill('#agent-skills', '[{ "tag": "house-style" }]');
+  await page.click('text=Save changes');
+  await page.waitForSelector('.agent-head:has-text("v2")');
+  const { mcp_servers, skills, output_schema } = agent('linked');
+  assert.deepEqual([mcp_servers[0].url, skills, output_schema], ['https://mcp.example.com/mcp', [{ tag: 'house-style' }], { type: 'object' }]);
+  assert.deepEqual(faults.filter((f) => !/status of 400/.test(f)), []);
+});
+
 test('usage: chart of days, groups, export; health: limits proven or not, drain', LIMIT, async (t) => {
   const { page, faults } = await open(browser, t);
   await enter(page, fake, '/c');

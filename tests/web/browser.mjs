@@ -27,7 +27,7 @@ export async function open(browser, t, { viewport = WIDE, colorScheme = 'light',
   const context = await browser.newContext({ viewport, colorScheme, reducedMotion, deviceScaleFactor: viewport.width < 500 ? 2 : 1 });
   t.after(() => context.close());
   const page = await context.newPage();
-  page.setDefaultTimeout(15_000);
+  page.setDefaultTimeout(45_000);
   const faults = [];
   page.on('pageerror', (e) => faults.push(String(e)));
   page.on('console', (m) => {

@@ -117,7 +117,7 @@ export const texts = {
     removeText: (name: string) => `“${name}” is stopped and removed with its events and screenshots. Documents it stored stay.`,
     stopped: 'Session stopped', removed: 'Session deleted', tokens: 'Tokens', cost: 'Cost', turns: 'Turns', time: 'Time', worker: 'Slot', details: 'Details',
     usage: (i: string, o: string) => `${i} in · ${o} out`, cached: (n: string) => `${n} read from cache`, chat: 'Conversation', desktop: 'Desktop', resize: 'Resize panels',
-    created: 'Created', model: 'Model', kind: 'Kind', id: 'Id', agent: 'Agent',
+    created: 'Created', modified: 'Changed', model: 'Model', kind: 'Kind', id: 'Id', agent: 'Agent',
     pause: 'Pause', pauseHint: 'Hold at the next step; the slot is kept until others need it', resume: 'Resume', interrupt: 'Interrupt', interruptHint: 'Give up what runs now; the agent waits for your next message',
     fork: 'Fork', forkFrom: 'Fork from here', forked: 'Forked: a new idle session with the same history', forkName: (n: string) => `${n} (fork)`,
   },
@@ -235,7 +235,13 @@ export const texts = {
     } as Record<string, [string, string]>,
     networks: { none: ['None', 'No network at all'], allow: ['Only these', 'Hosts you name; it asks for others'], open: ['Open', 'Any public address'] } as Record<string, [string, string]>,
     hosts: 'Hosts, one per line', hostsHint: 'example.com, *.debian.org, git.test:9418. Without a port: 80 and 443.', hostWrong: (h: string) => `“${h}” is not a host: no protocol, no path, no spaces.`, hostsMissing: 'Name at least one host, or choose None.', deny: 'Never these, one per line',
-    slot: 'Where it works', slotDefault: 'As the session says', budget: 'Limits of each session', versions: 'Versions', versionsHint: 'Every change is kept.', restore: 'Use this version', restored: (n: number) => `Version ${n} is in the form; save to use it`, current: 'current', showVersion: (n: number) => `Look at version ${n}`, more: 'MCP servers, skills and an output schema are kept as they are; change them through the API.',
+    slot: 'Where it works', slotDefault: 'As the session says', budget: 'Limits of each session', versions: 'Versions', versionsHint: 'Every change is kept.', restore: 'Use this version', restored: (n: number) => `Version ${n} is in the form; save to use it`, current: 'current', showVersion: (n: number) => `Look at version ${n}`,
+    noRule: 'No rule', extras: 'MCP servers, skills, report', jsonBad: (why: string) => `This is no JSON: ${why}`, jsonList: 'A list is needed: [ … ]', jsonObject: 'An object is needed: { … }',
+    json: {
+      servers: ['MCP servers', 'A list; each has a name and a url, or a command that runs inside the slot.', '[{ "name": "git", "command": ["uvx", "mcp-server-git"] },\n { "name": "search", "url": "https://mcp.example.com/mcp" }]'],
+      skills: ['Skills', 'Documents the agent finds in its slot: by id, or all with a tag.', '[{ "tag": "house-style" }]'],
+      schema: ['Form of the report', 'A JSON Schema: what the agent reports at the end is checked against it.', '{ "type": "object", "properties": { "total": { "type": "number" } }, "required": ["total"] }'],
+    } as Record<'servers' | 'skills' | 'schema', [string, string, string]>,
   },
   usage: {
     title: 'Usage', lead: 'Model calls, tokens and money, as counted with every answer of a model.', range: 'Days', days: (n: number) => `${n} days`, cost: 'Cost', tokens: 'Tokens', calls: 'Calls', input: 'Input', output: 'Output', cached: 'From cache', by: 'By',

@@ -34,3 +34,13 @@ export function fileKind(d: { content_type: string; filename: string }): FileKin
 /** The media type a picture is shown with: one of the list, never what the document claims. */
 export const imageType = (d: { content_type: string; filename: string }): string =>
   /^image\/(png|jpeg|gif|webp|avif)$/.test(plainType(d.content_type)) ? plainType(d.content_type) : (IMAGE[extension(d.filename)] ?? 'image/png');
+
+/** Names of languages that are not what the file's name ends with. */
+const LANGUAGE: Record<string, string> = { py: 'python', js: 'javascript', mjs: 'javascript', cjs: 'javascript', jsx: 'javascript', ts: 'typescript', tsx: 'typescript', rb: 'ruby', rs: 'rust', h: 'c', cc: 'cpp', hpp: 'cpp', yml: 'yaml', patch: 'diff', md: '', txt: '', csv: '', log: '', mk: 'makefile' };
+const BARE: Record<string, string> = { dockerfile: 'dockerfile', makefile: 'makefile' };
+
+/** The language of a file's text, by its name; '' where it is none. */
+export function languageOf(filename: string): string {
+  const end = extension(filename);
+  return end === '' ? (BARE[filename.split('/').at(-1)!.toLowerCase()] ?? '') : (LANGUAGE[end] ?? end);
+}

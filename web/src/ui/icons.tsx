@@ -2,7 +2,7 @@
 import {
   Activity, AppWindow, ArrowDown, ArrowUp, Check, ChevronRight, CircleAlert, CircleCheck, CircleStop, Clock, Coins, Copy, Download, Ellipsis, Eye, EyeOff, File, FileChartColumn, FileCode,
   FileImage, FileJson, FileSpreadsheet, FileText, Files, FlaskConical, Hand, Info, Keyboard, Link, LogOut, Maximize, MessageSquare, Menu as MenuIcon, Monitor, MonitorOff, Moon, MousePointerClick, Paperclip,
-  Pencil, Play, Plus, RefreshCw, Repeat, Search, SearchX, Ship, Sparkles, Square, Sun, SunMoon, Terminal, Trash2, TriangleAlert, Unplug, Upload, Wrench, X, Camera, Hash, Minimize, ChevronDown, Pause, GitFork, OctagonPause, Gauge, Bot, ChartColumn, Server, ListTree, FolderOpen, Folder, Command, SlidersHorizontal, ArrowLeft, Shield, Globe,
+  Pencil, Play, Plus, RefreshCw, Repeat, Search, SearchX, Ship, Sparkles, Square, Sun, SunMoon, Terminal, Trash2, TriangleAlert, Plug, Settings, Unplug, Upload, Wrench, X, Camera, Hash, Minimize, ChevronDown, Pause, GitFork, OctagonPause, Gauge, Bot, ChartColumn, Server, ListTree, FolderOpen, Folder, Command, SlidersHorizontal, ArrowLeft, Shield, Globe,
 } from 'lucide';
 import { h } from 'preact';
 
@@ -13,7 +13,7 @@ const set = {
   coins: Coins, copy: Copy, download: Download, more: Ellipsis, eye: Eye, eyeOff: EyeOff, file: File, fileChart: FileChartColumn, fileCode: FileCode, fileImage: FileImage, fileJson: FileJson,
   fileSheet: FileSpreadsheet, fileText: FileText, files: Files, flask: FlaskConical, hand: Hand, info: Info, keyboard: Keyboard, link: Link, logOut: LogOut, maximize: Maximize, minimize: Minimize,
   message: MessageSquare, menu: MenuIcon, monitor: Monitor, monitorOff: MonitorOff, moon: Moon, pointer: MousePointerClick, clip: Paperclip, pencil: Pencil, play: Play, plus: Plus, refresh: RefreshCw,
-  repeat: Repeat, search: Search, searchX: SearchX, ship: Ship, sparkles: Sparkles, square: Square, sun: Sun, sunMoon: SunMoon, terminal: Terminal, trash: Trash2, warn: TriangleAlert, unplug: Unplug,
+  repeat: Repeat, search: Search, searchX: SearchX, ship: Ship, sparkles: Sparkles, square: Square, sun: Sun, sunMoon: SunMoon, terminal: Terminal, trash: Trash2, warn: TriangleAlert, plug: Plug, settings: Settings, unplug: Unplug,
   upload: Upload, wrench: Wrench, x: X, camera: Camera, hash: Hash,
   pause: Pause, fork: GitFork, interrupt: OctagonPause, gauge: Gauge, bot: Bot, chart: ChartColumn, server: Server, tree: ListTree, folder: Folder, folderOpen: FolderOpen, command: Command, sliders: SlidersHorizontal,
   back: ArrowLeft, shield: Shield, globe: Globe,

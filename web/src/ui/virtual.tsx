@@ -3,11 +3,13 @@ import type { ComponentChildren } from 'preact';
 import { useLayoutEffect, useMemo, useRef, useState } from 'preact/hooks';
 
 const AROUND = 240;
+/** Scrolling draws anew after that many pixels, not with each: what is drawn around the view is more. */
+const STEP = 96;
 
 export interface Reach { to: (index: number) => void; end: () => void }
 
 export function VirtualList<T>(props: {
-  items: T[]; keyOf: (item: T) => string | number; row: number; open: ReadonlySet<string | number>; draw: (item: T) => ComponentChildren; label: string; class?: string;
+  items: T[]; keyOf: (item: T) => string | number; row: number; open: ReadonlySet<string | number>; draw: (item: T, isOpen: boolean) => ComponentChildren; label: string; class?: string;
   reach: { current: Reach | null }; follow: boolean; onLeft: () => void; onEnd: () => void;
 }) {
   const { items, keyOf, row, open } = props;
@@ -16,6 +18,16 @@ export function VirtualList<T>(props: {
   const [top, setTop] = useState(0);
   const [measured, again] = useState(0);
   const hand = useRef(-Infinity);
+  // A row is drawn once and kept while it is in view: scrolling moves rows, it does not make them again.
+  const drawn = useRef(new Map<string | number, { item: T; isOpen: boolean; draw: unknown; row: ComponentChildren }>());
+  const rowOf = (item: T, k: string | number): ComponentChildren => {
+    const isOpen = open.has(k);
+    const kept = drawn.current.get(k);
+    if (kept && kept.item === item && kept.isOpen === isOpen && kept.draw === props.draw) return kept.row;
+    const made = props.draw(item, isOpen);
+    drawn.current.set(k, { item, isOpen, draw: props.draw, row: made });
+    return made;
+  };
   const at = useMemo(() => {
     const a = new Float64Array(items.length + 1);
     for (let i = 0; i < items.length; i++) {
@@ -41,7 +53,8 @@ export function VirtualList<T>(props: {
     const b = box.current!;
     // Rows that were never drawn have a guessed height; what is above the view must not move it when it is known.
     let changed = false;
-    for (const el of b.querySelectorAll<HTMLElement>('[data-open="true"]')) {
+    if (drawn.current.size > 400) drawn.current.clear();
+    for (const el of open.size > 0 ? b.querySelectorAll<HTMLElement>('[data-open="true"]') : []) {
       const k = items[Number(el.dataset.index)];
       if (k === undefined) continue;
       const h = el.offsetHeight;
@@ -62,7 +75,7 @@ export function VirtualList<T>(props: {
       class={`scroll ${props.class ?? ''}`} ref={box} role="list" tabIndex={0} aria-label={props.label} onWheel={touched} onTouchMove={touched} onKeyDown={touched} onPointerDown={touched}
       onScroll={(e) => {
         const b = e.currentTarget;
-        setTop(b.scrollTop);
+        setTop(Math.round(b.scrollTop / STEP) * STEP);
         const near = b.scrollHeight - b.scrollTop - b.clientHeight < row;
         if (near && !props.follow) props.onEnd();
         if (!near && props.follow && performance.now() - hand.current < 800) props.onLeft();
@@ -71,7 +84,7 @@ export function VirtualList<T>(props: {
       <div class="v-in" style={{ height: `${at[items.length]}px` }}>
         {items.slice(first, last).map((item, i) => {
           const k = keyOf(item);
-          return <div key={k} class="v-row" role="listitem" data-index={first + i} data-open={open.has(k)} style={{ top: `${at[first + i]}px` }}>{props.draw(item)}</div>;
+          return <div key={k} class="v-row" role="listitem" data-index={first + i} data-open={open.has(k)} style={{ top: `${at[first + i]}px` }}>{rowOf(item, k)}</div>;
         })}
       </div>
     </div>

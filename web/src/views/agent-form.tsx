@@ -5,7 +5,7 @@ import { ApiError } from '../lib/api';
 import { openPrompt } from '../lib/editor';
 import { full } from '../lib/format';
 import { follow, go, paths } from '../lib/router';
-import { bodyOf, changesOf, draftOf, NAME, wrongIn, type Draft, type Wrong } from '../model/agent';
+import { bodyOf, changesOf, draftOf, FIELD_OF, NAME, wrongIn, type Draft, type Json, type Wrong } from '../model/agent';
 import { LIMITS } from '../model/budget';
 import { changeAgent, createAgent, deleteAgent, nameFree, setAgentStatus, versions, type Agent, type AgentVersion } from '../state/agents';
 import { toast, toastError } from '../state/toasts';
@@ -21,13 +21,13 @@ function Field(props: { id: string; label: string; hint?: string; wrong?: string
     <div class="field">
       <label class="label" for={props.id}>{props.label}</label>
       {props.children}
-      {props.wrong ? <p class="wrong" id={`${props.id}-wrong`}><Icon name="alert" size={13} />{props.wrong}</p> : props.good ? <p class="hint good">{props.good}</p> : props.hint ? <p class="hint">{props.hint}</p> : null}
+      {props.wrong ? <p class="wrong" id={`${props.id}-wrong`} role="alert"><Icon name="alert" size={13} />{props.wrong}</p> : props.good ? <p class="hint good">{props.good}</p> : props.hint ? <p class="hint">{props.hint}</p> : null}
     </div>
   );
 }
 
 /** Monaco; while it comes, and where it cannot, a plain field that does the same. */
-function PromptField({ text, epoch, onChange }: { text: string; epoch: number; onChange: (text: string) => void }) {
+function PromptField({ text, epoch, wrong, onChange }: { text: string; epoch: number; wrong?: string; onChange: (text: string) => void }) {
   const t = texts.agents;
   const host = useRef<HTMLDivElement>(null);
   const prompt = useRef<Prompt | null>(null);
@@ -56,6 +56,7 @@ function PromptField({ text, epoch, onChange }: { text: string; epoch: number; o
   return (
     <section class="agent-prompt" aria-label={t.prompt}>
       <h2 class="label">{t.prompt}<span class="dim">{state === 'loading' ? t.promptLoading : state === 'failed' ? t.promptFailed : t.promptHint}</span></h2>
+      {wrong && <p class="wrong" role="alert"><Icon name="alert" size={13} />{wrong}</p>}
       <div class="prompt-box" data-editor={state}>
         <div class="prompt-host" ref={host} />
         {state !== 'open' && <textarea class="prompt-plain mono" aria-label={t.prompt} value={text} spellcheck={false} onInput={(e) => onChange(e.currentTarget.value)} />}
@@ -64,7 +65,7 @@ function PromptField({ text, epoch, onChange }: { text: string; epoch: number; o
   );
 }
 
-function Tools({ d, set }: { d: Draft; set: Set }) {
+function Tools({ d, set, wrong }: { d: Draft; set: Set; wrong?: string }) {
   const t = texts.agents;
   const names = [...new Set([...Object.keys(t.toolNames), ...d.tools, ...Object.keys(d.approval).filter((n) => n !== '*')])];
   const rule = (n: string) => (typeof d.approval[n] === 'string' ? (d.approval[n] as string) : d.approval[n] ? 'ruled' : '');
@@ -78,6 +79,7 @@ function Tools({ d, set }: { d: Draft; set: Set }) {
     <fieldset class="panel">
       <legend>{t.capabilities}</legend>
       <label class="check"><input type="checkbox" checked={d.every} onChange={(e) => set({ every: e.currentTarget.checked, tools: e.currentTarget.checked ? d.tools : d.tools.length ? d.tools : Object.keys(t.toolNames) })} /><span><b>{t.every}</b></span></label>
+      <p class="tool-rule-head dim" aria-hidden="true">{t.approval}</p>
       <ul class="tool-list">
         {names.map((n) => {
           const [label, hint] = t.toolNames[n] ?? [n, ''];
@@ -89,7 +91,7 @@ function Tools({ d, set }: { d: Draft; set: Set }) {
                 <span><b>{label}</b><span class="dim">{hint}</span></span>
               </label>
               <select class="input" aria-label={`${label}: ${t.approval}`} disabled={!on || rule(n) === 'ruled'} title={rule(n) === 'ruled' ? t.ruledHint : t.approval} value={rule(n)} onChange={(e) => setRule(n, e.currentTarget.value)}>
-                <option value="">–</option>
+                <option value="">{t.noRule}</option>
                 {rule(n) === 'ruled' && <option value="ruled">{t.ruled}</option>}
                 {Object.entries(t.rules).map(([k, v]) => <option key={k} value={k}>{v}</option>)}
               </select>
@@ -97,6 +99,25 @@ function Tools({ d, set }: { d: Draft; set: Set }) {
           );
         })}
       </ul>
+      {wrong && <p class="wrong" role="alert"><Icon name="alert" size={13} />{wrong}</p>}
+    </fieldset>
+  );
+}
+
+/** What the blueprint says in JSON: what it may connect to, what it knows, the form of its report. */
+function Extras({ d, set, wrong }: { d: Draft; set: Set; wrong: Wrong }) {
+  const t = texts.agents;
+  return (
+    <fieldset class="panel">
+      <legend>{t.extras}</legend>
+      {(Object.entries(t.json) as [Json, (typeof t.json)[Json]][]).map(([k, [label, hint, example]]) => (
+        <Field key={k} id={`agent-${k}`} label={label} hint={hint} wrong={wrong[k]}>
+          <textarea
+            class="input mono" id={`agent-${k}`} rows={Math.min(14, Math.max(3, d[k].split('\n').length))} value={d[k]} placeholder={example} spellcheck={false}
+            aria-invalid={wrong[k] !== undefined} aria-describedby={wrong[k] ? `agent-${k}-wrong` : undefined} onInput={(e) => set({ [k]: e.currentTarget.value })}
+          />
+        </Field>
+      ))}
     </fieldset>
   );
 }
@@ -114,6 +135,7 @@ function NetworkPanel({ d, set, wrong }: { d: Draft; set: Set; wrong: Wrong }) {
       {d.mode === 'allow' && (
         <Field id="agent-allow" label={t.hosts} hint={t.hostsHint} wrong={wrong.allow}><textarea class="input mono" id="agent-allow" rows={3} value={d.allow} spellcheck={false} aria-invalid={wrong.allow !== undefined} onInput={(e) => set({ allow: e.currentTarget.value })} /></Field>
       )}
+      {wrong.network && <p class="wrong" role="alert"><Icon name="alert" size={13} />{wrong.network}</p>}
       {d.mode !== 'none' && (
         <Field id="agent-deny" label={t.deny} wrong={wrong.deny}><textarea class="input mono" id="agent-deny" rows={2} value={d.deny} spellcheck={false} aria-invalid={wrong.deny !== undefined} onInput={(e) => set({ deny: e.currentTarget.value })} /></Field>
       )}
@@ -162,19 +184,25 @@ export function AgentForm({ agent }: { agent: Agent | null }) {
   const [d, setD] = useState(() => draftOf(agent));
   const [tried, setTried] = useState(false);
   const [busy, setBusy] = useState(false);
-  const [refused, setRefused] = useState<{ name: string; message: string } | null>(null);
+  const [refused, setRefused] = useState<Wrong>({});
   const [removing, setRemoving] = useState(false);
   const [epoch, setEpoch] = useState(0);
   const reset = (next: Draft) => {
     setD(next);
+    setRefused({});
     setEpoch((n) => n + 1);
   };
-  const set: Set = (part) => setD((old) => ({ ...old, ...part }));
+  // What the server said of a field holds until the field is changed.
+  const set: Set = (part) => {
+    setD((old) => ({ ...old, ...part }));
+    setRefused((old) => Object.fromEntries(Object.entries(old).filter(([k]) => !(k in part) && !(k === 'tools' && 'approval' in part) && !(k === 'network' && ('mode' in part || 'allow' in part || 'deny' in part)))));
+  };
   const taken = useTaken(d.name, agent === null);
   const wrong = wrongIn(d);
   if (taken === 'taken' && !wrong.name) wrong.name = t.nameTaken;
-  if (refused && refused.name === d.name) wrong.name = refused.message;
-  const changed = agent ? Object.keys(changesOf(d, agent)).length > 0 : JSON.stringify(d) !== JSON.stringify(draftOf(null));
+  for (const [k, why] of Object.entries(refused) as [keyof Wrong, string][]) wrong[k] ??= why;
+  const broken = wrong.servers ?? wrong.skills ?? wrong.schema;
+  const changed = agent ? broken !== undefined || Object.keys(changesOf(d, agent)).length > 0 : JSON.stringify(d) !== JSON.stringify(draftOf(null));
   useEffect(() => {
     if (!changed) return undefined;
     const ask = (e: BeforeUnloadEvent) => e.preventDefault();
@@ -195,7 +223,12 @@ export function AgentForm({ agent }: { agent: Agent | null }) {
         go(paths.agent(made.name), true);
       }
     } catch (e) {
-      if (e instanceof ApiError && e.status === 409 && !agent) setRefused({ name: d.name, message: t.nameTaken });
+      const field = e instanceof ApiError && e.field ? FIELD_OF[e.field.split(/[.[]/, 1)[0]!] : undefined;
+      if (e instanceof ApiError && e.status === 409 && !agent) setRefused({ name: t.nameTaken });
+      else if (field) {
+        setRefused({ [field]: (e as ApiError).message });
+        document.getElementById(`agent-${field}`)?.focus();
+      }
       else toastError(e);
     } finally {
       setBusy(false);
@@ -224,18 +257,19 @@ export function AgentForm({ agent }: { agent: Agent | null }) {
       <div class="agent-body scroll">
         <div class="agent-side">
           {!agent && <Field id="agent-name" label={t.name} hint={t.nameHint} wrong={show('name', d.name)} good={taken === 'free' && !wrong.name ? t.nameFree : undefined}><input class="input mono" id="agent-name" value={d.name} maxLength={64} autocomplete="off" spellcheck={false} autofocus aria-invalid={show('name', d.name) !== undefined} onInput={(e) => set({ name: e.currentTarget.value })} /></Field>}
-          <Field id="agent-description" label={t.description}><input class="input" id="agent-description" value={d.description} maxLength={1000} placeholder={t.descriptionHint} onInput={(e) => set({ description: e.currentTarget.value })} /></Field>
+          <Field id="agent-description" label={t.description} wrong={wrong.description}><input class="input" id="agent-description" value={d.description} maxLength={1000} placeholder={t.descriptionHint} onInput={(e) => set({ description: e.currentTarget.value })} /></Field>
           <div class="pair">
-            <Field id="agent-model" label={t.model}><input class="input mono" id="agent-model" value={d.model} maxLength={200} placeholder={t.modelHint} spellcheck={false} onInput={(e) => set({ model: e.currentTarget.value })} /></Field>
+            <Field id="agent-model" label={t.model} wrong={wrong.model}><input class="input mono" id="agent-model" value={d.model} maxLength={200} placeholder={t.modelHint} spellcheck={false} onInput={(e) => set({ model: e.currentTarget.value })} /></Field>
             <Field id="agent-provider" label={t.provider} wrong={wrong.provider}>
               <select class="input" id="agent-provider" value={d.provider} onChange={(e) => set({ provider: e.currentTarget.value })}><option value="">{t.providerDefault}</option><option value="anthropic">Anthropic</option><option value="openai">OpenAI</option></select>
             </Field>
           </div>
-          <Tools d={d} set={set} />
+          <Tools d={d} set={set} wrong={wrong.tools} />
           <NetworkPanel d={d} set={set} wrong={wrong} />
           <fieldset class="panel">
             <legend>{t.slot}</legend>
             <select class="input" aria-label={t.slot} value={d.kind} onChange={(e) => set({ kind: e.currentTarget.value })}><option value="">{t.slotDefault}</option>{['desktop', 'headless', 'vm'].map((k) => <option key={k} value={k}>{texts.kinds[k]}</option>)}</select>
+            {wrong.kind && <p class="wrong" role="alert">{wrong.kind}</p>}
           </fieldset>
           <fieldset class="panel">
             <legend>{t.budget}</legend>
@@ -244,10 +278,10 @@ export function AgentForm({ agent }: { agent: Agent | null }) {
             </div>
             {wrong.budget && <p class="wrong">{wrong.budget}</p>}
           </fieldset>
+          <Extras d={d} set={set} wrong={wrong} />
           {agent && <Versions a={agent} onUse={(v) => { reset({ ...draftOf(v), name: agent.name }); toast('info', t.restored(v.version)); }} />}
-          {agent && <p class="dim small">{t.more}</p>}
         </div>
-        <PromptField text={d.prompt} epoch={epoch} onChange={(prompt) => set({ prompt })} />
+        <PromptField text={d.prompt} epoch={epoch} wrong={wrong.prompt} onChange={(prompt) => set({ prompt })} />
       </div>
       {removing && agent && (
         <Confirm

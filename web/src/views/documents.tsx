@@ -30,7 +30,7 @@ const clear = (): void => {
 function Row({ d, shown }: { d: Doc; shown: boolean }) {
   return (
     <tr aria-selected={shown} onClick={() => go(paths.document(d.id))}>
-      <td class="col-check" onClick={(e) => e.stopPropagation()}><input type="checkbox" aria-label={texts.documents.selectOne(d.filename)} checked={selected.value.has(d.id)} onChange={(e) => select(d.id, e.currentTarget.checked)} /></td>
+      <td class="col-check" onClick={(e) => e.stopPropagation()}><label><input type="checkbox" aria-label={texts.documents.selectOne(d.filename)} checked={selected.value.has(d.id)} onChange={(e) => select(d.id, e.currentTarget.checked)} /></label></td>
       <td>
         <a class="doc-name" href={paths.document(d.id)} onClick={follow} title={d.filename}><Icon name={docIcon(d)} size={16} /><span class="cut">{d.filename}</span></a>
       </td>
@@ -60,7 +60,7 @@ function Table({ id }: { id: string | null }) {
       <table class="doc-table">
         <thead>
           <tr>
-            <th scope="col" class="col-check"><input type="checkbox" aria-label={t.selectAll} checked={all} onChange={(e) => (selected.value = new Set(e.currentTarget.checked ? [...selected.value, ...list.map((d) => d.id)] : []))} /></th>
+            <th scope="col" class="col-check"><label><input type="checkbox" aria-label={t.selectAll} checked={all} onChange={(e) => (selected.value = new Set(e.currentTarget.checked ? [...selected.value, ...list.map((d) => d.id)] : []))} /></label></th>
             <th scope="col">{t.name}</th><th scope="col" class="c-tags">{t.tags}</th><th scope="col" class="num c-size">{t.size}</th><th scope="col" class="num c-time">{t.updated}</th>
           </tr>
         </thead>

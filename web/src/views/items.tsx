@@ -1,8 +1,7 @@
 /** One entry of the conversation each: what was said, thought, done, and what changed. */
 import { Component } from 'preact';
-import { useMemo, useState } from 'preact/hooks';
+import { useState } from 'preact/hooks';
 import { clock, full } from '../lib/format';
-import { renderMarkdown } from '../lib/markdown';
 import type { Item, LiveBlock, ThinkingItem, UserItem } from '../model/transcript';
 import type { SessionStream } from '../state/stream';
 import { toastError } from '../state/toasts';
@@ -10,13 +9,9 @@ import { texts } from '../texts';
 import { Spinner } from '../ui/controls';
 import { Icon } from '../ui/icons';
 import { Picture } from '../ui/picture';
+import { Prose } from '../ui/prose';
 import { ApprovalCard } from './approval';
 import { ShotButton, ToolCard } from './tools';
-
-export function Prose({ text, streaming }: { text: string; streaming?: boolean }) {
-  const html = useMemo(() => renderMarkdown(text), [text]);
-  return <div class={`prose ${streaming ? 'caret' : ''}`} dangerouslySetInnerHTML={{ __html: html }} />;
-}
 
 /** Finished blocks of a streaming text are rendered once; only the last one is rendered again with each delta. */
 function StreamingProse({ text }: { text: string }) {

@@ -3,15 +3,16 @@ import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
 import { ApiError, getJson, request } from '../lib/api';
 import { parseCsv } from '../lib/csv';
 import { bytes, full } from '../lib/format';
-import { renderMarkdown } from '../lib/markdown';
 import { go, paths } from '../lib/router';
-import { fileKind, imageType } from '../model/filetype';
+import { fileKind, imageType, languageOf } from '../model/filetype';
 import { deleteDocument, docs, found, patchDocument, TAG } from '../state/documents';
 import { toast, toastError } from '../state/toasts';
 import { texts } from '../texts';
 import type { Doc } from '../types';
 import { Blank, Confirm, IconButton, Skeleton } from '../ui/controls';
+import { Code } from '../ui/code';
 import { Icon } from '../ui/icons';
+import { Prose } from '../ui/prose';
 import { Pdf } from './pdf';
 import { Checksum, download, More, Name, TextStatus } from './preview-more';
 
@@ -100,7 +101,7 @@ function Json({ text, raw }: { text: string; raw: boolean }) {
   return (
     <>
       {pretty === null && <p class="dim">{texts.documents.badJson}</p>}
-      <pre class="source">{raw || pretty === null ? text : pretty}</pre>
+      <pre class="source"><Code text={raw || pretty === null ? text : pretty} language="json" /></pre>
     </>
   );
 }
@@ -113,10 +114,10 @@ function Body({ d, content, raw }: { d: Doc; content: Content; raw: boolean }) {
   if (content.text === undefined) return <Blank icon="file" title={t.cannot} text={t.cannotHint} />;
   if (content.text === '') return <p class="dim">{t.empty}</p>;
   const kind = fileKind(d);
-  if (kind === 'markdown' && !raw) return <div class="prose" dangerouslySetInnerHTML={{ __html: renderMarkdown(content.text) }} />;
+  if (kind === 'markdown' && !raw) return <Prose text={content.text} />;
   if (kind === 'csv' && !raw) return <Csv text={content.text} />;
   if (kind === 'json') return <Json text={content.text} raw={raw} />;
-  return <pre class="source">{content.text}</pre>;
+  return <pre class="source"><Code text={content.text} language={languageOf(d.filename)} /></pre>;
 }
 
 function Tags({ d }: { d: Doc }) {

@@ -1,6 +1,6 @@
 /** The left side: where one is, all sessions with search and filter, connection and system at the foot. */
 import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
-import { follow, go, paths, route } from '../lib/router';
+import { follow, paths, route } from '../lib/router';
 import { ago, count, full, money } from '../lib/format';
 import { signOut } from '../state/auth';
 import { now } from '../state/clock';
@@ -11,30 +11,37 @@ import { agentNames, clearFilters, drawerOpen, group, groupCounts, GROUPS, newSe
 import { people } from '../texts-people';
 import { texts } from '../texts';
 import { isWorking, type Session, type SessionStatus } from '../types';
-import { Blank, IconButton, MenuItem, Popover, Skeleton, Status } from '../ui/controls';
+import { Blank, copyText, IconButton, MenuItem, Popover, Skeleton, Status } from '../ui/controls';
 import { Icon, Mark, type IconName } from '../ui/icons';
 
 export const kindIcon = (kind: string | undefined): IconName => (kind === 'headless' ? 'terminal' : kind === 'external' ? 'link' : 'monitor');
 
+const folderName = (path: string): string => path.split('/').filter(Boolean).at(-1) ?? path;
+
 function Card({ s, current }: { s: Session; current: boolean }) {
+  const t = texts.session;
   const doing = isWorking(s.status) ? activity.value.get(s.session_id) : undefined;
   const cost = s.usage?.cost_usd ?? 0;
   return (
-    <a class="card" href={paths.session(s.session_id)} onClick={follow} aria-current={current ? 'page' : undefined} data-session={s.session_id}>
-      <span class="card-top">
-        <span class="card-name cut">{s.session_name || texts.sessions.unnamed}</span>
-        <time class="card-time" dateTime={s.modified_at} title={full(s.modified_at)}>{ago(s.modified_at, now.value)}</time>
-      </span>
-      {doing && <span class="card-mid"><span class="cut">{doing}</span></span>}
-      <span class="card-low">
-        <Status status={s.status} />
-        <span class="meta">
-          {s.agent_name && <span class="cut">{s.agent_name}</span>}
-          {cost > 0 && <span class="num">{money(cost)}</span>}
-          <span title={texts.kinds[s.kind ?? ''] ?? s.kind}><Icon name={kindIcon(s.kind)} size={13} /><span class="sr">{texts.kinds[s.kind ?? ''] ?? s.kind}</span></span>
+    <>
+      <a class="card" href={paths.session(s.session_id)} onClick={follow} aria-current={current ? 'page' : undefined} data-session={s.session_id}>
+        <span class="card-top">
+          <span class="card-name cut">{s.session_name || <>{texts.sessions.unnamed} <span class="dim mono">{s.session_id.slice(0, 8)}</span></>}</span>
+          <time class="card-time" dateTime={s.modified_at} title={`${t.created} ${full(s.created_at)}\n${t.modified} ${full(s.modified_at)}`}>{ago(s.modified_at, now.value)}</time>
         </span>
-      </span>
-    </a>
+        {doing && <span class="card-mid"><span class="cut">{doing}</span></span>}
+        <span class="card-low">
+          <Status status={s.status} />
+          <span class="meta">
+            {s.project_dir && <span class="folder" title={s.project_dir}><Icon name="folder" size={12} /><span class="cut">{folderName(s.project_dir)}</span></span>}
+            {s.agent_name && <span class="cut agent-badge" title={`${t.agent}: ${s.agent_name}`}>{s.agent_name}</span>}
+            {cost > 0 && <span class="num">{money(cost)}</span>}
+            <span title={texts.kinds[s.kind ?? ''] ?? s.kind}><Icon name={kindIcon(s.kind)} size={13} /><span class="sr">{texts.kinds[s.kind ?? ''] ?? s.kind}</span></span>
+          </span>
+        </span>
+      </a>
+      <span class="card-copy"><IconButton icon="copy" small size={13} label={`${t.copyId}: ${s.session_name || s.session_id.slice(0, 8)}`} onClick={() => void copyText(s.session_id)} /></span>
+    </>
   );
 }
 
@@ -198,6 +205,7 @@ export function Sidebar() {
       <nav class="side-list scroll" aria-label={texts.sessions.list}><List /></nav>
       <div class="side-foot">
         <System />
+        <a class="icon-btn" href={paths.settings} onClick={follow} aria-label={people.title} title={people.title} aria-current={r.name === 'settings' ? 'page' : undefined}><Icon name="settings" /></a>
         <Popover label={texts.theme.label} buttonClass="icon-btn" panelClass="" button={<Icon name={THEMES.find((t) => t[0] === theme.value)![1]} />}>
           {(close) => (
             <>
@@ -207,7 +215,6 @@ export function Sidebar() {
                 </button>
               ))}
               <hr />
-              <MenuItem icon="wrench" text={people.title} onClick={() => { close(); go(paths.settings); }} />
               <MenuItem icon="logOut" text={texts.system.signOut} onClick={() => { close(); signOut(); }} />
             </>
           )}

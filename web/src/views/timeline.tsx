@@ -1,9 +1,10 @@
 /** Every event of a session, as it was stored: filters, details as JSON, jump to a seq, export. */
-import { useMemo, useRef, useState } from 'preact/hooks';
-import { clock, full } from '../lib/format';
+import { useCallback, useMemo, useRef, useState } from 'preact/hooks';
+import { clock, count, full, money } from '../lib/format';
+import { describe } from '../model/describe';
 import type { SessionStream } from '../state/stream';
 import { texts } from '../texts';
-import type { BerthEvent, Session } from '../types';
+import type { BerthEvent, Session, Usage } from '../types';
 import { Blank, copyText, IconButton } from '../ui/controls';
 import { Icon, type IconName } from '../ui/icons';
 import { VirtualList, type Reach } from '../ui/virtual';
@@ -13,9 +14,23 @@ const ICONS: Record<string, IconName> = {
   message: 'message', thinking: 'sparkles', pre_tool: 'wrench', post_tool: 'check', screenshot: 'camera', status: 'activity', session_start: 'play', session_stop: 'stop', usage: 'coins', error: 'alert', approval_requested: 'shield',
   approval_decided: 'shield', control: 'hand', log: 'fileText', network_denied: 'globe', compaction: 'repeat', report: 'fileChart',
 };
-const ROW = 32;
+/** As high as in session.css; on a phone as high as a finger is (phone.css). */
+const rowHeight = (): number => (matchMedia('(max-width: 820px)').matches ? 44 : 32);
 
 const str = (v: unknown): string => (typeof v === 'string' ? v : '');
+
+const spent = (u: Usage | undefined): string => {
+  if (!u) return '';
+  const cost = u.cost_usd ? ` · ${money(u.cost_usd)}` : '';
+  return `${texts.session.usage(count(u.input_tokens ?? 0), count(u.output_tokens ?? 0))}${u.cache_read_tokens ? ` · ${texts.session.cached(count(u.cache_read_tokens))}` : ''}${cost}`;
+};
+const shot = (e: BerthEvent): string => (typeof e.width === 'number' ? texts.desktop.size(e.width, e.height as number) : str(e.url).split('/').at(-1)!.slice(0, 12));
+/** What of a call its title leaves out. */
+const doing = (input: unknown): string => {
+  const i = (input ?? {}) as Record<string, unknown>;
+  const more = str(i.command) && !str(i.path) ? str(i.command) : str(i.path) || str(i.query) || str(i.url);
+  return more ? ` · ${more.replace(/\s+/g, ' ')}` : '';
+};
 
 /** One line that says what the event holds. */
 export function gist(e: BerthEvent): string {
@@ -23,14 +38,22 @@ export function gist(e: BerthEvent): string {
   switch (e.event_type) {
     case 'message': return `${str(e.role)}: ${str(e.content) || blocks.map((b) => b?.text ?? (b?.name ? `[${b.name}]` : `[${b?.type ?? ''}]`)).join(' ')}`;
     case 'thinking': return str(e.content);
-    case 'pre_tool': return `${str(e.tool_name)} ${JSON.stringify(e.tool_input ?? {})}`;
+    case 'pre_tool': return describe(str(e.tool_name), (e.tool_input ?? {}) as Record<string, unknown>, true).title + doing(e.tool_input);
     case 'post_tool': return `${str(e.tool_name)}${e.error ? ` ${str(e.error)}` : ''}${typeof e.duration_ms === 'number' ? ` · ${e.duration_ms} ms` : ''}`;
     case 'status': return `${str(e.from)} → ${str(e.to)}${e.reason ? ` · ${str(e.reason)}` : ''}`;
     case 'error': case 'log': return str(e.message);
-    case 'usage': return JSON.stringify(e.usage ?? {});
+    case 'usage': return spent(e.usage as Usage | undefined);
+    case 'screenshot': return shot(e);
     case 'approval_requested': case 'approval_decided': return [str(e.subject), str(e.status), str(e.note)].filter(Boolean).join(' · ');
     default: return str(e.reason) || str(e.summary) || str(e.url) || str(e.host);
   }
+}
+
+/** Without it, or with it when it was not there. */
+function flip<K>(set: ReadonlySet<K>, k: K): Set<K> {
+  const next = new Set(set);
+  if (!next.delete(k)) next.add(k);
+  return next;
 }
 
 function save(events: BerthEvent[], id: string): void {
@@ -49,17 +72,13 @@ export function Timeline({ stream, session }: { stream: SessionStream; session: 
   const [follow, setFollow] = useState(true);
   const [seq, setSeq] = useState('');
   const reach = useRef<Reach | null>(null);
+  const row = rowHeight();
   const counts = useMemo(() => {
     const n = new Map<string, number>();
     for (const e of events) n.set(e.event_type, (n.get(e.event_type) ?? 0) + 1);
     return [...n].sort((a, b) => b[1] - a[1]);
   }, [events]);
   const shown = useMemo(() => (hidden.size === 0 ? events : events.filter((e) => !hidden.has(e.event_type))), [events, hidden]);
-  const flip = <K,>(set: ReadonlySet<K>, k: K): Set<K> => {
-    const next = new Set(set);
-    if (!next.delete(k)) next.add(k);
-    return next;
-  };
   const jump = (e: Event) => {
     e.preventDefault();
     const n = Number(seq);
@@ -68,12 +87,11 @@ export function Timeline({ stream, session }: { stream: SessionStream; session: 
     setFollow(false);
     reach.current?.to(i < 0 ? shown.length : i);
   };
-  const draw = (e: BerthEvent) => {
-    const isOpen = open.has(e.seq);
+  const draw = useCallback((e: BerthEvent, isOpen: boolean) => {
     const { type: _type, ...stored } = e;
     return (
       <div class="event" data-type={e.event_type} data-seq={e.seq}>
-        <button type="button" class="event-line" aria-expanded={isOpen} onClick={() => { setFollow(false); setOpen(flip(open, e.seq)); }}>
+        <button type="button" class="event-line" aria-expanded={isOpen} onClick={() => { setFollow(false); setOpen((old) => flip(old, e.seq)); }}>
           <Icon name="chevron" size={12} class="chev" /><span class="num seq">{e.seq}</span><Icon name={ICONS[e.event_type] ?? 'hash'} size={14} /><span class="event-type">{e.event_type}</span>
           <span class="cut event-gist">{gist(e).slice(0, 300)}</span><time class="num dim" dateTime={e.timestamp} title={full(e.timestamp)}>{clock(e.timestamp)}</time>
         </button>
@@ -86,7 +104,7 @@ export function Timeline({ stream, session }: { stream: SessionStream; session: 
         )}
       </div>
     );
-  };
+  }, [session]);
   const all = open.size > 0;
   return (
     <section class="timeline" aria-label={t.title}>
@@ -101,7 +119,7 @@ export function Timeline({ stream, session }: { stream: SessionStream; session: 
         </div>
       </div>
       {events.length === 0 && stream.caughtUp.value ? <Blank icon="tree" title={t.none} /> : (
-        <VirtualList items={shown} keyOf={(e) => e.seq} row={ROW} open={open} draw={draw} label={t.title} class="events" reach={reach} follow={follow} onLeft={() => setFollow(false)} onEnd={() => setFollow(true)} />
+        <VirtualList items={shown} keyOf={(e) => e.seq} row={row} open={open} draw={draw} label={t.title} class="events" reach={reach} follow={follow} onLeft={() => setFollow(false)} onEnd={() => setFollow(true)} />
       )}
       {!follow && <button type="button" class="btn small timeline-end" onClick={() => { setFollow(true); reach.current?.end(); }}><Icon name="down" size={14} />{texts.chat.latest}</button>}
     </section>

@@ -7,6 +7,7 @@ import { toastError } from '../state/toasts';
 import type { ToolItem } from '../model/transcript';
 import type { Block } from '../types';
 import { texts } from '../texts';
+import { Code } from '../ui/code';
 import { Icon } from '../ui/icons';
 
 const str = (v: unknown): string => (typeof v === 'string' ? v : '');
@@ -82,7 +83,7 @@ export function Program({ item }: { item: ToolItem }): ComponentChildren {
   const said = item.state === 'running' ? item.printed : textOf(item.output);
   return (
     <div class="term" tabIndex={0} role="group" aria-label={texts.tools.output}>
-      <pre class="cmd">{str(item.input.code)}</pre>
+      <pre class="cmd"><Code text={str(item.input.code)} language={str(item.input.language)} /></pre>
       {said && <pre class="out">{said}</pre>}
       {item.error && <pre class="err">{item.error}</pre>}
     </div>

@@ -3,11 +3,14 @@ import type { ComponentChildren } from 'preact';
 import { useMemo, useState } from 'preact/hooks';
 import { diffLines, type DiffLine } from '../lib/diff';
 import { duration, full } from '../lib/format';
+import { linesHtml, painter } from '../lib/highlight';
 import { follow, paths } from '../lib/router';
 import { describe, type Described, type Point } from '../model/describe';
+import { languageOf } from '../model/filetype';
 import type { Item, ToolItem } from '../model/transcript';
 import type { Block, ImageBlock } from '../types';
 import { texts } from '../texts';
+import { Code } from '../ui/code';
 import { Spinner } from '../ui/controls';
 import { Icon, type IconName } from '../ui/icons';
 import { lightbox, type Shot } from '../ui/lightbox';
@@ -91,7 +94,7 @@ function Terminal({ item }: { item: ToolItem }) {
   return (
     <>
       <div class="term" tabIndex={0} role="group" aria-label={texts.tools.output}>
-        {command && <pre class="cmd">{cmd.shown}{cmd.long && !cmd.open && '\n…'}</pre>}
+        {command && <pre class="cmd"><Code text={cmd.shown} language="bash" />{cmd.long && !cmd.open && '\n…'}</pre>}
         {out.shown && <pre class="out">{out.shown}</pre>}
         {item.error && !isLost(item) && <pre class="err">{item.error}</pre>}
         {(item.state === 'done' || item.state === 'failed') && !out.shown && !item.error && <div class="none">{texts.tools.noOutput}</div>}
@@ -115,14 +118,16 @@ function changes(item: ToolItem): DiffLine[] {
   }
 }
 
-function Diff({ lines }: { lines: DiffLine[] }) {
+function Diff({ lines, file }: { lines: DiffLine[]; file: string }) {
   const [open, setOpen] = useState(false);
   const long = lines.length > LINES + 4;
+  const has = painter.value;
   const shown = long && !open ? lines.slice(0, LINES) : lines;
+  const html = useMemo(() => linesHtml(shown.map((l) => l.text), languageOf(file)), [lines, open, has, file]);
   return (
     <>
       <div class="diff" tabIndex={0} role="group" aria-label={texts.tools.output}>
-        <div class="diff-in">{shown.map((l, n) => <div key={n} class="diff-l" data-sign={l.sign}><i>{l.sign.trim()}</i>{l.text || ' '}</div>)}</div>
+        <div class="diff-in">{shown.map((l, n) => <div key={n} class="diff-l" data-sign={l.sign}><i>{l.sign.trim()}</i><span class="hljs" dangerouslySetInnerHTML={{ __html: html[n] || ' ' }} /></div>)}</div>
       </div>
       {long && <button type="button" class="term-more light" onClick={() => setOpen(!open)}>{open ? texts.common.showLess : texts.common.showAll(lines.length)}</button>}
     </>
@@ -156,8 +161,8 @@ function EditCard({ item, d }: { item: ToolItem; d: Described }) {
       item={item} d={d} file={str(item.input.path)} start={lines.length > 0 || item.error !== null}
       side={lines.length > 0 && <span>{added > 0 && <span class="plus">{texts.tools.added(added)}</span>} {removed > 0 && <span class="minus">{texts.tools.removed(removed)}</span>}</span>}
     >
-      {lines.length > 0 && <Diff lines={lines} />}
-      {lines.length === 0 && text && <div class="tool-text" tabIndex={0}>{text}</div>}
+      {lines.length > 0 && <Diff lines={lines} file={str(item.input.path)} />}
+      {lines.length === 0 && text && <div class="tool-text" tabIndex={0}><Code text={text} language={item.error ? '' : languageOf(str(item.input.path))} /></div>}
       {item.error && <div class="tool-error">{item.error}</div>}
     </Folding>
   );
@@ -198,7 +203,7 @@ function OtherCard({ item, d }: { item: ToolItem; d: Described }) {
   return (
     <>
       <Folding item={item} d={d} start={item.error !== null}>
-        <div class="tool-text" tabIndex={0}>{JSON.stringify(item.input, null, 2)}</div>
+        <div class="tool-text" tabIndex={0}><Code text={JSON.stringify(item.input, null, 2)} language="json" /></div>
         {text && <div class="tool-text" tabIndex={0}>{text}</div>}
         {item.error && <div class="tool-error">{item.error}</div>}
       </Folding>
