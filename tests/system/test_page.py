@@ -13,7 +13,7 @@ def run_walks(berth_env, *files):
     node = os.environ.get("BERTH_NODE", "node")
     artefacts = os.environ.get("BERTH_ARTEFACTS", str(ROOT / "artefacts"))
     result = subprocess.run([node, "--test", *[str(ROOT / "tests" / "web" / f) for f in files]], cwd=ROOT / "web", text=True, capture_output=True,
-                            env={**os.environ, "ARTEFACTS": artefacts, **berth_env}, timeout=280)
+                            env={**os.environ, "ARTEFACTS": artefacts, **berth_env}, timeout=900)
     print(result.stdout[-6000:], result.stderr[-2000:])
     assert result.returncode == 0
     assert "# fail 0" in result.stdout or "fail 0" in result.stdout
