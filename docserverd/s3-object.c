@@ -1,10 +1,9 @@
 /* What docserverd asks of an object store: put, get, list, delete, and uploads in parts. */
 #include "s3-private.h"
 
-#include <time.h>
-
 #include "blobs.h"
 #include "s3-sign.h"
+#include "s3-xml.h"
 
 int s3_put(struct s3 *s, const char *key, int fd, uint64_t offset, uint64_t length,
            const char *checksum)
@@ -47,74 +46,7 @@ int s3_delete(struct s3 *s, const char *key)
         return r == -ENOENT ? 0 : r;
 }
 
-/* ---- the little XML there is ---- */
-
-/* The text of the first <name> in `from`, its end in *ret_after. NULL: none. Nothing that is looked
- * for has attributes or elements inside. */
-static char *element(const char *from, const char *name, const char **ret_after)
-{
-        char open[40], close[40];
-        (void) snprintf(open, sizeof(open), "<%s>", name);
-        (void) snprintf(close, sizeof(close), "</%s>", name);
-        const char *start = strstr(from, open);
-        const char *end = start ? strstr(start, close) : NULL;
-        if (!end)
-                return NULL;
-        start += strlen(open);
-        if (ret_after)
-                *ret_after = end + strlen(close);
-        return xstrndup(start, (size_t) (end - start));
-}
-
-/* In place. */
-static void unescape(char *s)
-{
-        static const struct {
-                const char *text;
-                char c;
-        } entities[] = { { "&amp;", '&' },
-                         { "&lt;", '<' },
-                         { "&gt;", '>' },
-                         { "&quot;", '"' },
-                         { "&apos;", '\'' } };
-        char *to = s;
-        while (*s) {
-                size_t i = 0;
-                while (i < ARRAY_LEN(entities) && !str_starts(s, entities[i].text))
-                        i++;
-                *to++ = i < ARRAY_LEN(entities) ? entities[i].c : *s;
-                s += i < ARRAY_LEN(entities) ? strlen(entities[i].text) : 1;
-        }
-        *to = '\0';
-}
-
-/* The far future when it cannot be read: then nothing is taken for old. */
-static uint64_t read_time(const char *text)
-{
-        struct tm tm = { 0 };
-        if (!text || !strptime(text, "%Y-%m-%dT%H:%M:%S", &tm))
-                return UINT64_MAX;
-        time_t t = timegm(&tm);
-        return t < 0 ? UINT64_MAX : (uint64_t) t * USEC_PER_SEC;
-}
-
-static void read_objects(const char *text, s3_object_fn fn, void *userdata)
-{
-        const char *at = text;
-        while ((at = strstr(at, "<Contents>"))) {
-                const char *end = strstr(at, "</Contents>");
-                if (!end)
-                        return;
-                cleanup_free char *one = xstrndup(at, (size_t) (end - at));
-                cleanup_free char *key = element(one, "Key", NULL);
-                cleanup_free char *modified = element(one, "LastModified", NULL);
-                if (key) {
-                        unescape(key);
-                        fn(userdata, key, read_time(modified));
-                }
-                at = end;
-        }
-}
+/* ---- lists ---- */
 
 int s3_list(struct s3 *s, const char *prefix, char **token, s3_object_fn fn, void *userdata)
 {
@@ -132,13 +64,10 @@ int s3_list(struct s3 *s, const char *prefix, char **token, s3_object_fn fn, voi
         if (r < 0)
                 return r;
         const char *text = buf_head(&x.answer);
-        read_objects(text, fn, userdata);
-        cleanup_free char *more = element(text, "IsTruncated", NULL);
-        if (streq(more, "true")) {
-                *token = element(text, "NextContinuationToken", NULL);
-                if (*token)
-                        unescape(*token);
-        }
+        s3_xml_objects(text, fn, userdata);
+        cleanup_free char *more = s3_xml_text(text, "IsTruncated");
+        if (streq(more, "true"))
+                *token = s3_xml_text(text, "NextContinuationToken");
         return 0;
 }
 
@@ -152,10 +81,9 @@ int s3_parts_begin(struct s3 *s, const char *key, char **ret_upload)
         int r = s3_exchange(s, &x);
         if (r < 0)
                 return r;
-        char *upload = element(buf_head(&x.answer), "UploadId", NULL);
+        char *upload = s3_xml_text(buf_head(&x.answer), "UploadId");
         if (!upload)
                 return -EPROTO;
-        unescape(upload);
         *ret_upload = upload;
         return 0;
 }
