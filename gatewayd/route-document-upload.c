@@ -312,24 +312,12 @@ static struct post *post_new(struct http_request *req)
 
 static void post(struct http_request *req)
 {
-        static const char *const known[] = { NULL };
         char boundary[MULTIPART_BOUNDARY_MAX + 1];
         const char *key;
 
-        if (http_query_only(req, known) < 0 || http_idempotency_key(req, &key) < 0)
+        if (upload_form(req, "the document as multipart/form-data with a part named file", &key,
+                        boundary) < 0)
                 return;
-        int r = multipart_boundary(http_header(req, "content-type"), boundary);
-        if (r == -EPROTONOSUPPORT) {
-                http_reply_error(
-                        req, ERROR_CODE_UNSUPPORTED_MEDIA_TYPE, "Content-Type",
-                        "Send the document as multipart/form-data with a part named file.");
-                return;
-        }
-        if (r < 0) {
-                http_reply_error(req, ERROR_CODE_BAD_REQUEST, "Content-Type",
-                                 "The boundary in Content-Type is missing or malformed.");
-                return;
-        }
         struct post *p = post_new(req);
         struct multipart_config config = {
                 .boundary = boundary,

@@ -7,6 +7,7 @@
 #include "gatewayd/multipart.h"
 #include "gatewayd/query.h"
 #include "gatewayd/route.h"
+#include "gatewayd/upload.h"
 
 #define CONTEXT_MAX (64 * KIB)
 #define PATH_TEXT_MAX 512u
@@ -393,22 +394,12 @@ static void make_id(char ret[static 32])
 
 static void post(struct http_request *req)
 {
-        static const char *const known[] = { NULL };
         char boundary[MULTIPART_BOUNDARY_MAX + 1];
-
         const char *key = NULL;
-        if (http_query_only(req, known) < 0 || http_idempotency_key(req, &key) < 0)
+
+        if (upload_form(req, "the files as multipart/form-data with parts named files[]", &key,
+                        boundary) < 0)
                 return;
-        int r = multipart_boundary(http_header(req, "content-type"), boundary);
-        if (r == -EPROTONOSUPPORT)
-                return http_reply_error(req, ERROR_CODE_UNSUPPORTED_MEDIA_TYPE, "Content-Type",
-                                        "Send the files as multipart/form-data with parts named "
-                                        "files[].");
-        if (r < 0)
-                return http_reply_error(req, ERROR_CODE_BAD_REQUEST, "Content-Type",
-                                        "The boundary in Content-Type is missing or malformed.");
-        if (!req->gateway->documents || !rpc_peer_up(rpc_client_peer(req->gateway->documents)))
-                return http_reply_busy(req, "document service");
         struct post *p = xnew(struct post);
         const struct multipart_config config = { .boundary = boundary,
                                                  .parts_max = PARTS_MAX,

@@ -104,6 +104,28 @@ int upload_new(struct gateway *g, const char *tenant, uint64_t size_hint,
         return 0;
 }
 
+int upload_form(struct http_request *req, const char *parts, const char **ret_key,
+                char boundary[static MULTIPART_BOUNDARY_MAX + 1])
+{
+        static const char *const known[] = { NULL };
+        const struct gateway *g = req->gateway;
+
+        if (http_query_only(req, known) < 0 || http_idempotency_key(req, ret_key) < 0)
+                return -EINVAL;
+        int r = multipart_boundary(http_header(req, "content-type"), boundary);
+        if (r == -EPROTONOSUPPORT)
+                http_reply_error(req, ERROR_CODE_UNSUPPORTED_MEDIA_TYPE, "Content-Type", "Send %s.",
+                                 parts);
+        else if (r < 0)
+                http_reply_error(req, ERROR_CODE_BAD_REQUEST, "Content-Type",
+                                 "The boundary in Content-Type is missing or malformed.");
+        else if (!g->documents || !rpc_peer_up(rpc_client_peer(g->documents)))
+                http_reply_busy(req, "document service");
+        else
+                return 0;
+        return -EINVAL;
+}
+
 /* ---- writing ---- */
 
 static int write_run(struct job *j)

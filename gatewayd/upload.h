@@ -5,6 +5,7 @@
 #pragma once
 
 #include "gatewayd/gateway.h"
+#include "gatewayd/multipart.h"
 
 #define UPLOAD_PAUSE_BYTES (512u << 10) /* so much waiting: time to pause the body */
 
@@ -33,6 +34,13 @@ void upload_close(struct upload *u);
 const char *upload_id(const struct upload *u);
 uint64_t upload_size(const struct upload *u);
 void upload_used(struct upload *u); /* a request that names it is on its way */
+
+/* What every route that takes a form of files checks before its body: no query, Idempotency-Key, a
+ * boundary, a document service to send it to. parts says what the form must hold. -EINVAL:
+ * answered.
+ */
+int upload_form(struct http_request *req, const char *parts, const char **ret_key,
+                char boundary[static MULTIPART_BOUNDARY_MAX + 1]) mustuse;
 
 /* Answers the request after r from upload_write or failed(). */
 void upload_reply_error(struct http_request *req, int r);
