@@ -129,6 +129,9 @@ static int read_tags(struct http_request *req, struct buf *array)
  *
  * One statement per set of filters, so that each is planned with the indexes it can use. What is
  * not asked for still names its parameter. */
+/* Words are looked up in their index and what was found is sorted: the database guesses that many
+ * have a word, and would walk the newest first through all of those that have it not. */
+#define SORTED_LAST "d.id || ''"
 #define NAME_ANY " AND $2::text IS NULL"
 #define NAME_LIKE " AND strpos(lower(d.filename), lower($2::text)) > 0"
 #define TAGS_ANY " AND $3::text[] IS NOT NULL"
@@ -139,18 +142,19 @@ static int read_tags(struct http_request *req, struct buf *array)
 #define OWN " FROM (SELECT doc, (doc).* FROM docs.document_own) AS d WHERE d.tenant = $1 "
 #define WHERE(name, tags, text) OWN name tags text
 #define COUNT(...) "SELECT count(*)" WHERE(__VA_ARGS__)
-#define PAGE(...)                                                                                  \
+#define PAGE(order, ...)                                                                           \
         "SELECT json, id, found, ''::text FROM (SELECT json, id, count(*) OVER () AS found, "      \
         "sum(octet_length(json)) OVER (ORDER BY id DESC) - octet_length(json) AS before "          \
         "FROM (SELECT (page.doc).id, docs.document_json(page.doc) AS json "                        \
         "FROM (SELECT d.doc AS doc" WHERE(                                                         \
                 __VA_ARGS__) " AND ($5::text IS NULL OR d.id < $5::text) "                         \
-                             "AND $8::text IS NULL ORDER BY d.id DESC LIMIT $6 OFFSET $7) AS "     \
+                             "AND $8::text IS NULL ORDER BY " order                                \
+                             " DESC LIMIT $6 OFFSET $7) AS "                                       \
                              "page OFFSET 0) AS rendered) AS sized "                               \
                              "WHERE before < " LIST_BYTES_MAX " ORDER BY id DESC"
-#define BOTH(...)                                                                                  \
+#define BOTH(order, ...)                                                                           \
         {                                                                                          \
-                COUNT(__VA_ARGS__), PAGE(__VA_ARGS__)                                              \
+                COUNT(__VA_ARGS__), PAGE(order, __VA_ARGS__)                                       \
         }
 
 /* Other orders than the newest first. The id breaks ties; $8, $5: key and id of the last row of the
@@ -185,10 +189,14 @@ static const struct sort {
 static const struct {
         const char *count, *page;
 } statements[] = {
-        BOTH(NAME_ANY, TAGS_ANY, TEXT_ANY), BOTH(NAME_LIKE, TAGS_ANY, TEXT_ANY),
-        BOTH(NAME_ANY, TAGS_ALL, TEXT_ANY), BOTH(NAME_LIKE, TAGS_ALL, TEXT_ANY),
-        BOTH(NAME_ANY, TAGS_ANY, TEXT_HAS), BOTH(NAME_LIKE, TAGS_ANY, TEXT_HAS),
-        BOTH(NAME_ANY, TAGS_ALL, TEXT_HAS), BOTH(NAME_LIKE, TAGS_ALL, TEXT_HAS),
+        BOTH("d.id", NAME_ANY, TAGS_ANY, TEXT_ANY),
+        BOTH("d.id", NAME_LIKE, TAGS_ANY, TEXT_ANY),
+        BOTH("d.id", NAME_ANY, TAGS_ALL, TEXT_ANY),
+        BOTH("d.id", NAME_LIKE, TAGS_ALL, TEXT_ANY),
+        BOTH(SORTED_LAST, NAME_ANY, TAGS_ANY, TEXT_HAS),
+        BOTH(SORTED_LAST, NAME_LIKE, TAGS_ANY, TEXT_HAS),
+        BOTH(SORTED_LAST, NAME_ANY, TAGS_ALL, TEXT_HAS),
+        BOTH(SORTED_LAST, NAME_LIKE, TAGS_ALL, TEXT_HAS),
 };
 
 static struct pg_batch *list_batch(const struct http_request *req, const char *tags,

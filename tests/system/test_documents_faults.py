@@ -175,13 +175,18 @@ def test_kill_at_random_moments(own):
     rng = random.Random(1)
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         workers = [pool.submit(upload, n) for n in range(4)]
-        for _ in range(20):
-            count = len(done)
-            wait_until(lambda: len(done) > count, 30, lambda: f"progress\n{docs.logs()}")
-            time.sleep(rng.random() * 0.1)      # the moment of the kill is what varies
-            docs.kill("docserverd")
-        docs.wait_ready()
-        stop.set()
+        try:
+            for _ in range(20):
+                count = len(done)
+                wait_until(lambda: len(done) > count, 60, lambda: f"progress\n{docs.logs()}")
+                time.sleep(rng.random() * 0.1)      # the moment of the kill is what varies
+                docs.kill("docserverd")
+            docs.wait_ready()
+        except BaseException:
+            end = 0     # nobody waits for uploads that never come through
+            raise
+        finally:
+            stop.set()
         for w in workers:
             w.result()
     seen, cursor = {}, None
