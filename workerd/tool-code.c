@@ -177,8 +177,9 @@ static void on_output(void *userdata, int stream, const char *data, size_t n)
 
 /* What the steps of the run say by their exit status. */
 #define STATUS_NO_PROGRAM 117
-#define STATUS_NO_NETWORK 118
+#define STATUS_NO_INSTALLER 118
 #define STATUS_NOT_INSTALLED 119
+#define STATUS_REFUSED 120 /* by the network policy; its words are on stderr */
 
 static char *why_not(const struct code *c, int status)
 {
@@ -188,12 +189,14 @@ static char *why_not(const struct code *c, int status)
                 return xasprintf("%s cannot be run here: its interpreter is not part of this "
                                  "machine; use another language",
                                  c->language->name);
-        if (status == STATUS_NO_NETWORK)
-                return xasprintf("packages cannot be installed: this machine has %s; do without "
-                                 "them, or ask the person for a session whose network policy "
-                                 "allows the package registry",
-                                 streq(installer, "pip") ? "no pip or no network"
-                                                         : "no npm or no network");
+        if (status == STATUS_NO_INSTALLER)
+                return xasprintf("packages cannot be installed: this machine has no %s; do without "
+                                 "them",
+                                 installer);
+        if (status == STATUS_REFUSED)
+                return xstrdup("packages cannot be installed: the session's network policy does "
+                               "not let this machine reach the package registry; do without them, "
+                               "or ask the person to allow it; the code was not run");
         if (status == STATUS_NOT_INSTALLED)
                 return xasprintf("%s could not install the packages, the code was not run",
                                  installer);
@@ -246,6 +249,20 @@ static void on_limit(void *userdata)
                 guest_command_kill(c->command, SIGKILL);
 }
 
+/* The installer is not even started where the way out is closed: it would try for a minute and say
+ * little. The egress proxy says why by a header, to CONNECT as to any request. */
+static void put_look(struct buf *out, const char *ask_registry, const char *usual)
+{
+        buf_putf(out,
+                 "registry=$(%s 2>/dev/null) || registry=%s\n"
+                 "refused=$(curl -s -o /dev/null -D - -m 30 \"$registry\" | tr -d '\\r' | "
+                 "sed -n 's/^X-Berth-Egress: //p' | head -n 1)\n"
+                 "if [ -n \"$refused\" ]; then\n"
+                 "echo \"$registry: refused by the network policy ($refused)\" >&2; exit %d\n"
+                 "fi\n",
+                 ask_registry, usual, STATUS_REFUSED);
+}
+
 /* Shell words: names were checked to hold nothing that a shell or an installer would read as more.
  */
 static void put_install(struct buf *out, const struct code *c)
@@ -254,16 +271,17 @@ static void put_install(struct buf *out, const struct code *c)
         size_t i;
         bool pip = streq(c->language->packages, "pip");
 
-        buf_putf(out, "if ! command -v %s >/dev/null && ! %s >/dev/null 2>&1; then exit %d; fi\n",
-                 pip ? "pip3" : "npm", pip ? "python3 -m pip --version" : "false",
-                 STATUS_NO_NETWORK);
-        buf_putf(out,
-                 "if [ -z \"${https_proxy:-}${HTTPS_PROXY:-}${http_proxy:-}\" ] && "
-                 "[ \"$(ls /sys/class/net)\" = lo ]; then exit %d; fi\n",
-                 STATUS_NO_NETWORK);
+        buf_putf(out, "%s >/dev/null 2>&1 || exit %d\n",
+                 pip ? "python3 -m pip --version" : "command -v npm", STATUS_NO_INSTALLER);
+        if (pip)
+                put_look(out, "python3 -m pip config get global.index-url",
+                         "https://pypi.org/simple/");
+        else
+                put_look(out, "npm config get registry", "https://registry.npmjs.org/");
         buf_puts(out, pip ? "python3 -m pip install --quiet --disable-pip-version-check "
-                            "--no-input --target packages --"
-                          : "npm install --silent --no-audit --no-fund --ignore-scripts --");
+                            "--no-input --retries 1 --target packages --"
+                          : "npm install --silent --no-audit --no-fund --ignore-scripts "
+                            "--no-update-notifier --fetch-retries=1 --");
         json_array_foreach (c->packages, i, one)
                 buf_putf(out, " '%s'", json_string_value(one));
         buf_putf(out, " 1>&2 || exit %d\n", STATUS_NOT_INSTALLED);
