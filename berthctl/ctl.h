@@ -63,6 +63,8 @@ int cmd_status(struct ctl *c, int argc, char **argv);
 int cmd_sessions(struct ctl *c, int argc, char **argv);
 int cmd_attach(struct ctl *c, int argc, char **argv);
 int cmd_approvals(struct ctl *c, int argc, char **argv);
+int cmd_agents(struct ctl *c, int argc, char **argv);
+int cmd_budgets(struct ctl *c, int argc, char **argv);
 int cmd_usage(struct ctl *c, int argc, char **argv);
 int cmd_workers(struct ctl *c, int argc, char **argv);
 int cmd_drain(struct ctl *c, int argc, char **argv);

@@ -13,11 +13,17 @@ static const struct {
 } commands[] = {
         { "status", cmd_status, "status                            how all daemons are" },
         { "sessions", cmd_sessions,
-          "sessions list|show|new|send|stop|delete|follow\n"
+          "sessions list|show|new|send|stop|pause|resume|interrupt|delete|follow\n"
           "                                    sessions list [STATUS]; new [--headless] TEXT; "
           "send ID TEXT" },
         { "attach", cmd_attach, "attach ID                         live transcript; type to send" },
         { "approvals", cmd_approvals, "approvals [allow|deny ID]         what agents ask for" },
+        { "agents", cmd_agents,
+          "agents list|show|put|enable|disable|delete|versions\n"
+          "                                    put FILE: a blueprint in JSON, new or changed" },
+        { "budgets", cmd_budgets,
+          "budgets [agent=NAME|session=ID] [LIMIT=NUMBER|none ...]\n"
+          "                                    what may be spent, and is; with limits: sets them" },
         { "usage", cmd_usage, "usage [day|agent|session|model]   model calls, tokens, money" },
         { "workers", cmd_workers, "workers                           workers and their slots" },
         { "drain", cmd_drain, "drain WORKER                      give it no more sessions" },

@@ -238,7 +238,7 @@ int cmd_attach(struct ctl *c, int argc, char **argv)
 static int on_one(struct ctl *c, const char *what, const char *raw, int argc, char **argv)
 {
         cleanup_free char *id = ctl_quote(raw), *path = xasprintf("/sessions/%s", id);
-        cleanup_free char *stop = xasprintf("%s/stop", path), *text = join(argc, argv);
+        cleanup_free char *act = xasprintf("%s/%s", path, what), *text = join(argc, argv);
         cleanup_json json_t *reply = NULL;
 
         if (streq(what, "show"))
@@ -249,9 +249,11 @@ static int on_one(struct ctl *c, const char *what, const char *raw, int argc, ch
                 return *text ? tell(c, path, text, false) : usage("sessions send ID TEXT");
         if (streq(what, "delete"))
                 return ctl_call(c, "DELETE", path, NULL, NULL) < 0;
-        if (!streq(what, "stop"))
-                return usage("sessions list|show|new|send|stop|delete|follow");
-        if (ctl_call(c, "POST", stop, NULL, &reply) < 0)
+        if (!streq(what, "stop") && !streq(what, "pause") && !streq(what, "resume") &&
+            !streq(what, "interrupt"))
+                return usage("sessions list|show|new|send|stop|pause|resume|interrupt|delete|"
+                             "follow");
+        if (ctl_call(c, "POST", act, NULL, &reply) < 0)
                 return 1;
         if (c->json)
                 show_json(reply);
@@ -265,6 +267,8 @@ int cmd_sessions(struct ctl *c, int argc, char **argv)
         if (streq(argv[0], "new"))
                 return create(c, argc - 1, argv + 1);
         if (argc < 2)
-                return usage("sessions list|show|new|send|stop|delete|follow [ID] ...");
+                return usage("sessions "
+                             "list|show|new|send|stop|pause|resume|interrupt|delete|follow [ID] "
+                             "...");
         return on_one(c, argv[0], argv[1], argc - 2, argv + 2);
 }

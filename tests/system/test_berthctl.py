@@ -1,12 +1,14 @@
 """berthctl against a running Berth: every command that uses the API, its exit codes, its JSON."""
 import json
 import os
+import re
+import shutil
 import subprocess
 import time
 
 import pytest
 
-from conftest import BUILD, wait_until
+from conftest import BUILD, PROGRAMS, ROOT, wait_until
 
 PROGRAM = BUILD / "berthctl" / "berthctl"
 
@@ -89,6 +91,74 @@ def test_documents(berth, tmp_path):
     ctl(berth, "documents", "get", id, str(tmp_path / "none"), expect=1)
     assert not (tmp_path / "none").exists() and not (tmp_path / "none.part").exists()
     ctl(berth, "documents", "put", str(tmp_path / "missing"), expect=1)
+
+
+def test_agents(berth, tmp_path):
+    blueprint = tmp_path / "clerk.json"
+    blueprint.write_text(json.dumps({"name": "ctl-clerk", "description": "files things", "model": "demo", "budget": {"turns": 5}}))
+    assert ctl(berth, "agents", "put", str(blueprint)).stdout == "ctl-clerk version 1\n"
+    blueprint.write_text(json.dumps({"name": "ctl-clerk", "description": "files more things"}))
+    assert ctl(berth, "agents", "put", str(blueprint)).stdout == "ctl-clerk version 2\n"
+    shown = json.loads(ctl(berth, "agents", "show", "ctl-clerk").stdout)
+    assert shown["description"] == "files more things" and shown["model"] == "demo" and shown["budget"] == {"turns": 5}
+    assert "ctl-clerk" in ctl(berth, "agents").stdout and ctl(berth, "agents", "versions", "ctl-clerk").stdout.count("\n") == 3
+    ctl(berth, "agents", "disable", "ctl-clerk")
+    assert {a["name"]: a["status"] for a in json.loads(ctl(berth, "--json", "agents", "list").stdout)}["ctl-clerk"] == "inactive"
+    ctl(berth, "agents", "enable", "ctl-clerk")
+    (tmp_path / "bad.json").write_text('{"name": "ctl-clerk", "budget": {"turns": -1}}')
+    assert "budget" in ctl(berth, "agents", "put", str(tmp_path / "bad.json"), expect=1).stderr
+    (tmp_path / "worse.json").write_text("[")
+    for wrong in ("worse.json", "nowhere.json"):
+        assert wrong in ctl(berth, "agents", "put", str(tmp_path / wrong), expect=1).stderr
+    ctl(berth, "agents", "delete", "ctl-clerk")
+    ctl(berth, "agents", "show", "ctl-clerk", expect=1)
+
+
+def test_a_budget_is_shown_and_raised(berth):
+    session = berth.create([{"tools": [["bash", {"command": "true"}]]}, {"text": "went on"}], budget={"turns": 1})["session_id"]
+    berth.wait_status(session, "waiting")
+    assert json.loads(ctl(berth, "budgets", f"session={session}").stdout)["budget"] == {"turns": 1}
+    assert json.loads(ctl(berth, "budgets", "raise", f"session={session}", "turns=9", "cost_usd=2.5").stdout) == {"turns": 9, "cost_usd": 2.5}
+    berth.wait_status(session, "idle", "finished")
+    berth.call("POST", "/agents", 201, json={"name": "ctl-thrifty"})
+    assert json.loads(ctl(berth, "budgets", "agent=ctl-thrifty", "tokens_day=1000000", "cost_usd_month=12.5").stdout) == {"tokens_day": 1000000, "cost_usd_month": 12.5}
+    line = next(x for x in ctl(berth, "budgets").stdout.splitlines() if x.startswith("ctl-thrifty"))
+    assert "12.5" in line and "1000000" in line
+    assert [b["limits"] for b in json.loads(ctl(berth, "--json", "budgets", "agent=ctl-thrifty").stdout)] == [{"tokens_day": 1000000, "cost_usd_month": 12.5}]
+    ctl(berth, "budgets", "agent=ctl-thrifty", "tokens_day=none", "cost_usd_month=none")
+    for args in (("turns",), ("turns=",), ("turns=x",)):
+        assert "usage" in ctl(berth, "budgets", f"session={session}", *args, expect=2).stderr
+    assert "turns" in ctl(berth, "budgets", f"session={session}", "turns=-1", expect=1).stderr
+    ctl(berth, "budgets", "agent=ctl-thrifty", "nonsense=1", expect=1)
+
+
+def test_pause_and_resume(berth):
+    session = berth.create([{"tools": [["bash", {"command": "sleep 30"}]]}, {"text": "done"}])["session_id"]
+    berth.wait_status(session, "running")
+    ctl(berth, "sessions", "pause", session)
+    berth.wait_status(session, "paused")
+    ctl(berth, "sessions", "resume", session)
+    berth.wait_status(session, "running", "idle")
+    ctl(berth, "sessions", "interrupt", session)
+    berth.wait_status(session, "idle")
+
+
+def test_every_command_is_completed_and_in_the_manual():
+    names = set(re.findall(r"^  ([a-z]+)", subprocess.run([PROGRAM, "--help"], capture_output=True, text=True, timeout=20).stdout, re.M))
+    assert len(names) >= 19
+    manual = (ROOT / "berthctl" / "berthctl.1").read_text()
+    assert {n for n in names if not re.search(rf"^\.B {n}\b", manual, re.M)} == set()
+    ask = f'. {ROOT}/berthctl/berthctl.bash; COMP_WORDS=(berthctl "$1"); COMP_CWORD=1; _berthctl; printf "%s\\n" "${{COMPREPLY[@]}}"'
+    offered = set(subprocess.run(["bash", "-c", ask, "bash", ""], capture_output=True, text=True, timeout=20).stdout.split())
+    assert names - offered == set()
+    for daemon in ("coordinatord", "docserverd", "gatewayd", "workerd"):
+        settings = set(re.findall(r"^#?([a-z0-9_]+) =", subprocess.run([BUILD / PROGRAMS[daemon], "--print-config"], capture_output=True, text=True, timeout=20).stdout, re.M))
+        page = (BUILD / "berthctl" / f"berth-{daemon}.conf.5").read_text()
+        assert len(settings) > 10 and {s for s in settings if not re.search(rf"^\.B {s} =", page, re.M)} == set()
+        if not shutil.which("man"):
+            continue
+        checked = subprocess.run(["man", "--warnings", "-l", "-Tutf8", BUILD / "berthctl" / f"berth-{daemon}.8"], capture_output=True, text=True, timeout=60)
+        assert checked.returncode == 0 and "warning" not in checked.stderr, checked.stderr
 
 
 def test_failures_say_what_to_do(berth):
