@@ -153,6 +153,7 @@ static int open_link(struct coordinator *c, const char *path, const struct rpc_r
                 .zmq = c->daemon->zmq,
                 .endpoint = endpoint,
                 .mode = 0660,
+                .otlp = c->daemon->otlp,
                 .routes = routes,
                 .n_routes = n,
                 .on_peer = on_peer,

@@ -229,6 +229,7 @@ static int send_assignment(struct coordinator *c, const struct session *s, struc
         *call = (struct assign_call){ .c = c, .epoch = s->epoch };
         call->session = session_ref((struct session *) s);
         (void) snprintf(call->worker_id, sizeof(call->worker_id), "%s", w->id);
+        TRACE_SCOPE(&s->trace);
         int r = rpc_call(w->peer, &wire_session_assign, &m, ASSIGN_TIMEOUT, on_assigned, call);
         if (r < 0) {
                 (void) session_unref(call->session);
@@ -258,6 +259,22 @@ static int assign_apply(struct hub_entry *e, struct hub_batch *b)
         return 0;
 }
 
+/* How long it stood in the queue, as a span of its own. */
+static void trace_queued(struct coordinator *c, const struct session *s, const struct worker *w)
+{
+        struct otlp_span span;
+
+        if (!trace_is_set(&s->trace))
+                return;
+        otlp_begin(c->daemon->otlp, &span, &s->trace, OTLP_INTERNAL, "queued");
+        otlp_since(&span, s->queued_us);
+        otlp_text(&span, "session.id", s->id);
+        otlp_text(&span, "berth.tenant", s->tenant);
+        otlp_text(&span, "berth.worker_id", w->id);
+        otlp_number(&span, "berth.epoch", s->epoch);
+        otlp_end(c->daemon->otlp, &span);
+}
+
 static void assign_done(struct hub_entry *e, int r, const struct hub_batch *b)
 {
         struct lease_op *op = container_of(e, struct lease_op, entry);
@@ -277,6 +294,7 @@ static void assign_done(struct hub_entry *e, int r, const struct hub_batch *b)
                 lease_lost(c, s, op->epoch, "worker went away");
         } else {
                 crash_point("lease.before_assign");
+                trace_queued(c, s, w);
                 c->counters.leases_granted++;
                 lease_renew(c, s);
                 worker_bind(&c->workers, w, s->id, op->epoch);

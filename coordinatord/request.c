@@ -54,6 +54,8 @@ struct request *request_new(struct coordinator *c, size_t size, struct rpc_peer 
         q->deadline = from_client ? now_monotonic() + c->settings->request_timeout : 0;
         list_push_back(&c->requests, &q->link);
         list_init(&q->wait_link);
+        if (rpc)
+                q->trace = *rpc_request_trace(rpc);
         q->audit = audit_context(rpc);
         c->n_requests++;
         if (type && copy_message(q, type, msg) < 0) {
@@ -229,6 +231,7 @@ static int apply_entry(struct hub_entry *e, struct hub_batch *b)
 
         if (q->late && !q->sticky)
                 return hub_refuse(e, ERROR_CODE_UNAVAILABLE, "the request came too late");
+        TRACE_SCOPE(&q->trace);
         int r = q->apply(q, q->session, b);
         if (r >= 0 && q->audit && !q->replayed) {
                 cleanup_free char *row = audit_row(q, q->session ? q->session->id : NULL);
@@ -242,6 +245,9 @@ static void entry_done(struct hub_entry *e, int r, const struct hub_batch *b)
 {
         struct request *q = container_of(e, struct request, entry);
 
+        TRACE_SCOPE(&q->trace);
+        if (r >= 0 && q->session && trace_is_set(&q->trace) && !q->of_holder)
+                q->session->trace = q->trace;
         if (r < 0)
                 request_refuse(q, e->code, "%s", e->message);
         else

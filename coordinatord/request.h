@@ -17,12 +17,14 @@ struct request {
         uint64_t deadline;       /* monotonic; 0 = waits as long as it takes */
         bool sticky;             /* happens even when its answer is late */
         bool late;
+        bool of_holder;  /* of the worker that holds the session: nobody new wants something */
         bool replayed;   /* kept by routes whose replay goes the same way again */
         const void *msg; /* own copy of the message */
         struct buf frame;
         struct wire_arena *arena;
         char *key; /* in coordinator.keys */
         struct session *session;
+        struct trace_context trace; /* may be unset */
         struct hub_entry entry;
         void (*step)(struct request *q);
         int (*apply)(struct request *q, struct session *s, struct hub_batch *b);

@@ -68,6 +68,7 @@ int route_approval_request(void *userdata, struct rpc_peer *peer, struct rpc_req
         const struct approval_request *m = q->msg;
         q->release = asking_release;
         q->session = session_ref(s);
+        q->of_holder = true;
         (void) snprintf(k->worker_id, sizeof(k->worker_id), "%s", w->id);
         const char *problem = approval_wish_read(&k->wish, &m->ask);
         if (problem) {

@@ -319,6 +319,7 @@ int route_event_append(void *userdata, struct rpc_peer *peer, struct rpc_request
         struct append *a = container_of(q, struct append, q);
         const struct event_append *m = q->msg;
         q->release = append_release;
+        q->of_holder = true;
         q->session = session_ref(s);
         a->bodies = xnewn(char *, m->n_items + 1);
         (void) snprintf(a->worker_id, sizeof(a->worker_id), "%s", w->id);

@@ -75,14 +75,15 @@ struct session {
         /* only in memory */
         struct sessions *table;
         unsigned refs;
-        bool loaded;            /* the mirror was read, or the session is new */
-        bool exists;            /* there is a row, or the open commit makes one */
-        bool purging;           /* a deleted session's events are still being removed */
-        struct list waiters;    /* of load.c while not loaded */
-        struct list queue_link; /* in sessions.queue while queued */
-        struct list lease_link; /* in sessions.leased while worker_id is set */
-        uint64_t lease_until;   /* monotonic; kept by lease.c */
-        uint64_t idle_since;    /* monotonic: when it became idle or paused, or was last touched */
+        bool loaded;                /* the mirror was read, or the session is new */
+        bool exists;                /* there is a row, or the open commit makes one */
+        struct trace_context trace; /* of who last wanted something of it; may be unset */
+        bool purging;               /* a deleted session's events are still being removed */
+        struct list waiters;        /* of load.c while not loaded */
+        struct list queue_link;     /* in sessions.queue while queued */
+        struct list lease_link;     /* in sessions.leased while worker_id is set */
+        uint64_t lease_until;       /* monotonic; kept by lease.c */
+        uint64_t idle_since; /* monotonic: when it became idle or paused, or was last touched */
         /* what the group commit that is being built or written holds of it */
         struct {
                 bool member, inserted, full, publish, deleted;

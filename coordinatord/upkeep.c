@@ -179,6 +179,7 @@ static void write_status(struct coordinator *c)
         const struct coordinator_counters *n = &c->counters;
         const struct hub_counters *h = hub_counters(c->hub);
         cleanup_buf struct buf b = BUF_INIT;
+        struct otlp_counts spans;
 
         if (c->writing_status)
                 return;
@@ -207,6 +208,11 @@ static void write_status(struct coordinator *c)
         put(&b, "stale_appends", n->stale_appends);
         put(&b, "live_dropped", n->live_dropped);
         put(&b, "events_expired", n->events_expired);
+        otlp_counts(c->daemon->otlp, &spans);
+        buf_putf(&b,
+                 ",\"spans\":{\"sent\":%" PRIu64 ",\"dropped\":%" PRIu64 ",\"rejected\":%" PRIu64
+                 "}",
+                 spans.sent, spans.dropped, spans.rejected);
         figures_put(c, &b);
         buf_puts(&b, "}");
         c->writing_status = pg_query(c->pool, on_status, c, store_status_write, "st",

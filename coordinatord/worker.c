@@ -279,6 +279,7 @@ void worker_notify(struct worker *w, const struct session *s)
 
         if (!w || !w->peer || w->state != WORKER_HOLDING || !streq(w->session_id, s->id))
                 return;
+        TRACE_SCOPE(&s->trace);
         int r = rpc_send(w->peer, &wire_message_notify, &m);
         if (r < 0)
                 (void) log_errno(LOG_WARNING, r, "worker %s: cannot notify", w->id);

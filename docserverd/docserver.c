@@ -242,6 +242,7 @@ static int open_links(struct docserver *d)
                 .zmq = d->daemon->zmq,
                 .endpoint = endpoint,
                 .mode = SOCKET_MODE,
+                .otlp = d->daemon->otlp,
                 .routes = routes,
                 .n_routes = ARRAY_LEN(routes),
                 .on_peer = runners_on_peer,

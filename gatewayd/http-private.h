@@ -103,6 +103,7 @@ struct http_request_private {
         struct auth_waiter *auth_waiter; /* auth.c's own */
         int status;
         uint64_t began_us; /* monotonic */
+        struct otlp_span span;
 };
 
 struct http_listener {

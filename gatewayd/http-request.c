@@ -85,6 +85,25 @@ static void find_address(struct http_request_private *p, const struct http_conn 
         p->forwarded = !streq(p->address, c->address);
 }
 
+/* A traceparent that cannot be read counts as none; so do several. */
+static void begin_span(struct otlp *o, struct http_request_private *p)
+{
+        struct trace_context parent = { 0 };
+        const char *text = NULL;
+        size_t n = 0;
+
+        for (size_t i = 0; i < p->head->n_headers; i++)
+                if (http_name_eq(p->head->headers[i].name, "traceparent")) {
+                        text = p->head->headers[i].value.data;
+                        n++;
+                }
+        if (!o && n == 0)
+                return;
+        if (n != 1 || traceparent_parse(text, &parent) < 0)
+                parent = (struct trace_context){ 0 };
+        otlp_begin(o, &p->span, &parent, OTLP_SERVER, "request");
+}
+
 struct http_request *http_request_new(struct http_conn *c, const struct http_head *head,
                                       const char *bytes, size_t n, struct http_refusal *why)
 {
@@ -102,6 +121,7 @@ struct http_request *http_request_new(struct http_conn *c, const struct http_hea
         (void) snprintf(p->id, sizeof(p->id), "%.8s-%" PRIu64, c->server->gateway->instance + 28,
                         ++c->server->next_id);
         p->has_head_method = head->method == HTTP_HEAD;
+        begin_span(c->server->gateway->daemon->otlp, p);
         req->gateway = c->server->gateway;
         find_address(p, c);
         req->method = head->method;
@@ -134,6 +154,7 @@ void http_request_free(struct http_request *req)
 
         if (p->auth_pending)
                 auth_forget(req->gateway->auth, req);
+        otlp_forget(&p->span);
         json_decref(req->json);
         buf_done(&p->body);
         buf_done(&p->headers);
@@ -195,6 +216,7 @@ void http_request_run(struct http_request *req)
                 if (!read_json(req))
                         return;
         }
+        TRACE_SCOPE(&p->span.at);
         p->in_handler = true;
         req->route->handle(req);
 }
@@ -240,6 +262,11 @@ bool http_gone(const struct http_request *req)
 const char *http_request_id(const struct http_request *req)
 {
         return req->priv->id;
+}
+
+const struct trace_context *http_request_trace(const struct http_request *req)
+{
+        return &req->priv->span.at;
 }
 
 int http_query_u64(struct http_request *req, const char *name, uint64_t min, uint64_t max,

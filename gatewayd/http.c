@@ -166,6 +166,29 @@ static bool must_close(const struct http_conn *c, const struct http_request *req
         return c->body_chunked || c->want_continue || c->body_left > SKIP_BODY_MAX;
 }
 
+/* Only requests of those who are known are recorded: strangers do not fill anybody's collector. */
+static void end_span(struct http_request *req, int status)
+{
+        struct http_request_private *p = req->priv;
+        struct otlp_span *s = &p->span;
+
+        if (!req->route || req->route->auth == ROUTE_PUBLIC || !req->principal.name[0])
+                return;
+        otlp_name(s, "%s %s", http_method_name(req->method), req->route->pattern);
+        otlp_text(s, "http.request.method", http_method_name(req->method));
+        otlp_text(s, "http.route", req->route->pattern);
+        otlp_number(s, "http.response.status_code", (uint64_t) status);
+        otlp_text(s, "berth.tenant", req->principal.tenant);
+        otlp_text(s, "berth.request_id", p->id);
+        if (str_starts(req->route->pattern, "/sessions/{id}"))
+                otlp_text(s, "session.id", req->params[0]);
+        if (status >= 500)
+                otlp_failed(s, http_status_text(status));
+        struct trace_context at = s->at; /* the line of the log behind this still shows it */
+        otlp_end(req->gateway->daemon->otlp, s);
+        s->at = at;
+}
+
 /* One line and one count for every answer, also when nobody waits for it any more. Acts and what
  * went wrong on our side are told at the usual level, reading at debug. */
 static void answered(struct http_request *req, int status, uint64_t usec)
@@ -177,10 +200,12 @@ static void answered(struct http_request *req, int status, uint64_t usec)
                     : req->route && rights_is_act(req->route) ? LOG_INFO
                                                               : LOG_DEBUG;
 
+        end_span(req, status);
         if (req->listener != LISTENER_METRICS)
                 metrics_answered(req->gateway->metrics, req->route, req->method, status, usec);
         if (!log_wanted(level))
                 return;
+        TRACE_SCOPE(&p->span.at);
         LOG_SCOPE("REQUEST", p->id);
         LOG_SCOPE("TENANT", who->tenant);
         LOG_SCOPE("PEER", p->address);

@@ -62,6 +62,9 @@ const char *http_query(const struct http_request *req,
                        const char *name); /* decoded; NULL = absent */
 bool http_gone(const struct http_request *req);
 const char *http_request_id(const struct http_request *req); /* also sent as X-Request-Id */
+/* Its place in its trace, for what is done for it: the client's `traceparent`, or a trace that
+ * begins here; may be unset. */
+const struct trace_context *http_request_trace(const struct http_request *req);
 /* A decimal query parameter within [min, max], fallback when absent. On a bad one replies 400 and
  * returns -EINVAL: the handler just returns. */
 int http_query_u64(struct http_request *req, const char *name, uint64_t min, uint64_t max,

@@ -13,6 +13,7 @@ void coordinator_call(struct http_request *req, const struct wire_msg *type, con
 
         if (!rpc_peer_up(peer))
                 return http_reply_busy(req, "coordinator");
+        TRACE_SCOPE(http_request_trace(req));
         r = rpc_call_context(peer, type, msg, audit_context(req),
                              MIN(g->settings->request_timeout, GATEWAY_ANSWER_USEC), fn, req);
         if (r == -EMSGSIZE)

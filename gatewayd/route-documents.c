@@ -28,6 +28,7 @@ bool documents_call(struct http_request *req, const struct wire_msg *type, const
                 http_reply_busy(req, "document service");
                 return false;
         }
+        TRACE_SCOPE(http_request_trace(req));
         int r = rpc_call(rpc_client_peer(link), type, msg, timeout_usec, fn, req);
         if (r == -EMSGSIZE)
                 http_reply_error(req, ERROR_CODE_TOO_LARGE, NULL,

@@ -238,6 +238,64 @@ static void put_slot_counts(struct buf *b, const PGresult *rows)
         }
 }
 
+/* ---- traces ---- */
+
+static void put_span_counts(struct buf *b, const char *process, const char *worker,
+                            const struct otlp_counts *c)
+{
+        const struct {
+                const char *result;
+                uint64_t n;
+        } counts[] = { { "sent", c->sent },
+                       { "dropped", c->dropped },
+                       { "rejected", c->rejected } };
+
+        for (size_t i = 0; i < ARRAY_LEN(counts); i++) {
+                buf_puts(b, "berth_trace_spans_total{");
+                metric_label(b, "process", process, true);
+                if (worker)
+                        metric_label(b, "worker", worker, false);
+                buf_putf(b, ",result=\"%s\"} %" PRIu64 "\n", counts[i].result, counts[i].n);
+        }
+}
+
+/* text: JSON with a member "spans". */
+static void put_told_counts(struct buf *b, const char *process, const char *worker,
+                            const char *text)
+{
+        struct json_problem problem;
+        cleanup_json json_t *j = NULL;
+
+        if (json_parse(text, strlen(text), &j, &problem) < 0)
+                return;
+        const json_t *spans = json_object_get(j, "spans");
+        if (!spans)
+                return;
+        const struct otlp_counts c = { .sent = number(spans, "sent"),
+                                       .dropped = number(spans, "dropped"),
+                                       .rejected = number(spans, "rejected") };
+        put_span_counts(b, process, worker, &c);
+}
+
+/* results: of metrics(), or NULL without the database. */
+static void put_traces(struct buf *b, const struct gateway *g, PGresult *const *results)
+{
+        struct otlp_counts own;
+
+        metric_head(b, "berth_trace_spans_total", "counter",
+                    "Spans for the collector of traces: sent, dropped before, rejected by it.");
+        otlp_counts(g->daemon->otlp, &own);
+        put_span_counts(b, "gatewayd", NULL, &own);
+        if (!results)
+                return;
+        if (PQntuples(results[0]) > 0)
+                put_told_counts(b, "coordinatord", NULL, pg_str(results[0], 0, 0));
+        for (int i = 0; i < PQntuples(results[1]); i++)
+                if (!streq(pg_str(results[1], i, 2), "offline"))
+                        put_told_counts(b, "workerd", pg_str(results[1], i, 0),
+                                        pg_str(results[1], i, 3));
+}
+
 static void on_metrics(void *userdata, int r, PGresult **results, size_t n,
                        const struct pg_error *error)
 {
@@ -261,6 +319,7 @@ static void on_metrics(void *userdata, int r, PGresult **results, size_t n,
                           (uint64_t) pg_i64(results[3], 0, 0));
                 put_gauge(&b, "berth_documents", "Documents.", (uint64_t) pg_i64(results[3], 0, 1));
         }
+        put_traces(&b, g, r == 0 ? results : NULL);
         http_reply_bytes(req, 200, TEXT_FORMAT, (struct span){ b.data, b.len });
 }
 

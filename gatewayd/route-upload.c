@@ -308,6 +308,7 @@ static void start_session(struct post *p)
                 dataset_file(p->set, i, &files[i].document_id, &path);
                 files[i].path = paths[i] = xasprintf(SLOT_FOLDER "%s", path);
         }
+        TRACE_SCOPE(http_request_trace(p->req));
         int r = rpc_call(rpc_client_peer(g->coordinator), &wire_session_create, &m,
                          g->settings->request_timeout, on_session, p);
         for (size_t i = 0; i < n; i++)

@@ -133,28 +133,43 @@ static int pack_envelope(msgpack_packer *pk, const struct wire_msg *type, unsign
 
 static int pack_context(msgpack_packer *pk, struct span context)
 {
-        if (context.len == 0)
-                return 0;
         if (context.len > WIRE_CONTEXT_MAX)
                 return -EMSGSIZE;
         int r = msgpack_pack_str(pk, context.len);
-        return r < 0 ? r : msgpack_pack_str_body(pk, context.data, context.len);
+        return r < 0 ? r
+                     : msgpack_pack_str_body(pk, context.len > 0 ? context.data : "", context.len);
+}
+
+static int pack_trace(msgpack_packer *pk, const struct trace_context *t)
+{
+        uint8_t bytes[WIRE_TRACE];
+
+        memcpy(bytes, t->trace, sizeof(t->trace));
+        memcpy(bytes + sizeof(t->trace), t->span, sizeof(t->span));
+        bytes[WIRE_TRACE - 1] = t->sampled;
+        int r = msgpack_pack_bin(pk, WIRE_TRACE);
+        return r < 0 ? r : msgpack_pack_bin_body(pk, bytes, WIRE_TRACE);
 }
 
 static int pack_frame(struct packer *p, const struct wire_msg *type, const void *msg, uint8_t flags,
-                      const uint8_t *correlation, struct span context)
+                      const uint8_t *correlation, struct span context,
+                      const struct trace_context *trace)
 {
         size_t start = buf_pending(p->out); /* appending may compact the buffer */
         msgpack_packer pk;
         msgpack_packer_init(&pk, p, packer_write);
 
-        int r = pack_envelope(&pk, type, context.len > 0 ? 7 : 6, flags, correlation);
+        bool traced = trace_is_set(trace);
+        unsigned n = traced ? 8 : context.len > 0 ? 7 : 6;
+        int r = pack_envelope(&pk, type, n, flags, correlation);
         if (r >= 0)
                 r = pack_fields(&pk, &type->body, msg);
         if (r >= 0 && buf_pending(p->out) - start > type->frame_max)
                 r = -EMSGSIZE;
-        if (r >= 0)
+        if (r >= 0 && n >= 7)
                 r = pack_context(&pk, context);
+        if (r >= 0 && traced)
+                r = pack_trace(&pk, trace);
         if (r >= 0)
                 return 0;
         p->out->len = p->out->off + start;
@@ -167,14 +182,15 @@ int wire_pack(struct buf *out, const struct wire_msg *type, const void *msg, uin
               const uint8_t correlation[static WIRE_CORRELATION])
 {
         struct packer p = { .out = out };
-        return pack_frame(&p, type, msg, flags, correlation, (struct span){ 0 });
+        return pack_frame(&p, type, msg, flags, correlation, (struct span){ 0 }, NULL);
 }
 
 int wire_pack_context(struct buf *out, const struct wire_msg *type, const void *msg, uint8_t flags,
-                      const uint8_t correlation[static WIRE_CORRELATION], struct span context)
+                      const uint8_t correlation[static WIRE_CORRELATION], struct span context,
+                      const struct trace_context *trace)
 {
         struct packer p = { .out = out };
-        return pack_frame(&p, type, msg, flags, correlation, context);
+        return pack_frame(&p, type, msg, flags, correlation, context, trace);
 }
 
 const char *wire_pack_problem(const struct wire_msg *type, const void *msg)
@@ -182,7 +198,7 @@ const char *wire_pack_problem(const struct wire_msg *type, const void *msg)
         static const uint8_t nobody[WIRE_CORRELATION];
         cleanup_buf struct buf scratch = BUF_INIT;
         struct packer p = { .out = &scratch };
-        if (pack_frame(&p, type, msg, 0, nobody, (struct span){ 0 }) == 0)
+        if (pack_frame(&p, type, msg, 0, nobody, (struct span){ 0 }, NULL) == 0)
                 return NULL;
         return p.field ? p.field : "the whole message";
 }

@@ -48,6 +48,13 @@ int wire_open(struct span frame, struct wire_envelope *ret)
                         return -EBADMSG;
                 e.context = t.s;
         }
+        if (n >= 8) {
+                if (take_kind(&in, TOKEN_BIN, 0, &t) < 0 || t.s.len < WIRE_TRACE)
+                        return -EBADMSG;
+                memcpy(e.trace.trace, t.s.data, TRACE_ID_SIZE);
+                memcpy(e.trace.span, t.s.data + TRACE_ID_SIZE, TRACE_SPAN_SIZE);
+                e.trace.sampled = t.s.data[WIRE_TRACE - 1] & 1;
+        }
         *ret = e;
         return 0;
 }

@@ -1,13 +1,15 @@
 /* How messages travel: generic pack and unpack of the structs that gen.py makes from the schemas.
  *
  * Frame = msgpack array [version, message id, correlation (bin 16), sent at (us since 1970), flags,
- * body, context]; context is optional: a short text about who asks, for requests that gatewayd
- * makes for a client (see gatewayd/audit.h). body = msgpack array of the message's fields in schema
- * order, append-only. Receivers ignore extra trailing fields of body and frame; fields missing at
- * the end of body are absent (optional) or an error. Packing goes through msgpack-c. Reading does
- * not: msgpack-c 4 trusts announced counts (5 bytes made it map 2 GB), so a small reader of our own
- * checks the structure (depth, every announced element has at least a byte left, no ext types) and
- * unpacks straight into the structs, limits first, then memory.
+ * body, context, trace]; the last two are optional. context: a short text about who asks, for
+ * requests that gatewayd makes for a client (see gatewayd/audit.h). trace: bin of 16 bytes trace
+ * id, 8 bytes span id, 1 byte flags (1 = sampled), where the request stands in its trace. body =
+ * msgpack array of the message's fields in schema order, append-only. Receivers ignore extra
+ * trailing fields of body and frame; fields missing at the end of body are absent (optional) or an
+ * error. Packing goes through msgpack-c. Reading does not: msgpack-c 4 trusts announced counts (5
+ * bytes made it map 2 GB), so a small reader of our own checks the structure (depth, every
+ * announced element has at least a byte left, no ext types) and unpacks straight into the structs,
+ * limits first, then memory.
  *
  * C types by schema type: str -> const char * (NUL-terminated, no NUL inside, valid UTF-8; NULL =
  * absent), text -> struct span (valid UTF-8), bin -> struct span (data NULL = absent), u32 u64 i64
@@ -17,12 +19,14 @@
 #pragma once
 
 #include "common/base/buf.h"
+#include "common/base/trace.h"
 
 #define WIRE_VERSION 1
 #define WIRE_DEPTH_MAX 16
 #define WIRE_CORRELATION 16
-#define WIRE_CONTEXT_MAX 2048u  /* bytes of text */
-#define WIRE_CONTEXT_FRAME 2056 /* what it adds to a frame */
+#define WIRE_CONTEXT_MAX 2048u /* bytes of text */
+#define WIRE_TRACE 25
+#define WIRE_CONTEXT_FRAME 2088 /* what context and trace add to a frame */
 
 struct wire_field;
 struct wire_struct {
@@ -50,6 +54,7 @@ struct wire_envelope {
         uint64_t sent_us;
         struct span body;    /* borrowed from the frame */
         struct span context; /* likewise, valid UTF-8 without NUL; data NULL = none */
+        struct trace_context trace;
 };
 
 /* Appends a whole frame. msg may be NULL for a message without fields. Leaves `out` as it was on
@@ -58,10 +63,11 @@ struct wire_envelope {
  * bin may be {NULL, 0}. */
 int wire_pack(struct buf *out, const struct wire_msg *type, const void *msg, uint8_t flags,
               const uint8_t correlation[static WIRE_CORRELATION]) mustuse;
-/* With a context; one without length is none. Longer than WIRE_CONTEXT_MAX: -EMSGSIZE. */
+/* With a context, where one without length is none (longer than WIRE_CONTEXT_MAX: -EMSGSIZE), and a
+ * place in a trace, which may be NULL or unset. */
 int wire_pack_context(struct buf *out, const struct wire_msg *type, const void *msg, uint8_t flags,
-                      const uint8_t correlation[static WIRE_CORRELATION],
-                      struct span context) mustuse;
+                      const uint8_t correlation[static WIRE_CORRELATION], struct span context,
+                      const struct trace_context *trace) mustuse;
 
 /* The bytes that every frame of the type begins with: what a subscriber filters the bus by. Returns
  * their number. */

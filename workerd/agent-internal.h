@@ -36,6 +36,14 @@ struct answer {
         uint64_t input_seq, turn;
 };
 
+/* What is recorded of its work; spans that are not under way are zeroed. */
+struct agent_trace {
+        struct trace_context parent; /* of what it is doing this for; may be unset */
+        struct otlp_span session, turn, model, tool;
+        uint64_t turn_number;
+        bool runs_code; /* the tool */
+};
+
 struct agent {
         struct agent_config c;
         char *models[AGENT_CHOICES_MAX], *system, *session_id;
@@ -78,6 +86,7 @@ struct agent {
         struct usage below;          /* used by sessions under this one */
         struct loop_timer grace;     /* how long a paused session's tool may still run */
         struct loop_task wake;
+        struct agent_trace trace;
 };
 
 void agent_set_state(struct agent *a, enum agent_state to);
@@ -154,6 +163,16 @@ bool agent_compact_overflow(struct agent *a);
 json_t *agent_compact_conversation(struct agent *a) mustuse;
 void agent_store_compaction(struct agent *a); /* a->answer is the summary */
 bool agent_loops(struct agent *a);            /* it asks for help: it has been dealt with */
+
+/* agent-trace.c */
+void agent_trace_state(struct agent *a, enum agent_state to); /* it is about to be in that state */
+void agent_trace_model(struct agent *a);                      /* a model is about to be asked */
+void agent_trace_answered(struct agent *a, const struct provider_reply *reply,
+                          const struct provider_failure *failure);
+void agent_trace_tool(struct agent *a, const struct history_call *call);
+void agent_trace_acted(struct agent *a, const struct tool_result *result);
+void agent_trace_over(struct agent *a, const char *why); /* everything ends; NULL = well */
+const struct trace_context *agent_trace_here(const struct agent *a); /* may be unset */
 
 /* agent-tools.c */
 bool agent_heal(struct agent *a); /* false when there is nothing to heal */

@@ -241,8 +241,10 @@ static void on_done(void *userdata, const struct provider_reply *reply,
 {
         struct agent *a = userdata;
 
+        TRACE_SCOPE(agent_trace_here(a));
         a->call = NULL;
         provider_count(a->caller, reply, failure);
+        agent_trace_answered(a, reply, failure);
         if (reply)
                 on_reply(a, reply);
         else
@@ -288,6 +290,7 @@ void agent_call_model(struct agent *a)
         struct provider_tool tools[TOOLS_MAX];
         struct provider_events events = { .on_delta = on_delta, .on_done = on_done, .userdata = a };
         struct scale scale;
+        char traceparent[TRACEPARENT_MAX] = "";
         int r;
 
         if (json_array_size(missing) > 0) {
@@ -303,6 +306,9 @@ void agent_call_model(struct agent *a)
         a->answer.input_seq = history_last_user_seq(a->c.history);
         a->answer.turn = history_assistant_turns(a->c.history) + 1;
         a->caller = a->c.choices[a->choice].provider;
+        agent_trace_model(a);
+        if (a->c.traceparent && trace_is_set(&a->trace.model.at))
+                traceparent_format(&a->trace.model.at, traceparent);
         r = a->caller->start(a->caller,
                              &(struct provider_request){
                                      .model = a->models[a->choice],
@@ -314,6 +320,7 @@ void agent_call_model(struct agent *a)
                                      .width = scale.width,
                                      .height = scale.height,
                                      .max_tokens = a->c.max_tokens,
+                                     .traceparent = traceparent[0] ? traceparent : NULL,
                              },
                              &events, &a->call);
         if (r == -EMSGSIZE && too_long(a))

@@ -65,6 +65,8 @@ static void on_tool_done(void *userdata, struct tool_result *result)
 
         crash_point("worker.after_effect");
         a->tool = NULL; /* it frees itself */
+        TRACE_SCOPE(agent_trace_here(a));
+        agent_trace_acted(a, result);
         loop_timer_disarm(&a->grace);
         agent_note_below(a, result->more);
         step_result(s, a, a->acting_id, a->acting_name, result, ms);
@@ -94,12 +96,14 @@ void agent_act(struct agent *a, const struct history_call *call)
 
         agent_set_state(a, AGENT_ACTING);
         set_acting(a, call);
+        agent_trace_tool(a, call);
+        TRACE_SCOPE(agent_trace_here(a));
         a->tool_started = now_monotonic();
         a->c.host->call_seq = call->intent_seq;
         json_decref(a->c.host->budget_left);
         a->c.host->budget_left = agent_budget_left(a);
         if (bad) {
-                struct tool_result result = { .error = xstrdup(bad) };
+                struct tool_result result = { .error = xstrdup(bad), .invalid = true };
 
                 on_tool_done(a, &result);
                 tool_result_done(&result);

@@ -56,6 +56,7 @@ void agent_set_state(struct agent *a, enum agent_state to)
                           agent_state_name(to));
                 abort();
         }
+        agent_trace_state(a, to);
         log_debug("agent: %s -> %s", agent_state_name(a->state), agent_state_name(to));
         a->state = to;
         if (WORKING & (UINT32_C(1) << to)) {
@@ -266,6 +267,7 @@ void agent_run(struct agent *a)
         const struct history_call *call = NULL;
         enum history_next next = history_next(a->c.history, &call);
         struct step *s;
+        TRACE_SCOPE(agent_trace_here(a));
 
         if (a->state == AGENT_ENDED || !a->c.may_act(a->c.userdata))
                 return; /* the lease is over: the session is about to be taken away */
@@ -447,6 +449,7 @@ struct agent *agent_free(struct agent *a)
         agent_model_cancel(a);
         if (a->tool)
                 tool_cancel(a->tool);
+        agent_trace_over(a, "cancelled");
         loop_timer_done(&a->backoff);
         loop_timer_done(&a->grace);
         loop_timer_done(&a->ask_limit);

@@ -12,6 +12,7 @@
  * The agent owns nothing it is given; agent_free cancels whatever is under way, at once. */
 #pragma once
 
+#include "common/io/otlp.h"
 #include "live.h"
 #include "loader.h"
 #include "outbox.h"
@@ -62,6 +63,10 @@ struct agent_config {
         const struct prices *prices; /* may be NULL */
         const char *session_id;
         uint64_t epoch;
+        struct otlp *otlp;      /* may be NULL */
+        const char *agent_name; /* may be NULL; as long as the agent */
+        enum slot_kind kind;
+        bool traceparent; /* model services are told where in a trace their calls stand */
         const char *system;
         uint64_t max_tokens;
         size_t images_kept;
@@ -114,3 +119,5 @@ void agent_note_below(struct agent *a, const json_t *event);
 /* Something other than the model ended it: stores the error, then on_end. */
 void agent_fail(struct agent *a, const char *code, const char *message);
 enum agent_state agent_state(const struct agent *a);
+/* Where in a trace those stand who want what it does next; NULL or unset: as before. */
+void agent_trace(struct agent *a, const struct trace_context *parent);

@@ -37,6 +37,7 @@ struct operation {
         sd_event_source *copying;
         bool records;
         struct document_recording recording;
+        struct trace_context trace; /* in whose scope it began; may be unset */
 };
 
 static void operation_free(struct operation *o)
@@ -91,6 +92,8 @@ static int operation_new(struct documents *d, void *userdata, struct operation *
         o->documents = d;
         o->userdata = userdata;
         o->from = o->to = -1;
+        if (trace_current())
+                o->trace = *trace_current();
         list_push_back(&d->operations, &o->link);
         d->n++;
         *ret = o;
@@ -162,6 +165,7 @@ static void create(struct operation *o)
                 .session_id = o->session_id,
                 .result_path = o->path,
         };
+        TRACE_SCOPE(&o->trace);
         int r = rpc_call(rpc_client_peer(o->documents->rpc), &wire_document_create, &message,
                          CALL_USEC, on_created, o);
 

@@ -149,6 +149,7 @@ static void beat_now(struct link *l)
                 .load = status.load,
         };
         note_told(l, &status);
+        TRACE_SCOPE(NULL); /* of no session's work */
         l->beating = rpc_call(rpc_client_peer(l->rpc), &wire_worker_heartbeat, &beat, CALL_USEC,
                               on_beaten, l) == 0;
 }

@@ -180,9 +180,9 @@ static void on_done(void *userdata, int r, long status, const char *text)
 static int send_request(struct provider_call *c, const struct provider_request *r)
 {
         const struct provider_service *s = c->service;
-        cleanup_free char *url = xasprintf("%s%s", s->url, s->dialect->path);
+        cleanup_free char *url = xasprintf("%s%s", s->url, s->dialect->path), *trace = NULL;
         cleanup_buf struct buf body = BUF_INIT;
-        const char *headers[PROVIDER_HEADERS_MAX + 3] = { "content-type: application/json" };
+        const char *headers[PROVIDER_HEADERS_MAX + 4] = { "content-type: application/json" };
         size_t n = 1;
         int e;
 
@@ -191,6 +191,10 @@ static int send_request(struct provider_call *c, const struct provider_request *
         e = s->dialect->begin(c, r, &body, headers, &n);
         if (e < 0)
                 return e;
+        if (r->traceparent) {
+                trace = xasprintf("traceparent: %s", r->traceparent);
+                headers[n++] = trace;
+        }
         headers[n] = NULL;
         return httpc_start(s->http,
                            &(struct httpc_config){

@@ -32,6 +32,7 @@ struct provider_request { /* everything is borrowed until start returns */
         size_t n_tools;
         uint32_t width, height; /* of the pictures the model is sent; 0 = no display */
         uint64_t max_tokens;
+        const char *traceparent; /* sent along; NULL = none */
 };
 
 struct provider_reply {

@@ -101,6 +101,10 @@ static int start_agent(struct session *s)
                 .prices = s->c.prices,
                 .session_id = s->id,
                 .epoch = s->epoch,
+                .otlp = s->c.otlp,
+                .agent_name = s->agent_name,
+                .kind = s->kind,
+                .traceparent = s->c.settings->model_traceparent,
                 .system = system,
                 .max_tokens = s->c.settings->max_tokens,
                 .images_kept = s->c.settings->images_kept,
@@ -127,6 +131,7 @@ static int start_agent(struct session *s)
         r = agent_new(&c, &s->agent);
         if (r < 0)
                 return r;
+        agent_trace(s->agent, &s->trace);
         agent_drive(s->agent, s->control != CONTROL_MODE_AGENT, s->driver);
         agent_set_hold(s->agent, s->hold);
         agent_start(s->agent);

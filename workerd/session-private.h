@@ -14,7 +14,9 @@
 struct session {
         struct session_config c;
         char *id, *tenant, *model, *system_extra, *name;
+        char *agent_name; /* or NULL */
         uint64_t epoch;
+        struct trace_context trace; /* of who last wanted something of it; may be unset */
         enum slot_kind kind;
         uint32_t width, height;
         struct {

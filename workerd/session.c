@@ -104,6 +104,10 @@ void session_message(struct session *s, uint64_t seq, const enum session_state *
 {
         if (s->over)
                 return;
+        if (trace_current())
+                s->trace = *trace_current();
+        if (s->agent)
+                agent_trace(s->agent, &s->trace);
         take_budget(s, budget);
         s->last_message_seq = MAX(s->last_message_seq, seq);
         if (state && !s->agent) {
@@ -177,6 +181,9 @@ static int copy_assignment(struct session *s, const struct session_assign *m)
         struct json_problem problem;
 
         s->id = xstrdup(m->session_id);
+        s->agent_name = xstrdup(m->agent_name);
+        if (trace_current())
+                s->trace = *trace_current();
         s->epoch = m->epoch;
         s->tenant = xstrdup(m->tenant);
         s->kind = m->kind;
@@ -320,6 +327,7 @@ struct session *session_free(struct session *s)
         free(s->model);
         free(s->system_extra);
         free(s->name);
+        free(s->agent_name);
         free(s->driver);
         free(s);
         return NULL;

@@ -28,12 +28,14 @@ struct session_config {
         const struct provider_set *providers;
         const struct prices *prices;
         const struct worker_settings *settings;
+        struct otlp *otlp;                                       /* may be NULL */
         void (*on_over)(void *userdata, enum session_over what); /* may free the session */
         void *userdata;
 };
 
 struct session;
-/* -EINVAL when the assignment makes no sense. Everything is copied. */
+/* -EINVAL when the assignment makes no sense. Everything is copied. What it does belongs to the
+ * trace in whose scope it was assigned, and then to those of its messages. */
 int session_new(const struct session_config *c, const struct session_assign *m,
                 struct session **ret) mustuse;
 struct session *session_free(struct session *s);

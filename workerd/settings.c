@@ -156,6 +156,8 @@ const struct setting worker_settings_table[] = {
             "How long an idle session keeps its slot."),
         ROW("model_stall", SETTING_DURATION, model_stall, "60s",
             "A model that sends nothing for this long has failed.", .min = "1s"),
+        ROW("model_traceparent", SETTING_BOOL, model_traceparent, "no",
+            "Tell model services where in a trace their calls stand (header traceparent)."),
         ROW("recording", SETTING_BOOL, recording, "yes",
             "Record the desktops of sessions, for replay."),
         ROW("recording_rate", SETTING_INT, recording_rate, "5",

@@ -27,6 +27,7 @@ struct worker_settings {
         bool recording;
         uint64_t recording_rate, recording_piece;
         uint64_t idle_release, model_stall, busy_wait;
+        bool model_traceparent;
         uint64_t results_files, results_bytes, results_file_bytes;
         char *serves;
         uint64_t job_calls;

@@ -64,6 +64,7 @@ static void on_fetched(void *userdata, int r, int fd, uint64_t size)
                                           strerror(-r));
                 return;
         }
+        TRACE_SCOPE(&p->run->trace);
         r = documents_store(p->documents,
                             &(struct document_new){
                                     .tenant = h->tenant,

@@ -211,6 +211,7 @@ static void start(struct task *t)
                 .n_files = t->n_files,
         };
 
+        TRACE_SCOPE(&t->run->trace);
         if (rpc_call(rpc_client_peer(t->link), &wire_child_start, &m, CALL_USEC, on_start_answer,
                      t) < 0)
                 loop_timer_arm(&t->again, AGAIN_USEC);

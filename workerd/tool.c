@@ -113,6 +113,7 @@ void tool_finish(struct tool_run *run, struct tool_result *result)
         run->finished = true;
         tool_limits_end(run, result);
         run->result = *result;
+        run->result.invalid |= run->invalid;
         *result = (struct tool_result){ 0 };
         loop_timer_disarm(&run->limit);
         loop_task_queue(&run->deliver);
@@ -176,6 +177,8 @@ int tool_start(struct tool_host *h, const char *call_id, const char *name, const
         int r;
 
         run->host = h;
+        if (trace_current())
+                run->trace = *trace_current();
         run->call_id = xstrdup(call_id);
         run->name = xstrdup(name);
         run->toolset = xstrdup(toolset);
@@ -195,6 +198,7 @@ int tool_start(struct tool_host *h, const char *call_id, const char *name, const
         run->tool = tool_find(name, toolset);
         *ret = run;
         if (!run->tool || !is_there(h, run->tool, run->tool->list ? name : run->tool->spec.name)) {
+                run->invalid = true;
                 tool_finish_error(run, "There is no tool named %s here.", name);
                 return 0;
         }
@@ -210,6 +214,12 @@ void tool_cancel(struct tool_run *run)
         run_free(run);
 }
 
+#define finish_invalid(run, ...)                                                                   \
+        do {                                                                                       \
+                (run)->invalid = true;                                                             \
+                tool_finish_error((run), __VA_ARGS__);                                             \
+        } while (0)
+
 int tool_arg_string(struct tool_run *run, const char *key, bool required, const char **ret)
 {
         const json_t *value = json_object_get(run->input, key);
@@ -221,10 +231,10 @@ int tool_arg_string(struct tool_run *run, const char *key, bool required, const 
         if (!value || json_is_null(value)) {
                 if (!required)
                         return 0;
-                tool_finish_error(run, "The argument %s is missing.", key);
+                finish_invalid(run, "The argument %s is missing.", key);
                 return -EINVAL;
         }
-        tool_finish_error(run, "The argument %s must be a string.", key);
+        finish_invalid(run, "The argument %s must be a string.", key);
         return -EINVAL;
 }
 
@@ -251,8 +261,8 @@ int tool_arg_int(struct tool_run *run, const char *key, bool required, int64_t *
                 return 0;
         if ((!value || json_is_null(value)) && !required)
                 return 0;
-        tool_finish_error(run, "The argument %s %s.", key,
-                          value ? "must be an integer" : "is missing");
+        finish_invalid(run, "The argument %s %s.", key,
+                       value ? "must be an integer" : "is missing");
         return -EINVAL;
 }
 
@@ -267,8 +277,8 @@ int tool_arg_strings(struct tool_run *run, const char *key, size_t max, const js
         json_array_foreach (list, i, one)
                 good = good && json_is_string(one);
         if (!good) {
-                tool_finish_error(run, "The argument %s must be a list of at most %zu strings.",
-                                  key, max);
+                finish_invalid(run, "The argument %s must be a list of at most %zu strings.", key,
+                               max);
                 return -EINVAL;
         }
         *ret = list;
@@ -282,7 +292,7 @@ int tool_arg_bool(struct tool_run *run, const char *key, bool *ret)
         if (!value || json_is_null(value))
                 return 0;
         if (!json_is_boolean(value)) {
-                tool_finish_error(run, "The argument %s must be true or false.", key);
+                finish_invalid(run, "The argument %s must be true or false.", key);
                 return -EINVAL;
         }
         *ret = json_is_true(value);

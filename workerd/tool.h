@@ -45,6 +45,7 @@ void tool_host_close(struct tool_host *h);
 struct tool_result {
         json_t *content; /* array of blocks, or NULL = none */
         char *error;     /* NULL = it worked; then the model gets this text and nothing else */
+        bool invalid;    /* the call's arguments did not fit */
         bool has_exit_code;
         int64_t exit_code;
         json_t *report; /* the agent's report: the turn is over */
@@ -82,9 +83,11 @@ struct tool_run {
         struct tool_host *host;
         const struct tool *tool;
         char *call_id, *name, *toolset;
+        struct trace_context trace; /* in whose scope it was started; may be unset */
         json_t *input;
         void *state; /* the tool's own */
         bool finished;
+        bool invalid; /* its arguments do not fit */
         struct tool_result result;
         struct loop_task deliver;
         struct loop_timer limit, watch;

@@ -263,6 +263,7 @@ static int on_assign(void *userdata, const struct session_assign *m, const char 
                         .providers = &w->providers,
                         .prices = w->prices,
                         .settings = w->settings,
+                        .otlp = w->daemon->otlp,
                         .on_over = on_over,
                         .userdata = w,
                 },
@@ -360,6 +361,7 @@ static void status(void *userdata, struct link_status *ret)
         struct slot_load load = { 0 };
         struct slot *starting = w->maker ? w->maker : w->slot;
         cleanup_free char *progress = starting ? slot_progress(starting) : NULL;
+        struct otlp_counts spans;
         uint32_t width, height;
 
         if (w->slot && slot_load(w->slot, &load) < 0)
@@ -383,6 +385,11 @@ static void status(void *userdata, struct link_status *ret)
                  load.processes, load.memory_bytes, load.cpu_usec, load.memory_kills,
                  load.fork_refusals);
         provider_counts_json(&w->load_json);
+        otlp_counts(w->daemon->otlp, &spans);
+        buf_putf(&w->load_json,
+                 ",\"spans\":{\"sent\":%" PRIu64 ",\"dropped\":%" PRIu64 ",\"rejected\":%" PRIu64
+                 "}",
+                 spans.sent, spans.dropped, spans.rejected);
         buf_puts(&w->load_json, ",\"default_model\":");
         buf_put_json_string(&w->load_json, w->settings->model, strlen(w->settings->model));
         buf_puts(&w->load_json, "}");

@@ -29,9 +29,41 @@ struct joined {
 static const struct setting common_settings[] = {
         { .name = "log_level",
           .kind = SETTING_STRING,
+          .offset = offsetof(struct daemon_common, log_level),
           .fallback = "info",
           .reloadable = true,
           .help = "Least important messages to log: error, warning, notice, info or debug." },
+        { .name = "otlp_endpoint",
+          .kind = SETTING_STRING,
+          .offset = offsetof(struct daemon_common, otlp_endpoint),
+          .fallback = "",
+          .help = "Where traces are sent: the URL of an OpenTelemetry collector that takes OTLP "
+                  "over "
+                  "HTTP as JSON, without /v1/traces, or the path of a Unix socket that leads to "
+                  "one "
+                  "(only the units of workers reach a network); empty: no traces are made." },
+        { .name = "otlp_header",
+          .kind = SETTING_SECRET,
+          .offset = offsetof(struct daemon_common, otlp_header),
+          .fallback = "",
+          .help = "File with one more header line for the collector, such as \"Authorization: "
+                  "Bearer ...\"." },
+        { .name = "otlp_sample",
+          .kind = SETTING_INT,
+          .offset = offsetof(struct daemon_common, otlp_sample),
+          .fallback = "100",
+          .min = "0",
+          .max = "100",
+          .help = "Of a hundred traces that begin here so many are sent; a request that comes with "
+                  "a "
+                  "traceparent says it itself." },
+        { .name = "otlp_queue",
+          .kind = SETTING_INT,
+          .offset = offsetof(struct daemon_common, otlp_queue),
+          .fallback = "4096",
+          .min = "64",
+          .max = "100000",
+          .help = "Spans that wait for the collector; more are dropped and counted." },
 };
 
 static void joined_done(struct joined *j)
@@ -54,7 +86,7 @@ static void join_tables(const struct daemon *d, struct joined *ret)
 
 static int apply_log_level(struct joined *j, char **ret_error)
 {
-        const char *text = *(char **) (j->values + j->common);
+        const char *text = ((struct daemon_common *) (j->values + j->common))->log_level;
         int level;
         if (log_level_from_string(text, &level) < 0) {
                 *ret_error = xasprintf("log_level = %.100s: must be error, warning, notice, info "
@@ -139,9 +171,8 @@ static int load_joined(struct daemon *d, struct joined *j, char **ret_error)
         if (r < 0)
                 return r;
         r = apply_log_level(j, ret_error);
-        settings_release(j->table + d->n_table, j->n - d->n_table, j->values);
         if (r < 0)
-                settings_release(d->table, d->n_table, j->values);
+                settings_release(j->table, j->n, j->values);
         return r;
 }
 
@@ -149,8 +180,10 @@ static int load_settings(struct daemon *d, char **ret_error)
 {
         CLEANUP(joined_done) struct joined j = { 0 };
         int r = load_joined(d, &j, ret_error);
-        if (r == 0) /* the texts change owner */
+        if (r == 0) { /* the texts change owner */
                 memcpy(d->settings, j.values, settings_end(d->table, d->n_table));
+                memcpy(&d->common, j.values + j.common, sizeof(d->common));
+        }
         return r;
 }
 
@@ -163,7 +196,7 @@ static void reload(struct daemon *d)
                 log_error("reload: the settings stay as they are: %s", error);
         } else {
                 settings_take(d->table, d->n_table, d->settings, j.values, &kept);
-                settings_release(d->table, d->n_table, j.values);
+                settings_release(j.table, j.n, j.values);
                 log_info("settings were read again%s%s",
                          kept ? "; changed, but need a restart: " : "", kept ? kept : "");
                 if (d->on_reload)
@@ -222,6 +255,29 @@ static int setup_signals(struct daemon *d)
         return sd_event_add_signal(d->event, NULL, SIGHUP, on_hangup, d);
 }
 
+static int setup_traces(struct daemon *d)
+{
+        const struct daemon_common *c = &d->common;
+
+        if (strempty(c->otlp_endpoint))
+                return 0;
+        int r = otlp_new(&(struct otlp_config){ .event = d->event,
+                                                .service = d->name,
+                                                .endpoint = c->otlp_endpoint,
+                                                .header = c->otlp_header,
+                                                .sample_percent = (unsigned) c->otlp_sample,
+                                                .queue_max = c->otlp_queue },
+                         &d->otlp);
+        if (r == -EINVAL) {
+                log_error(
+                        "otlp_endpoint = %.200s: must be an http:// or https:// URL or a path, and "
+                        "otlp_header a line \"Name: value\"",
+                        c->otlp_endpoint);
+                return -EBADMSG;
+        }
+        return r < 0 ? log_errno(LOG_ERR, r, "cannot make an exporter of traces") : 0;
+}
+
 static int setup_loop(struct daemon *d)
 {
         int r = sd_event_new(&d->event);
@@ -242,7 +298,7 @@ static int setup_loop(struct daemon *d)
         if (!d->zmq)
                 return log_errno(LOG_ERR, errno, "cannot make a ZeroMQ context");
         (void) zmq_ctx_set(d->zmq, ZMQ_BLOCKY, 0); /* closing never waits for unsent messages */
-        return 0;
+        return setup_traces(d);
 }
 
 /* 0 when the option was the whole job. */
@@ -337,15 +393,28 @@ int daemon_run(struct daemon *d)
         return 0;
 }
 
+static void on_drained(void *userdata)
+{
+        struct daemon *d = userdata;
+
+        (void) sd_event_exit(d->event, d->quit_with);
+}
+
 void daemon_quit(struct daemon *d, int r)
 {
-        (void) sd_event_exit(d->event, r);
+        bool again = d->quitting;
+
+        d->quitting = true;
+        d->quit_with = r;
+        if (again || r < 0 || !otlp_drain(d->otlp, on_drained, d))
+                (void) sd_event_exit(d->event, r);
 }
 
 void daemon_finish(struct daemon *d)
 {
         loop_timer_done(&d->stop_timer);
         loop_timer_done(&d->trim_timer);
+        d->otlp = otlp_free(d->otlp);
         if (d->event)
                 loop_defer_flush(d->event);
         d->event = sd_event_unref(d->event);
@@ -353,6 +422,7 @@ void daemon_finish(struct daemon *d)
                 (void) zmq_ctx_term(d->zmq);
         if (d->settings)
                 settings_release(d->table, d->n_table, d->settings);
+        settings_release(common_settings, ARRAY_LEN(common_settings), &d->common);
         for (size_t i = 0; i < d->n_overrides; i++)
                 free(d->overrides[i]);
         free(d->overrides);

@@ -17,7 +17,7 @@
  * daemon_start handles --help --version --config FILE --set name=value --check-config
  * --print-config, opens the log, blocks and routes SIGTERM/SIGINT (leave the loop), SIGHUP
  * (on_reload), ignores SIGPIPE, makes the process a child subreaper on request, arms the systemd
- * watchdog. It adds the settings that every daemon has: log_level.
+ * watchdog. It adds the settings that every daemon has: log_level, and where traces go (otlp_*).
  *
  * SIGTERM, SIGINT, SIGHUP and SIGCHLD stay blocked: whoever forks a child unblocks them in it.
  * SIGHUP reads the settings again and takes over the reloadable ones in place before on_reload;
@@ -26,6 +26,7 @@
 
 #include <systemd/sd-event.h>
 
+#include "otlp.h"
 #include "settings.h"
 
 /* Frees `p` with `destroy` right after the running callback of the loop, so that what is still on
@@ -60,8 +61,9 @@ void loop_timer_done(struct loop_timer *t); /* fine on a zeroed struct and insid
 struct daemon {
         const char *name;
         sd_event *event;
-        void *zmq;    /* the process's one ZeroMQ context */
-        char *config; /* path given, or NULL */
+        void *zmq;         /* the process's one ZeroMQ context */
+        struct otlp *otlp; /* exporter of traces, NULL = none are made; outlives the manager */
+        char *config;      /* path given, or NULL */
         const struct setting *table;
         size_t n_table;
         void *settings; /* the texts in it are released by daemon_finish */
@@ -73,6 +75,12 @@ struct daemon {
         void *userdata;
 
         /* private */
+        struct daemon_common {
+                char *log_level, *otlp_endpoint, *otlp_header;
+                uint64_t otlp_sample, otlp_queue;
+        } common;
+        int quit_with;
+        bool quitting;
         char **overrides;
         size_t n_overrides;
         bool stopping;
@@ -85,6 +93,7 @@ void daemon_ready(struct daemon *d, const char *status_fmt, ...)
         printf_like(2, 3); /* sd_notify READY=1 STATUS= */
 void daemon_status(struct daemon *d, const char *fmt, ...) printf_like(2, 3);
 int daemon_run(struct daemon *d) mustuse; /* until daemon_quit or SIGTERM */
+/* Leaves the loop, after what is queued of traces was sent (2 s at most). */
 void daemon_quit(struct daemon *d, int r);
 void daemon_finish(struct daemon *d);
 int daemon_exit_code(

@@ -208,6 +208,8 @@ static CURLcode set_options(struct httpc_request *r, const struct httpc_config *
         SET(CURLOPT_OPENSOCKETDATA, r);
         if (c->proxy)
                 SET(CURLOPT_PROXY, c->proxy);
+        if (c->unix_socket)
+                SET(CURLOPT_UNIX_SOCKET_PATH, c->unix_socket);
         if (!strempty(c->ca_file))
                 SET(CURLOPT_CAINFO, c->ca_file);
         SET(CURLOPT_CONNECTTIMEOUT_MS, (long) (connect / USEC_PER_MSEC));

@@ -25,6 +25,8 @@ struct httpc_config {
         size_t body_max;               /* of the answer; beyond it -EMSGSIZE; 0 = 64 MiB */
         const char *ca_file;           /* PEM of the authorities to trust; NULL = the system's */
         const char
+                *unix_socket; /* path that is connected to whatever the URL's host; NULL = none */
+        const char
                 *proxy; /* URL; NULL = the environment's, "" = none whatever the environment says */
         /* Judges each address before a connection to it is made; false ends the request with
          * -EACCES. With a proxy that is the proxy's address. A connection that is reused was judged

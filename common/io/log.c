@@ -10,6 +10,8 @@
 #define SD_JOURNAL_SUPPRESS_LOCATION
 #include <systemd/sd-journal.h>
 
+#include "common/base/trace.h"
+
 #define LINE_MAX_BYTES 4000 /* below PIPE_BUF: one line is one atomic write */
 #define FIELDS_MAX 8
 #define STALL_MSEC 50
@@ -119,16 +121,32 @@ static void put_clean(struct line *l, const char *s)
         }
 }
 
+/* "" outside of traces. */
+static void trace_id(char out[static TRACE_ID_HEX])
+{
+        const struct trace_context *c = trace_current();
+
+        out[0] = '\0';
+        if (c)
+                hex_encode(c->trace, sizeof(c->trace), out);
+}
+
 static void put_scopes(struct line *l)
 {
         const char *separator = " [";
+        char trace[TRACE_ID_HEX];
         size_t n = 0;
+        trace_id(trace);
+        if (trace[0]) {
+                put(l, " [TRACE_ID=%s", trace);
+                separator = " ";
+        }
         for (struct log_scope *s = log_scopes; s && n < FIELDS_MAX; s = s->outer, n++) {
                 put(l, "%s%s=", separator, s->key);
                 put_clean(l, s->value);
                 separator = " ";
         }
-        if (n > 0)
+        if (n > 0 || trace[0])
                 put(l, "]");
 }
 
@@ -163,7 +181,7 @@ static void to_stderr(int level, const char *text)
 
 static void to_journal(int level, int error, const char *file, int line, const char *text)
 {
-        char fixed[5][64];
+        char fixed[5][64], trace[sizeof("TRACE_ID=") + TRACE_ID_HEX] = "TRACE_ID=";
         (void) snprintf(fixed[0], sizeof(fixed[0]), "PRIORITY=%d", level);
         (void) snprintf(fixed[1], sizeof(fixed[1]), "CODE_FILE=%s", file);
         (void) snprintf(fixed[2], sizeof(fixed[2]), "CODE_LINE=%d", line);
@@ -172,11 +190,14 @@ static void to_journal(int level, int error, const char *file, int line, const c
         cleanup_free char *message = xasprintf("MESSAGE=%s", text);
         char fields[FIELDS_MAX][sizeof(((struct log_scope *) 0)->key) +
                                 sizeof(((struct log_scope *) 0)->value) + 1];
-        struct iovec v[1 + ARRAY_LEN(fixed) + FIELDS_MAX];
+        struct iovec v[2 + ARRAY_LEN(fixed) + FIELDS_MAX];
         size_t n = 0;
         v[n++] = (struct iovec){ message, strlen(message) };
         for (size_t i = 0; i < ARRAY_LEN(fixed) - (error == 0); i++)
                 v[n++] = (struct iovec){ fixed[i], strlen(fixed[i]) };
+        trace_id(trace + strlen("TRACE_ID="));
+        if (trace[strlen("TRACE_ID=")])
+                v[n++] = (struct iovec){ trace, strlen(trace) };
         size_t k = 0;
         for (struct log_scope *s = log_scopes; s && k < FIELDS_MAX; s = s->outer, k++) {
                 int len = snprintf(fields[k], sizeof(fields[k]), "%s=%s", s->key, s->value);

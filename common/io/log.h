@@ -1,5 +1,6 @@
 /* Logs with fields: to the journal when stderr is a journal stream, else one line on stderr.
  *
+ * Inside a trace (trace.h) each line has a field TRACE_ID.
  * A line on stderr reads: 2026-11-20T13:07:57.123456Z coordinatord info [SESSION=...] text
  * Fields (SESSION, SLOT, PEER, MSG, ...) are set for a scope and appear on every line inside it.
  * Control characters are escaped. When the reader of stderr stands still, lines are dropped and

@@ -13,7 +13,8 @@ int rpc_transmit(struct rpc_link *l, struct span id, struct zsock_budget *g,
 {
         buf_clear(&l->out);
         int r = wire_pack_context(&l->out, type, msg, flags,
-                                  correlation ? correlation : no_correlation, l->context);
+                                  correlation ? correlation : no_correlation, l->context,
+                                  flags & WIRE_REPLY ? NULL : trace_current());
         if (r < 0) {
                 const char *field = wire_pack_problem(type, msg);
                 return log_errno(LOG_DEBUG, r, "cannot pack %s, field %s", type->body.name,
@@ -117,6 +118,7 @@ static void request_free(struct rpc_request *req)
                 list_remove(&req->link);
                 req->peer->n_requests--;
         }
+        otlp_forget(&req->span);
         free(req->context);
         free(req);
 }
@@ -141,6 +143,9 @@ static int request_end(struct rpc_request *req, const struct wire_msg *type, con
         int r = -ENOTCONN, sent;
         assert(!req->replied);
         req->replied = true;
+        if (type == &wire_error_reply)
+                otlp_failed(&req->span, error_code_name(((const struct error_reply *) msg)->code));
+        otlp_end(req->otlp, &req->span);
         if (p && !p->lost)
                 r = rpc_peer_transmit(p, type, msg, WIRE_REPLY, req->correlation);
         sent = r;
@@ -177,6 +182,11 @@ const char *rpc_request_context(const struct rpc_request *req)
         return req->context ? req->context : "";
 }
 
+const struct trace_context *rpc_request_trace(const struct rpc_request *req)
+{
+        return &req->span.at;
+}
+
 struct rpc_peer *rpc_request_peer(struct rpc_request *req)
 {
         return req->peer;
@@ -186,6 +196,7 @@ void rpc_request_dispatch(struct rpc_peer *p, const struct rpc_route *route,
                           const struct wire_envelope *e, const void *msg)
 {
         struct rpc_link *l = p->l;
+        TRACE_SCOPE(&e->trace);
         if (!route->type->reply) {
                 int r = route->handle(l->userdata, p, NULL, msg);
                 if (r < 0)
@@ -194,7 +205,13 @@ void rpc_request_dispatch(struct rpc_peer *p, const struct rpc_route *route,
                 return;
         }
         struct rpc_request *req = xnew(struct rpc_request);
-        *req = (struct rpc_request){ .peer = p, .type = route->type, .in_handler = true };
+        *req = (struct rpc_request){
+                .peer = p, .type = route->type, .in_handler = true, .otlp = l->otlp
+        };
+        if (trace_is_set(&e->trace))
+                otlp_begin(l->otlp, &req->span, &e->trace, OTLP_SERVER, "%s",
+                           route->type->body.name);
+        TRACE_SCOPE(&req->span.at);
         memcpy(req->correlation, e->correlation, WIRE_CORRELATION);
         if (e->context.len > 0)
                 req->context = xstrndup(e->context.data, e->context.len);

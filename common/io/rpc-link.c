@@ -204,6 +204,7 @@ static int link_new(const struct rpc_config *c, bool is_server, struct rpc_link 
                 .userdata = c->userdata,
                 .silence_usec = c->silence_usec ? c->silence_usec : 5 * USEC_PER_SEC,
                 .queue_max = c->queue_max ? c->queue_max : 10000,
+                .otlp = c->otlp,
                 .arena = wire_arena_new(),
         };
         list_init(&l->peers);

@@ -33,7 +33,9 @@ struct rpc_request {
         struct rpc_peer *peer; /* NULL once gone */
         const struct wire_msg *type;
         uint8_t correlation[WIRE_CORRELATION];
-        char *context;   /* NULL = none */
+        char *context;     /* NULL = none */
+        struct otlp *otlp; /* may be NULL */
+        struct otlp_span span;
         bool in_handler; /* the dispatcher looks at it once more and frees it */
         bool replied;
 };
@@ -49,6 +51,7 @@ struct rpc_link {
         void *userdata;
         uint64_t silence_usec;
         size_t queue_max;
+        struct otlp *otlp;
 
         struct zsock z;
         struct zsock monitor;                           /* tells of connections made and lost */

@@ -9,6 +9,10 @@
  * with -EAGAIN at once, and every call ends exactly once: by its reply, an error reply, or
  * -ETIMEDOUT.
  *
+ * What is sent inside a TRACE_SCOPE takes the trace along; a handler runs inside the trace of what
+ * came. With an exporter each request that came in a trace is a span of its own, from its arrival
+ * to its reply, and the handler's scope is that span.
+ *
  * Clients reconnect by themselves (ZeroMQ, 10 ms to 1 s). A client link reports on_up after the
  * server's first answer to its greeting and on_down when the server has been silent for
  * `silence_usec` (both sides send a ping each silence/3), or when the server answers with another
@@ -19,6 +23,7 @@
 #include <systemd/sd-event.h>
 
 #include "common/base/util.h"
+#include "otlp.h"
 #include "proto/wire.h"
 
 struct rpc_link;
@@ -49,6 +54,7 @@ struct rpc_config {
         uint64_t silence_usec; /* 0 = 5 s */
         size_t queue_max;      /* messages queued per peer; 0 = 10000 */
         size_t calls_max;      /* pending calls; 0 = 10000 */
+        struct otlp *otlp;     /* may be NULL; outlives the link */
 };
 
 /* A server replaces a stale socket file only: -EADDRINUSE while somebody listens, which a server of
@@ -94,7 +100,8 @@ int rpc_reply(struct rpc_request *req,
               const void *msg); /* type = the schema's reply of the request */
 int rpc_reply_error(struct rpc_request *req, enum error_code code, const char *fmt, ...)
         printf_like(3, 4);
-const char *rpc_request_context(const struct rpc_request *req); /* "" = none came */
+const char *rpc_request_context(const struct rpc_request *req);               /* "" = none came */
+const struct trace_context *rpc_request_trace(const struct rpc_request *req); /* may be unset */
 struct rpc_peer *
 rpc_request_peer(struct rpc_request *req); /* NULL once the peer is gone; replying is still right */
 

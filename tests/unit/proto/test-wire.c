@@ -471,13 +471,47 @@ static void pack_raw(msgpack_sbuffer *out, uint32_t version, uint32_t id, size_t
                 msgpack_pack_array(&pk, 0);
         if (n > 6)
                 msgpack_pack_str(&pk, 0); /* no context */
-        for (uint32_t i = 7; i < n; i++)
+        if (n > 7) {
+                msgpack_pack_bin(&pk, WIRE_TRACE);
+                msgpack_pack_bin_body(&pk, "TTTTTTTTTTTTTTTTSSSSSSSS\x01", WIRE_TRACE);
+        }
+        for (uint32_t i = 8; i < n; i++)
                 msgpack_pack_map(&pk, 0);
 }
 
 static int open_raw(const msgpack_sbuffer *b, struct wire_envelope *e)
 {
         return wire_open((struct span){ b->data, b->size }, e);
+}
+
+static void test_trace(void **state)
+{
+        static const uint8_t nobody[WIRE_CORRELATION];
+        struct trace_context c = { .sampled = true };
+        struct wire_envelope e;
+        static const char who[] = "{\"actor\":\"ann\"}";
+        memset(c.trace, 7, sizeof(c.trace));
+        for (int i = 0; i < 4; i++) { /* with a trace or none, with a context or none */
+                cleanup_buf struct buf out = BUF_INIT;
+                struct span context = i & 2 ? span_of(who) : (struct span){ 0 };
+                c.span[3] = i & 1;
+                assert_int_equal(wire_pack_context(&out, &wire_ok_reply, &(struct ok_reply){ 0 }, 0,
+                                                   nobody, context, &c),
+                                 0);
+                assert_true(out.len <= wire_ok_reply.frame_max + WIRE_CONTEXT_FRAME);
+                assert_int_equal(wire_open((struct span){ out.data, out.len }, &e), 0);
+                assert_int_equal(e.context.len, context.len);
+                assert_true(trace_is_set(&e.trace) == (i & 1));
+                if (i & 1) {
+                        assert_memory_equal(e.trace.trace, c.trace, sizeof(c.trace));
+                        assert_memory_equal(e.trace.span, c.span, sizeof(c.span));
+                        assert_true(e.trace.sampled);
+                        /* One that is too short is no trace. */
+                        out.data[out.len - WIRE_TRACE - 1] = WIRE_TRACE - 1;
+                        assert_int_equal(wire_open((struct span){ out.data, out.len - 1 }, &e),
+                                         -EBADMSG);
+                }
+        }
 }
 
 static void test_envelope(void **state)
@@ -490,7 +524,13 @@ static void test_envelope(void **state)
         assert_int_equal(e.id, MSG_OK_REPLY);
         assert_int_equal(e.sent_us, 5);
         assert_int_equal(e.body.len, 1);
-        pack_raw(&b, 1, MSG_OK_REPLY, 16, 8); /* from a newer sender */
+        assert_false(trace_is_set(&e.trace));
+        pack_raw(&b, 1, MSG_OK_REPLY, 16, 8);
+        assert_int_equal(open_raw(&b, &e), 0);
+        assert_memory_equal(e.trace.trace, "TTTTTTTTTTTTTTTT", TRACE_ID_SIZE);
+        assert_memory_equal(e.trace.span, "SSSSSSSS", TRACE_SPAN_SIZE);
+        assert_true(e.trace.sampled);
+        pack_raw(&b, 1, MSG_OK_REPLY, 16, 9); /* from a newer sender */
         assert_int_equal(open_raw(&b, &e), 0);
         pack_raw(&b, 2, MSG_OK_REPLY, 16, 6);
         assert_int_equal(open_raw(&b, &e), -EPROTO);
@@ -568,6 +608,7 @@ int main(int argc, char **argv)
                 cmocka_unit_test(test_optionals),
                 cmocka_unit_test(test_structure),
                 cmocka_unit_test(test_agrees_with_msgpack_c),
+                cmocka_unit_test(test_trace),
                 cmocka_unit_test(test_envelope),
                 cmocka_unit_test(test_versions),
                 cmocka_unit_test(test_names),
