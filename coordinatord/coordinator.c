@@ -247,10 +247,36 @@ void coordinator_activate(struct coordinator *c)
         lease_dispatch(c);
 }
 
+#define STOP_USEC (500 * USEC_PER_MSEC)
+#define STOP_LOOK_USEC (10 * USEC_PER_MSEC)
+
+/* Twice without work: the answers of what was last done have left, too. */
+static void on_stopping(void *userdata)
+{
+        struct coordinator *c = userdata;
+        bool resting = c->phase != PHASE_ACTIVE || (c->n_requests == 0 && hub_waiting(c->hub) == 0);
+
+        if ((resting && c->rested) || now_monotonic() >= c->stop_by) {
+                daemon_quit(c->daemon, 0);
+                return;
+        }
+        c->rested = resting;
+        loop_timer_arm(&c->stop_timer, STOP_LOOK_USEC);
+}
+
+void coordinator_stop(struct coordinator *c)
+{
+        c->stop_by = now_monotonic() + STOP_USEC;
+        on_stopping(c);
+}
+
 static int make_timers(struct coordinator *c)
 {
         sd_event *e = c->daemon->event;
         int r = loop_timer_init(&c->sweep_timer, e, on_sweep, c);
+
+        if (r >= 0)
+                r = loop_timer_init(&c->stop_timer, e, on_stopping, c);
 
         if (r >= 0)
                 r = pool_new(c, &c->pool_of_workers);
@@ -318,6 +344,7 @@ struct coordinator *coordinator_free(struct coordinator *c)
         c->keys = map_free(c->keys);
         budgets_done(c);
         limits_done(c);
+        loop_timer_done(&c->stop_timer);
         loop_timer_done(&c->takeover_timer);
         loop_timer_done(&c->beat_timer);
         loop_timer_done(&c->sweep_timer);

@@ -74,6 +74,9 @@ struct coordinator {
         struct lock_holder holder;
 
         struct loop_timer takeover_timer, beat_timer, sweep_timer, tick_timer, dispatch_timer;
+        struct loop_timer stop_timer;
+        uint64_t stop_by; /* monotonic; 0 = it does not end */
+        bool rested;      /* nothing was under way when it last looked */
         struct loop_task dispatch_task;
         size_t loading; /* sessions still to be read at start */
         bool unread;    /* one of them could not be: all again */
@@ -93,6 +96,8 @@ struct coordinator {
 
 int coordinator_new(struct daemon *d, const struct coordinator_settings *settings,
                     struct coordinator **ret) mustuse;
+/* An orderly end: what is under way is stored and answered first, for half a second at most. */
+void coordinator_stop(struct coordinator *c);
 struct coordinator *coordinator_free(struct coordinator *c);
 DEFINE_CLEANUP(struct coordinator, coordinator_free)
 

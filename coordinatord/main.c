@@ -1,6 +1,11 @@
 /* coordinatord: sessions, leases, events; the only writer of schema core. */
 #include "coordinator.h"
 
+static void on_stop(void *userdata)
+{
+        coordinator_stop(userdata);
+}
+
 int main(int argc, char **argv)
 {
         struct coordinator_settings settings = { 0 };
@@ -15,5 +20,7 @@ int main(int argc, char **argv)
         r = coordinator_new(&d, &settings, &c);
         if (r < 0)
                 return daemon_exit_code(r);
+        d.userdata = c;
+        d.on_stop = on_stop;
         return daemon_exit_code(daemon_run(&d));
 }

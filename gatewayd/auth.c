@@ -50,7 +50,8 @@ struct auth_waiter {
 
 struct ticket {
         char hash[SHA256_HEX];
-        char *path; /* NULL = any */
+        char *path;   /* NULL = any */
+        char *origin; /* of the page that asked for it; NULL = of none */
         struct principal who;
         uint64_t until_us;
         struct list age;
@@ -269,6 +270,7 @@ static void ticket_free(struct auth *a, struct ticket *t)
         list_remove(&t->age);
         (void) map_remove(a->tickets, t->hash);
         free(t->path);
+        free(t->origin);
         free(t);
 }
 
@@ -297,6 +299,7 @@ void auth_ticket_route(struct http_request *req)
         }
         struct ticket *t = xnew(struct ticket);
         t->path = xstrdup(body.path);
+        t->origin = xstrdup(http_header(req, "origin"));
         char bytes[32], text[64] = "tk_", expires[TIMESTAMP_MAX];
         cleanup_buf struct buf json = { 0 };
 
@@ -327,7 +330,9 @@ static void check_ticket(struct auth *a, struct http_request *req, const char *t
         }
         /* Used up by any attempt, right or wrong. What counts are the rights of its token now. */
         struct principal who = t->who;
-        bool fits = !t->path || streq(t->path, req->path);
+        const char *origin = http_header(req, "origin");
+        bool fits = (!t->path || streq(t->path, req->path)) &&
+                    (!t->origin || !origin || streq(t->origin, origin));
         ticket_free(a, t);
         if (!fits)
                 fn(req, -EACCES, NULL);

@@ -46,8 +46,9 @@ void auth_forget(struct auth *a, struct http_request *req); /* the callback neve
  */
 void auth_changed(struct auth *a);
 
-/* POST /tickets, optionally for one path only: 201 {"ticket","expires_in":30,"expires_at"}; single
- * use, carries the asker's principal. */
+/* POST /tickets, optionally for one path only, and never for a page of another Origin than the one
+ * that asked for it (browsers name it with each WebSocket): 201
+ * {"ticket","expires_in":30,"expires_at"}; single use, carries the asker's principal. */
 void auth_ticket_route(struct http_request *req);
 
 /* Open streams hold a grant and ask it every few seconds whether their token still stands. */

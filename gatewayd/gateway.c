@@ -8,6 +8,7 @@
 #include "gatewayd/audit.h"
 #include "gatewayd/doc-cache.h"
 #include "gatewayd/fanout.h"
+#include "gatewayd/held.h"
 #include "gatewayd/metrics.h"
 #include "gatewayd/proxies.h"
 #include "gatewayd/rate.h"
@@ -83,6 +84,9 @@ const struct setting gateway_settings_table[] = {
         { "request_timeout", SETTING_DURATION, AT(request_timeout), "1900ms", "100ms", "60s",
           .help = "How long another daemon may take to answer; then 503, which a client may get "
                   "after 2 s." },
+        { "coordinator_wait", SETTING_DURATION, AT(coordinator_wait), "1300ms", "0", "30s",
+          .help = "How long a request waits for a coordinator that is away, such as one that "
+                  "restarts, before it is answered 503; 0: not at all." },
         { "trusted_proxies", SETTING_STRING, AT(trusted_proxies), "",
           .help = "Proxies whose X-Forwarded-For is believed: addresses and networks by commas, "
                   "unix for Unix sockets." },
@@ -141,16 +145,25 @@ static int connect_database(struct gateway *g)
 /* A standby coordinator serves within 4 s of the moment the first one stands still. */
 #define LINK_SILENCE_USEC (2500 * USEC_PER_MSEC)
 
-static int connect_daemon(struct gateway *g, const char *path, struct rpc_link **ret)
+static void on_coordinator(void *userdata, struct rpc_peer *peer, enum rpc_peer_event what)
+{
+        struct gateway *g = userdata;
+
+        if (what == RPC_PEER_UP)
+                held_up(g->held);
+}
+
+/* config: what this link has of its own. */
+static int connect_daemon(struct gateway *g, const char *path, struct rpc_config config,
+                          struct rpc_link **ret)
 {
         cleanup_free char *endpoint = xasprintf("ipc://%s", path);
-        struct rpc_config config = {
-                .event = g->event,
-                .zmq = g->daemon->zmq,
-                .endpoint = endpoint,
-                .userdata = g,
-                .silence_usec = LINK_SILENCE_USEC,
-        };
+
+        config.event = g->event;
+        config.zmq = g->daemon->zmq;
+        config.endpoint = endpoint;
+        config.userdata = g;
+        config.silence_usec = LINK_SILENCE_USEC;
         int r = rpc_client_new(&config, ret);
 
         return r < 0 ? log_errno(LOG_ERR, r, "cannot use the socket %s", path) : 0;
@@ -162,9 +175,11 @@ static int connect_links(struct gateway *g)
         int r = connect_database(g);
 
         if (r >= 0)
-                r = connect_daemon(g, s->coordinator_socket, &g->coordinator);
+                r = connect_daemon(g, s->coordinator_socket,
+                                   (struct rpc_config){ .on_peer = on_coordinator },
+                                   &g->coordinator);
         if (r >= 0 && !strempty(s->documents_socket))
-                r = connect_daemon(g, s->documents_socket, &g->documents);
+                r = connect_daemon(g, s->documents_socket, (struct rpc_config){ 0 }, &g->documents);
         if (r >= 0 && !strempty(s->documents_descriptor_socket)) {
                 r = fdlink_client_new(g->event, s->documents_descriptor_socket, &g->documents_fd);
                 if (r < 0)
@@ -271,6 +286,8 @@ int gateway_new(struct daemon *d, const struct gateway_settings *s, struct gatew
         g->metrics = metrics_new();
         int r = read_proxies(g);
         if (r >= 0)
+                r = held_new(g, &g->held);
+        if (r >= 0)
                 r = connect_links(g);
         if (r >= 0) {
                 g->doc_cache = doc_cache_new(g, s->document_cache);
@@ -324,6 +341,7 @@ struct gateway *gateway_free(struct gateway *g)
         g->relay = relay_free(g->relay);
         g->ws = ws_server_free(g->ws);
         g->audit = audit_free(g->audit);
+        g->held = held_free(g->held);
         (void) rpc_link_free(TAKE_PTR(g->coordinator));
         (void) rpc_link_free(TAKE_PTR(g->documents));
         (void) fdlink_client_free(TAKE_PTR(g->documents_fd));

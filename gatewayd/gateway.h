@@ -32,9 +32,10 @@ struct gateway_settings {
         uint64_t body_max;
         uint64_t upload_max;
         uint64_t head_timeout, body_timeout, idle_timeout, write_timeout; /* us */
-        uint64_t request_timeout; /* us: calls to other daemons */
-        uint64_t ping_interval;   /* us */
-        char *trusted_proxies;    /* comma list of addresses and networks; "unix" */
+        uint64_t request_timeout;  /* us: calls to other daemons */
+        uint64_t coordinator_wait; /* us: for one that is away */
+        uint64_t ping_interval;    /* us */
+        char *trusted_proxies;     /* comma list of addresses and networks; "unix" */
         uint64_t requests_per_second, requests_burst;   /* of one token */
         uint64_t expensive_per_second, expensive_burst; /* the same for POST */
         uint64_t document_cache;
@@ -52,6 +53,7 @@ struct sink_set; /* sink-private.h */
 struct relay;    /* relay.h */
 struct audit;
 struct doc_cache;
+struct held;    /* held.h */
 struct metrics; /* metrics.h */
 struct rate_table;
 struct proxies; /* proxies.h */
@@ -71,6 +73,7 @@ struct gateway {
         struct auth *auth;
         struct http_server *http;
         struct audit *audit;
+        struct held *held;
         struct metrics *metrics;
         struct rate_table *rates;
         struct proxies *proxies;

@@ -3,12 +3,8 @@
 #include "gatewayd/http-private.h"
 
 #include <arpa/inet.h>
-#include <netdb.h>
 #include <netinet/tcp.h>
 #include <sys/epoll.h>
-#include <sys/stat.h>
-#include <sys/un.h>
-#include <systemd/sd-daemon.h>
 #include <time.h>
 #include <unistd.h>
 #include <fcntl.h>
@@ -222,104 +218,7 @@ static int on_accept(sd_event_source *source, int listen_fd, uint32_t revents, v
         return 0;
 }
 
-/* ---- opening ---- */
-
-static int open_unix(const char *path)
-{
-        struct sockaddr_un sa = { .sun_family = AF_UNIX };
-
-        if (strlen(path) >= sizeof(sa.sun_path))
-                return -ENAMETOOLONG;
-        memcpy(sa.sun_path, path, strlen(path) + 1);
-        cleanup_close int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-        if (fd < 0)
-                return -errno;
-        /* A socket file that nobody answers is a leftover; one that is answered is another
-         * gatewayd. */
-        if (connect(fd, (struct sockaddr *) &sa, sizeof(sa)) == 0 || errno == EAGAIN)
-                return -EADDRINUSE;
-        if (errno == ECONNREFUSED && unlink(path) < 0)
-                return -errno;
-        (void) fd_close(fd);
-        fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-        if (fd < 0)
-                return -errno;
-        mode_t mask = umask(0117);
-        int r = bind(fd, (struct sockaddr *) &sa, sizeof(sa)) < 0 ? -errno : 0;
-        (void) umask(mask);
-        return r < 0 ? r : TAKE_FD(fd);
-}
-
-static bool is_loopback(const struct sockaddr *sa)
-{
-        if (sa->sa_family == AF_INET)
-                return (ntohl(((const struct sockaddr_in *) sa)->sin_addr.s_addr) >> 24) == 127;
-        return sa->sa_family == AF_INET6 &&
-               IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *) sa)->sin6_addr);
-}
-
-static int open_inet(const char *address, bool public_ok)
-{
-        const char *colon = strrchr(address, ':');
-        struct addrinfo hints = { .ai_family = AF_UNSPEC,
-                                  .ai_socktype = SOCK_STREAM,
-                                  .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE };
-        struct addrinfo *ai = NULL;
-        char host[64];
-        int one = 1;
-
-        if (!colon || colon == address || (size_t) (colon - address) >= sizeof(host))
-                return -EINVAL;
-        (void) snprintf(host, sizeof(host), "%.*s", (int) (colon - address), address);
-        size_t n = strlen(host);
-        if (host[0] == '[' && host[n - 1] == ']') {
-                host[n - 1] = '\0';
-                memmove(host, host + 1, n - 1);
-        }
-        if (getaddrinfo(streq(host, "localhost") ? "127.0.0.1" : host, colon + 1, &hints, &ai) != 0)
-                return -EINVAL;
-        int r = 0;
-        cleanup_close int fd = -1;
-        if (!public_ok && !is_loopback(ai->ai_addr))
-                r = -EADDRNOTAVAIL;
-        else if ((fd = socket(ai->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)) < 0 ||
-                 setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) < 0 ||
-                 bind(fd, ai->ai_addr, ai->ai_addrlen) < 0)
-                r = -errno;
-        freeaddrinfo(ai);
-        return r < 0 ? r : TAKE_FD(fd);
-}
-
-/* A listening socket that the service manager passes under the listener's name: it outlives us, so
- * that a restart refuses nobody. -ENOENT without one. */
-static int take_inherited(unsigned listener, bool public_ok)
-{
-        const char *want = listener == LISTENER_DOCUMENTS ? "documents"
-                           : listener == LISTENER_METRICS ? "metrics"
-                                                          : "main";
-        struct sockaddr_storage sa = { 0 };
-        socklen_t len = sizeof(sa);
-        char **names = NULL;
-        int n = sd_listen_fds_with_names(0, &names), found = -ENOENT;
-
-        for (int i = 0; i < n; i++) {
-                int fd = SD_LISTEN_FDS_START + i;
-                if (found == -ENOENT && streq(names[i], want) &&
-                    sd_is_socket(fd, AF_UNSPEC, SOCK_STREAM, 1) > 0)
-                        found = fcntl(fd, F_DUPFD_CLOEXEC, 3);
-                free(names[i]);
-        }
-        free(names);
-        if (found < 0)
-                return found == -ENOENT ? found : -errno;
-        if (fcntl(found, F_SETFL, O_NONBLOCK) < 0 ||
-            getsockname(found, (struct sockaddr *) &sa, &len) < 0 ||
-            (sa.ss_family != AF_UNIX && !public_ok && !is_loopback((struct sockaddr *) &sa))) {
-                (void) fd_close(found);
-                return -EADDRNOTAVAIL;
-        }
-        return found;
-}
+/* ---- listeners ---- */
 
 static void listener_free(struct http_listener *l)
 {
@@ -335,15 +234,11 @@ static void listener_free(struct http_listener *l)
 int http_server_listen(struct http_server *s, const char *address, unsigned listener,
                        bool public_ok)
 {
-        cleanup_close int fd = take_inherited(listener, public_ok);
-        bool inherited = fd >= 0;
+        bool ours;
+        cleanup_close int fd = http_open(address, listener, public_ok, &ours);
 
-        if (fd == -ENOENT)
-                fd = address[0] == '/' ? open_unix(address) : open_inet(address, public_ok);
         if (fd < 0)
                 return fd;
-        if (!inherited && listen(fd, 4096) < 0)
-                return -errno;
         struct http_listener *l = xnew(struct http_listener);
         l->server = s;
         l->listener = listener;
@@ -354,7 +249,7 @@ int http_server_listen(struct http_server *s, const char *address, unsigned list
                 listener_free(l);
                 return r;
         }
-        if (address[0] == '/' && !inherited)
+        if (address[0] == '/' && ours)
                 l->path = xstrdup(address);
         return 0;
 }

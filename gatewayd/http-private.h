@@ -133,6 +133,10 @@ struct http_server {
         uint64_t date_second;
 };
 
+/* http-open.c: a listening socket for http_server_listen. *ret_ours: a socket file is to be
+ * unlinked when it closes; else it outlives us with the service manager. */
+int http_open(const char *address, unsigned listener, bool public_ok, bool *ret_ours) mustuse;
+
 /* http-listen.c */
 void http_peer_note_waiting(struct http_conn *c, bool waiting);
 const char *http_date(struct http_server *s);

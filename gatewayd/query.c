@@ -3,6 +3,7 @@
 
 #include "common/io/log.h"
 #include "gatewayd/audit.h"
+#include "gatewayd/held.h"
 
 void coordinator_call(struct http_request *req, const struct wire_msg *type, const void *msg,
                       rpc_reply_fn fn)
@@ -11,8 +12,11 @@ void coordinator_call(struct http_request *req, const struct wire_msg *type, con
         struct rpc_peer *peer = rpc_client_peer(g->coordinator);
         int r;
 
-        if (!rpc_peer_up(peer))
-                return http_reply_busy(req, "coordinator");
+        if (!rpc_peer_up(peer)) {
+                if (!held_add(g->held, req, type, msg, audit_context(req), fn))
+                        http_reply_busy(req, "coordinator");
+                return;
+        }
         TRACE_SCOPE(http_request_trace(req));
         r = rpc_call_context(peer, type, msg, audit_context(req),
                              MIN(g->settings->request_timeout, GATEWAY_ANSWER_USEC), fn, req);

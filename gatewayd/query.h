@@ -4,8 +4,8 @@
 
 #include "gatewayd/gateway.h"
 
-/* fn gets the request as userdata and answers it. When the link is full or down the request is
- * answered 503. */
+/* fn gets the request as userdata and answers it. When the link is down the request waits for it a
+ * little (held.h); when it is full, or does not come back, the request is answered 503. */
 void coordinator_call(struct http_request *req, const struct wire_msg *type, const void *msg,
                       rpc_reply_fn fn);
 /* One statement by the read-only role, which sees the rows of the asker's tenant only; types and

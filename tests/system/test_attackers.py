@@ -1,0 +1,143 @@
+"""What an outsider tries for longer: guessing tickets, tickets of another page, slow attacks and floods by the tools made for that, a pooler in front of the database."""
+import os
+import re
+import shutil
+import subprocess
+
+import pytest
+import requests
+
+from conftest import Berth, free_port, wait_until
+from edge_fixtures import edge, own_edge  # noqa: F401
+
+
+def needs(program):
+    return pytest.mark.skipif(not shutil.which(program), reason=f"{program} is not installed")
+
+
+def test_guessed_tickets_are_counted_and_slowed(own_edge):  # noqa: F811
+    """After the burst every guess is 429 with Retry-After, right or wrong; whoever has a token goes on meanwhile."""
+    edge = own_edge(failures_per_second="1", failures_burst="30")
+    token = edge.make_token("viewer")
+    http = requests.Session()
+    answers = [http.get(f"http://127.0.0.1:{edge.port}/sessions/x/attachments/{'0' * 64}", params={"token": "tk_" + f"{n:043d}"}, timeout=20) for n in range(150)]
+    codes = [a.status_code for a in answers]
+    assert set(codes) <= {401, 429} and codes[:20] == [401] * 20 and codes.count(429) > 60
+    assert all(int(a.headers["Retry-After"]) >= 1 for a in answers if a.status_code == 429)
+    assert edge.request("GET", "/me", token=token)[0] == 200
+
+
+def test_a_ticket_is_for_the_page_that_asked(edge):  # noqa: F811
+    base, mine = f"http://127.0.0.1:{edge.port}", {"Authorization": f"Bearer {edge.user}"}
+    where = f"{base}/sessions/x/attachments/{'0' * 64}"
+
+    def ticket(**headers):
+        reply = requests.post(base + "/tickets", json={}, headers={**mine, **headers}, timeout=20)
+        assert reply.status_code == 201, reply.text
+        return reply.json()["ticket"]
+
+    def use(one, **headers):
+        return requests.get(where, params={"token": one}, headers=headers, timeout=20).status_code
+    page, other = f"http://127.0.0.1:{edge.port}", "http://evil.example"
+    assert use(ticket(Origin=page), Origin=page) == 404 and use(ticket(Origin=page)) == 404 and use(ticket()) == 404
+    stolen = ticket(Origin=page)
+    assert use(stolen, Origin=other) == 401 and use(stolen, Origin=page) == 401, "used up"
+
+
+@needs("slowhttptest")
+@pytest.mark.parametrize("mode", [["-H"], ["-B"], ["-X", "-w", "16", "-y", "32", "-n", "2", "-z", "16"], ["-R", "-a", "10", "-b", "3000"]], ids=["head", "body", "read", "range"])
+def test_slow_attacks_hold_nobody_up(own_edge, mode, tmp_path):  # noqa: F811
+    """400 connections of each kind; an honest client on another address is answered all the while, and nothing is left behind."""
+    edge = own_edge(connections_per_address="100", head_timeout="2s", body_timeout="2s")
+    path = "/app-3F2A9C1B.js" if mode[0] in ("-X", "-R") else "/tickets"
+    attack = subprocess.Popen(["slowhttptest", *mode, "-c", "400", "-r", "400", "-i", "1", "-l", "6", "-p", "3", "-u", f"http://127.0.0.1:{edge.port}{path}"],
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path)
+    answered = 0
+    try:
+        while attack.poll() is None:
+            assert edge.request("GET", "/me", token=edge.user)[0] == 200
+            answered += 1
+    finally:
+        attack.kill()
+        attack.wait()
+    assert answered > 3
+    pid = edge.services["gatewayd"].process.pid
+    wait_until(lambda: len(os.listdir(f"/proc/{pid}/fd")) < 80, 30, "the attack's connections to be gone")
+
+
+@needs("wrk")
+def test_a_flood_by_one_token_leaves_the_others_their_share(own_edge):  # noqa: F811
+    """wrk with one tenant's token, far beyond its rate: 429s; another tenant's calls are all answered."""
+    edge = own_edge(requests_per_second="50", requests_burst="50", connections_per_address="200")
+    other = edge.make_token("viewer", "other")
+    flood = subprocess.Popen(["wrk", "-t1", "-c50", "-d4s", "-H", f"Authorization: Bearer {edge.user}", f"http://127.0.0.1:{edge.port}/me"], stdout=subprocess.PIPE, text=True)
+    codes = []
+    while flood.poll() is None:
+        codes.append(edge.request("GET", "/me", token=other)[0])
+    out = flood.stdout.read()
+    refused = re.search(r"Non-2xx or 3xx responses: (\d+)", out)
+    assert refused and int(refused[1]) > 100, out
+    assert set(codes[:50]) == {200}, set(codes)
+
+
+@pytest.fixture(scope="module")
+def pooled(tmp_path_factory):
+    """A Berth whose daemons reach PostgreSQL through pgbouncer with session pooling; a second database of it pools transactions."""
+    folder, port = tmp_path_factory.mktemp("pgbouncer"), free_port()
+    berth = Berth(workers=1)
+    stack = berth.stack
+    stack.prepare()
+    stack.init_database()
+    stack.start(stack.postgres_service())
+    stack.setup_database()
+    secrets = {r: (stack.state / "secrets" / f"pgpass-{r}").read_text().strip().rsplit(":", 1)[1] for r in ("coordinatord", "docserverd", "gatewayd")}
+    (folder / "users").write_text("".join(f'"berth_{r}" "{p}"\n' for r, p in secrets.items()))
+    (folder / "ini").write_text(f"[databases]\nberth = host={stack.run_dir} dbname=berth\nshared = host={stack.run_dir} dbname=berth pool_mode=transaction pool_size=1\n"
+                                f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = plain\nauth_file = {folder}/users\n"
+                                "pool_mode = session\nmax_client_conn = 200\ndefault_pool_size = 50\nignore_startup_parameters = extra_float_digits,options\n")
+    for path in (folder, *folder.parents):  # it runs under the account of the daemons
+        if len(path.parts) > 2 and path.stat().st_uid == os.getuid():
+            path.chmod(path.stat().st_mode | 0o055)
+    pooler = subprocess.Popen([shutil.which("pgbouncer"), *(["-u", stack.account("berth")] if stack.account("berth") else []), str(folder / "ini")],
+                              stdout=subprocess.DEVNULL, stderr=open(folder / "log", "wb"))
+    try:
+        for role in secrets:
+            stack.extra.setdefault(role, {})["database"] = f"host=127.0.0.1 port={port} dbname=berth user=berth_{role}"
+        for service in stack.daemon_services():
+            stack.start(service)
+        try:
+            berth.wait_ready()
+        except AssertionError as e:
+            raise AssertionError((folder / "log").read_text()) from e
+        berth.http.headers["Authorization"] = f"Bearer {stack.token}"
+        berth.pooler = {"host": "127.0.0.1", "port": port, "password": secrets["gatewayd"], "user": "berth_gatewayd"}
+        yield berth
+    finally:
+        berth.close()
+        pooler.kill()
+        pooler.wait()
+
+
+@needs("pgbouncer")
+def test_behind_a_pooler_of_sessions(pooled):
+    session = pooled.create([{"tools": [["bash", {"command": "true"}]]}, {"text": "done"}])["session_id"]
+    pooled.wait_status(session, "idle", "finished", seconds=60)
+    assert pooled.call("GET", "/sessions", 200).json()["sessions"]
+
+
+@needs("pgbouncer")
+def test_a_tenant_set_for_a_transaction_ends_with_it_behind_a_pooler(pooled):
+    """Two clients share one server connection: what one set, by set_config(..., true) as the daemons do, is not there for the next."""
+    import psycopg
+    pooled.create([{"text": "ok"}])
+    with psycopg.connect(**pooled.pooler, dbname="shared", prepare_threshold=None) as one, psycopg.connect(**pooled.pooler, dbname="shared", prepare_threshold=None) as two:
+        pids = set()
+        for _ in range(20):
+            with one.transaction():
+                one.execute("SELECT set_config('berth.tenant', 'default', true)")
+                assert one.execute("SELECT count(*) FROM core.session").fetchone()[0] > 0
+                pids.add(one.execute("SELECT pg_backend_pid()").fetchone()[0])
+            with two.transaction():
+                pids.add(two.execute("SELECT pg_backend_pid()").fetchone()[0])
+                assert two.execute("SELECT count(*) FROM core.session").fetchone()[0] == 0
+        assert len(pids) == 1, "they did share it"
