@@ -10,6 +10,8 @@ Without a script it answers "ok". Every request body is kept: GET /requests give
 import argparse
 import http.server
 import json
+import os
+import re
 import socketserver
 import sys
 import threading
@@ -43,6 +45,16 @@ def find_turn(messages):
     return 0, {"text": "ok"}, ""
 
 
+def capture(data):
+    """BERTH_CAPTURE names a file that gets every request body as a line, pictures shortened: tests/peers/anthropic-types judges them."""
+    path = os.environ.get("BERTH_CAPTURE")
+    if not path or (os.path.exists(path) and os.path.getsize(path) > 64 * 2 ** 20):
+        return
+    line = re.sub(rb'"data":"[A-Za-z0-9+/=]{200,}"', b'"data":"iVBORw0KGgo="', data) + b"\n"
+    with open(path, "ab", buffering=0) as f:  # one write: several processes write to it
+        f.write(line)
+
+
 class Fake:
     def __init__(self):
         self.lock = threading.Lock()
@@ -74,7 +86,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.reply_json(200, requests)
 
     def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        data = self.rfile.read(int(self.headers["content-length"]))
+        capture(data)
+        body = json.loads(data)
         with self.fake.lock:
             self.fake.requests.append({"at": time.time(), "path": self.path, "headers": dict(self.headers), "body": body})
             del self.fake.requests[:-200]

@@ -303,6 +303,32 @@ class RefusingModel:
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
 
+def unmarked(value):
+    """Without the marks of the prompt cache, which move; as text, in the order it was sent."""
+    if isinstance(value, dict):
+        return {k: unmarked(v) for k, v in value.items() if k != "cache_control"}
+    return [unmarked(v) for v in value] if isinstance(value, list) else value
+
+
+def test_requests_are_the_same_up_to_the_breakpoint(berth):
+    """What is cached of one request stands at the beginning of the next: prompt, tools and every turn, byte for byte."""
+    berth.model_requests()
+    session = berth.create([{"text": "é\u2028\"quoted\"", "tools": [["bash", {"command": "echo 'ä\t\\'; echo err >&2; exit 3"}], ["bash", {"command": "seq 3"}]]},
+                            {"tools": [["str_replace_based_edit_tool", {"command": "create", "path": "/tmp/x", "file_text": "1\n"}], ["nonsense", {"deep": [1, 1.5, None, True]}]]},
+                            {"tools": [["execute_code", {"language": "python", "code": "print(1)"}]]}, {"text": "first"}])["session_id"]
+    berth.wait_status(session, "idle")
+    berth.call("POST", f"/sessions/{session}/messages", 202, json={"content": 'SCRIPT: [{"tools": [["bash", {"command": "echo more"}]]}, {"text": "second"}]'})
+    wait_until(lambda: final_answer(berth.events(session)) == "second", 30)
+    bodies = [r["body"] for r in berth.model_requests()]
+    assert len(bodies) == 6
+    for before, after in zip(bodies, bodies[1:]):
+        marks = [i for i, m in enumerate(before["messages"]) if any("cache_control" in b for b in m["content"])]
+        assert marks and marks[-1] == len(before["messages"]) - 1, "the newest turn is a breakpoint"
+        assert json.dumps(before["system"]) == json.dumps(after["system"]) and json.dumps(before["tools"]) == json.dumps(after["tools"])
+        assert json.dumps(unmarked(before["messages"])) == json.dumps(unmarked(after["messages"][:len(before["messages"])]))
+        assert sum(json.dumps(after).count(k) for k in ('"cache_control"',)) <= 4
+
+
 def test_a_model_that_refuses_the_tool(own_berth):
     """The next older form is tried and remembered; the key is sent and stands in no log."""
     model = RefusingModel()

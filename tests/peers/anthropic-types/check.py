@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 """Judges request bodies that workerd builds by the vendor's TypeScript types: a misspelt or unknown field is a compile error.
 
-usage: check.py TEST_BINARY [WORK_FOLDER]     TEST_BINARY is test-workerd-anthropic-body of a build; test-workerd-property-7
-                                              beside it gives the bodies of generated sessions (pictures, errors, refused approvals, summaries)
+usage: check.py TEST_BINARY|CAPTURED [WORK_FOLDER]     TEST_BINARY is test-workerd-anthropic-body of a build; test-workerd-property-7
+                                              beside it gives the bodies of generated sessions (pictures, errors, refused approvals, summaries).
+                                              CAPTURED (a name that ends in .jsonl) holds what the fake model was sent by the system tests
+                                              (BERTH_CAPTURE), a body a line; of each conversation the longest one is judged.
 Needs npm; exits 77 when the packages cannot be had.
 """
 import json
@@ -16,6 +18,18 @@ import tempfile
 HERE = pathlib.Path(__file__).resolve().parent
 
 
+def captured(path):
+    """Of each conversation (the same prompt, tools and beginning) the longest body: it holds the turns of all before."""
+    longest = {}
+    for line in path.read_text().split("\n") if path.exists() else []:
+        body = json.loads(line or "{}")
+        if "system" in body:  # the Messages API's, not chat completions
+            key = json.dumps([body["system"], body["tools"] if "tools" in body else None, body["messages"][0]])
+            if key not in longest or len(body["messages"]) > len(longest[key]["messages"]):
+                longest[key] = body
+    return list(longest.values())
+
+
 def main():
     binary = pathlib.Path(sys.argv[1]).resolve()
     work = pathlib.Path(sys.argv[2] if len(sys.argv) > 2 else tempfile.mkdtemp(prefix="berth-peer-"))
@@ -27,10 +41,13 @@ def main():
             return 77
     bodies = work / "bodies"
     bodies.unlink(missing_ok=True)
-    for one in [binary, binary.with_name("test-workerd-property-7")]:
-        if one.exists():
-            subprocess.run([one], env={**os.environ, "BERTH_BODIES": str(bodies)}, stdout=subprocess.DEVNULL, check=True)
-    lines = [json.loads(line) for line in bodies.read_text().splitlines()]
+    if binary.suffix == ".jsonl":
+        lines = captured(binary)
+    else:
+        for one in [binary, binary.with_name("test-workerd-property-7")]:
+            if one.exists():
+                subprocess.run([one], env={**os.environ, "BERTH_BODIES": str(bodies)}, stdout=subprocess.DEVNULL, check=True)
+        lines = [json.loads(line) for line in bodies.read_text().split("\n") if line]
     text = ['import type { MessageCreateParamsStreaming } from "@anthropic-ai/sdk/resources/beta/messages";']
     text += [f"export const body{i}: MessageCreateParamsStreaming = {json.dumps(b)};" for i, b in enumerate(lines)]
     (work / "bodies.ts").write_text("\n".join(text) + "\n")
