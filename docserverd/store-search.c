@@ -16,15 +16,18 @@
 #define ASKED                                                                                      \
         "WITH asked AS MATERIALIZED (SELECT docs.search_query($4::text::regconfig, $2, $6, $5) "   \
         "AS q, docs.search_query('pg_catalog.simple', $2, $6, $5) AS plain), "
-/* By words of passages and of names; a name that matches lifts all passages of its document. */
+/* By words of passages and of names; a name that matches lifts all passages of its document. What
+ * was found is looked up one by one: the database guesses that many have a word and would read all
+ * documents instead (OFFSET 0 keeps it from that). */
 #define WORDS                                                                                      \
         "matched AS MATERIALIZED (SELECT p.id, p.document_id, p.n, "                               \
         "ts_rank(p.search, a.q, 1) + ts_rank_cd(p.search, a.q, 1) AS rank "                        \
-        "FROM asked a CROSS JOIN docs.passage p "                                                  \
-        "JOIN docs.document d ON d.id = p.document_id AND d.version = p.version "                  \
-        "JOIN docs.document_text t ON t.document_id = p.document_id AND t.state = 'ready' "        \
-        "WHERE p.search @@ a.q AND p.tenant = $1 AND d.tenant = $1 AND d.tags @> $3::text[] "      \
-        "LIMIT " MATCHED_MAX "), "                                                                 \
+        "FROM asked a CROSS JOIN docs.passage p CROSS JOIN LATERAL (SELECT FROM docs.document d "  \
+        "WHERE d.id = p.document_id AND d.version = p.version AND d.tenant = $1 "                  \
+        "AND d.tags @> $3::text[] OFFSET 0) AS d CROSS JOIN LATERAL (SELECT FROM "                 \
+        "docs.document_text t WHERE t.document_id = p.document_id AND t.state = 'ready' OFFSET "   \
+        "0) "                                                                                      \
+        "AS t WHERE p.search @@ a.q AND p.tenant = $1 LIMIT " MATCHED_MAX "), "                    \
         "named AS MATERIALIZED (SELECT d.id AS document_id, "                                      \
         "(CASE WHEN $6 THEN 0 ELSE 1 END) + ts_rank(d.search, a.plain, 1) AS rank "                \
         "FROM asked a CROSS JOIN docs.document d "                                                 \
