@@ -21,6 +21,7 @@ struct bench {
         sd_event *event;
         struct screen *screen;
         char folder[64];
+        const char *decoder;
         pid_t server, terminal;
         bool ready, done;
         size_t bytes;
@@ -39,6 +40,9 @@ static pid_t start(const char *const *argv, int in, int out)
                 die("cannot fork");
         if (pid > 0)
                 return pid;
+        sigset_t none;
+        sigemptyset(&none);
+        (void) sigprocmask(SIG_SETMASK, &none, NULL);
         (void) prctl(PR_SET_PDEATHSIG, SIGKILL);
         int null = open("/dev/null", O_RDWR);
         if (dup2(in >= 0 ? in : null, 0) < 0 || dup2(out >= 0 ? out : null, 1) < 0 ||
@@ -111,9 +115,12 @@ static void begin_server(struct bench *b)
         int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
         if (fd < 0 || connect(fd, (struct sockaddr *) &a, sizeof(a)) < 0)
                 die("cannot connect to the server");
-        struct screen_config c = {
-                .event = b->event, .fd = fd, .on_ready = on_ready, .on_end = on_end, .userdata = b
-        };
+        struct screen_config c = { .event = b->event,
+                                   .fd = fd,
+                                   .decoder = b->decoder,
+                                   .on_ready = on_ready,
+                                   .on_end = on_end,
+                                   .userdata = b };
         if (screen_new(&c, &b->screen) < 0)
                 die("no screen");
         wait_flag(b, &b->ready);
@@ -333,6 +340,13 @@ int main(void)
         if (!mkdtemp(b.folder) || sd_event_new(&b.event) < 0)
                 die("cannot begin");
         (void) signal(SIGPIPE, SIG_IGN);
+        sigset_t set;
+        sigemptyset(&set);
+        sigaddset(&set, SIGCHLD);
+        (void) sigprocmask(SIG_BLOCK, &set, NULL);
+        b.decoder = getenv("BERTH_DECODER");
+        if (!b.decoder)
+                die("BERTH_DECODER names no decoder");
         begin_server(&b);
         fill_screen(&b);
 

@@ -267,7 +267,8 @@ class Stack:
         values = {"worker_id": name if jobs else str(i), "coordinator_socket": run / "worker.sock",
                   "documents_socket": run / "docs.sock", "documents_descriptor_socket": run / "docs-fd.sock",
                   "descriptor_socket": run / name / "fd.sock", "state_dir": self.state / name, "image_dir": self.image_dir,
-                  "guest_helper": self.bin / "berth-guest", "egress_helper": self.bin / "berth-egress",
+                  "guest_helper": self.bin / "berth-guest", "decoder_helper": self.bin / "berth-decoder",
+                  "egress_helper": self.bin / "berth-egress",
                   **({"kind": "headless", "serves": "jobs"} if jobs else {"kind": self.kind})}
         if self.vm_image and not jobs:
             values.update({"kinds": "desktop,headless,vm", "vm_image": self.vm_image, "vm_preload": self.bin / "berth-vm-ram.so",

@@ -13,6 +13,7 @@ void parts_slot_config(const struct worker_settings *s, sd_event *e, struct slot
                 .image_dir = s->image_dir,
                 .state_dir = s->state_dir,
                 .helper = s->guest_helper,
+                .decoder = s->decoder_helper,
                 .width = (unsigned) s->width,
                 .height = (unsigned) s->height,
                 .limits = { .processes = s->slot_processes,

@@ -40,8 +40,9 @@ static void put_area(struct record *r, const uint32_t *pixels, const struct area
                 abort(); /* no limit is set: cannot be */
         uint8_t *out = (uint8_t *) buf_tail(&r->raw);
         for (unsigned y = a->y; y < a->y + a->height; y++) {
-                const uint32_t *row = pixels + (size_t) y * r->width + a->x;
-                memcpy(r->last + (size_t) y * r->width + a->x, row, a->width * sizeof(*row));
+                /* The frame may be drawn to meanwhile: what is written is what is kept. */
+                uint32_t *row = r->last + (size_t) y * r->width + a->x;
+                memcpy(row, pixels + (size_t) y * r->width + a->x, a->width * sizeof(*row));
                 for (unsigned x = 0; x < a->width; x++, out += 3) {
                         out[0] = (uint8_t) (row[x] >> 16);
                         out[1] = (uint8_t) (row[x] >> 8);

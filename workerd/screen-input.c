@@ -63,7 +63,7 @@ static int begin(struct screen *s, uint64_t epoch, const struct screen_point *at
                 return -ESTALE;
         if (s->n_actions >= SCREEN_ACTIONS_MAX)
                 return -EAGAIN;
-        if (at && (at->x >= s->rfb.width || at->y >= s->rfb.height))
+        if (at && (at->x >= s->width || at->y >= s->height))
                 return -ERANGE;
         *ret = xnew(struct screen_action);
         if (at)
@@ -164,7 +164,7 @@ int screen_drag(struct screen *s, uint64_t epoch, struct screen_point from, stru
 {
         struct screen_action *a = NULL;
         struct key_combo held;
-        if (to.x >= s->rfb.width || to.y >= s->rfb.height)
+        if (to.x >= s->width || to.y >= s->height)
                 return -ERANGE;
         int r = keys_parse_modifiers(modifiers, &held);
         if (r == 0)
@@ -354,19 +354,31 @@ static void note_key(struct screen *s, uint32_t keysym, bool down)
                 s->held[s->n_held++] = keysym;
 }
 
-/* -EAGAIN: the server does not read; the step stays. */
+static int order_key(struct screen *s, bool down, uint32_t keysym)
+{
+        const struct decoder_order o = { .kind = ORDER_KEY, .key = { down, keysym } };
+        return screen_order(s, &o);
+}
+
+static int order_pointer(struct screen *s, unsigned buttons, unsigned x, unsigned y)
+{
+        const struct decoder_order o = { .kind = ORDER_POINTER, .pointer = { buttons, x, y } };
+        return screen_order(s, &o);
+}
+
+/* -EAGAIN: the decoder does not read; the step stays. */
 static int take_step(struct screen *s, const struct step *step)
 {
         unsigned bit;
         int r;
         switch (step->kind) {
         case STEP_KEY:
-                r = rfb_key(&s->rfb, step->down, step->value);
+                r = order_key(s, step->down, step->value);
                 if (r == 0)
                         note_key(s, step->value, step->down);
                 return r;
         case STEP_MOVE:
-                r = rfb_pointer(&s->rfb, s->buttons, step->x, step->value);
+                r = order_pointer(s, s->buttons, step->x, step->value);
                 if (r == 0) {
                         s->x = step->x;
                         s->y = step->value;
@@ -375,7 +387,7 @@ static int take_step(struct screen *s, const struct step *step)
         case STEP_BUTTON:
                 bit = 1U << (step->value - 1);
                 bit = step->down ? s->buttons | bit : s->buttons & ~bit;
-                r = rfb_pointer(&s->rfb, bit, s->x, s->y);
+                r = order_pointer(s, bit, s->x, s->y);
                 if (r == 0)
                         s->buttons = bit;
                 return r;
@@ -439,19 +451,18 @@ static int play_one(struct screen *s, struct screen_action *a)
         while (a->next < a->n) {
                 const struct step *step = &a->steps[a->next];
                 if (take_step(s, step) < 0) {
-                        s->paused = true; /* until the socket takes more: on_io plays on */
+                        s->paused = true; /* until the decoder takes more, which plays on */
                         return -EAGAIN;
                 }
                 a->next++;
                 if (step->kind < STEP_PAUSE)
                         continue;
-                screen_flush(s);
+                (void) !screen_flush(s); /* what is left goes when there is room */
                 int r = hold_up(s, a, step);
                 if (r < 0)
                         return r;
         }
-        screen_flush(s);
-        s->paused = buf_pending(&s->rfb.out) > 0;
+        s->paused = screen_flush(s) < 0;
         return s->paused ? -EAGAIN : 0;
 }
 
@@ -496,14 +507,15 @@ void screen_actions_end(struct screen *s, int r)
 
 void screen_release_all(struct screen *s)
 {
+        if (s->ended || s->freed)
+                return;
         for (unsigned i = 0; i < s->n_held; i++)
-                (void) !rfb_key(&s->rfb, false, s->held[i]);
+                (void) !order_key(s, false, s->held[i]);
         s->n_held = 0;
         if (s->buttons)
-                (void) !rfb_pointer(&s->rfb, 0, s->x, s->y);
+                (void) !order_pointer(s, 0, s->x, s->y);
         s->buttons = 0;
-        if (!s->ended && !s->freed)
-                screen_flush(s);
+        (void) !screen_flush(s);
 }
 
 void screen_cancel(struct screen *s)

@@ -1,7 +1,9 @@
 /* Waiting until the screen is quiet, and pictures of it. */
 #include "common/io/log.h"
-#include "resample.h"
 #include "screen-private.h"
+
+/* A picture takes some ten milliseconds; a machine may be busy. */
+#define ANSWER_USEC (20 * USEC_PER_SEC)
 
 /* --- quiet ------------------------------------------------------------------------------------ */
 
@@ -77,10 +79,17 @@ int screen_wait_quiet(struct screen *s, unsigned quiet_ms, unsigned max_ms, scre
 
 /* --- pictures --------------------------------------------------------------------------------- */
 
-static void shot_end(struct screen *s, struct screen_shot *shot, int r)
+static void shot_drop(struct screen *s, struct screen_shot *shot)
 {
         s->n_shots--;
         list_remove(&shot->link);
+        if (s->taken == shot)
+                s->taken = NULL;
+}
+
+static void shot_end(struct screen *s, struct screen_shot *shot, int r)
+{
+        shot_drop(s, shot);
         if (r < 0)
                 shot->fn(shot->userdata, r, NULL, 0, 0, 0);
         else
@@ -95,53 +104,86 @@ static bool same_shot(const struct screen_shot *a, const struct screen_shot *b)
                a->height == b->height;
 }
 
-/* Makes s->picture what the shot asks for. */
-static int take(struct screen *s, const struct screen_shot *shot)
+/* Nothing has changed since the picture we have was taken. */
+static bool have(const struct screen *s, const struct screen_shot *shot)
+{
+        return s->picture.len > 0 && s->pictured_generation == s->generation &&
+               same_shot(&s->pictured, shot);
+}
+
+static int ask(struct screen *s, struct screen_shot *shot)
 {
         const struct screen_region *from = &shot->region;
-        if (s->picture.len > 0 && s->pictured_generation == s->rfb.generation &&
-            same_shot(&s->pictured, shot))
-                return 0;
-        /* The screen may have become smaller since the shot was asked for. */
-        if (from->x + from->width > s->rfb.width || from->y + from->height > s->rfb.height)
-                return -ERANGE;
-        const uint32_t *pixels = s->rfb.pixels + (size_t) from->y * s->rfb.width + from->x;
-        size_t stride = s->rfb.width;
-        if (shot->width != from->width || shot->height != from->height) {
-                size_t need = (size_t) shot->width * shot->height;
-                if (need > s->scaled_room) {
-                        free(s->scaled);
-                        s->scaled = malloc(need * sizeof(*s->scaled));
-                        s->scaled_room = s->scaled ? need : 0;
-                }
-                if (!s->scaled)
-                        return -ENOMEM;
-                resample(pixels, from->width, from->height, stride, s->scaled, shot->width,
-                         shot->height);
-                pixels = s->scaled;
-                stride = shot->width;
-        }
-        buf_clear(&s->picture);
-        int r = png_write(s->png, pixels, shot->width, shot->height, stride, &s->picture);
-        if (r < 0) {
-                buf_clear(&s->picture);
+        const struct decoder_order o = {
+                .kind = ORDER_PICTURE,
+                .picture = { s->asked + 1, from->x, from->y, from->width, from->height, shot->width,
+                             shot->height },
+        };
+        int r = screen_order(s, &o);
+        if (r < 0)
                 return r;
-        }
-        s->pictured = *shot;
-        s->pictured_generation = s->rfb.generation;
+        (void) !screen_flush(s);
+        s->asked++;
+        s->waiting = true;
+        s->taken = shot;
+        loop_timer_arm(&s->answer, ANSWER_USEC);
         return 0;
 }
 
 void screen_on_shoot(void *userdata)
 {
         struct screen *s = userdata;
-        struct screen_shot *shot = list_first(&s->shots, struct screen_shot, link);
-        if (!shot || s->ended || s->freed)
+        struct screen_shot *shot = NULL;
+        while (!s->ended && !s->freed && !s->waiting &&
+               (shot = list_first(&s->shots, struct screen_shot, link))) {
+                if (have(s, shot))
+                        shot_end(s, shot, 0);
+                else if (ask(s, shot) < 0)
+                        return; /* called again when there is room */
+        }
+}
+
+static int keep_picture(struct screen *s, const struct decoder_news *n, const void *png)
+{
+        buf_clear(&s->picture);
+        if (n->result < 0)
+                return n->result;
+        /* From memory that the decoder may still write to: looked at after it was copied. */
+        buf_put(&s->picture, png, n->bytes);
+        if (!decoder_picture_sound(s->picture.data, s->picture.len, s->taken->width,
+                                   s->taken->height)) {
+                buf_clear(&s->picture);
+                return -EBADMSG;
+        }
+        s->pictured = *s->taken;
+        s->pictured_generation = n->generation;
+        return 0;
+}
+
+void screen_on_answer(void *userdata, const struct decoder_news *n, const void *png)
+{
+        struct screen *s = userdata;
+        int r = !s->waiting || n->number != s->asked ? -EBADMSG : 0;
+        if (r == 0 && s->taken)
+                r = keep_picture(s, n, png);
+        if (r == -EBADMSG) {
+                s->lost = true;
+                screen_end(s, "the display decoder was ended: it sent no picture but nonsense");
                 return;
-        /* One per turn: each may take some milliseconds. */
-        if (s->n_shots > 1)
-                loop_task_queue(&s->shoot);
-        shot_end(s, shot, take(s, shot));
+        }
+        struct screen_shot *shot = TAKE_PTR(s->taken);
+        s->waiting = false;
+        loop_timer_disarm(&s->answer);
+        if (shot)
+                shot_end(s, shot, r);
+        screen_on_shoot(s);
+}
+
+void screen_on_late(void *userdata)
+{
+        struct screen *s = userdata;
+        s->lost = true;
+        screen_end(s, "the display decoder was ended: it does not answer");
 }
 
 /* The missing side keeps the aspect. */
@@ -166,10 +208,9 @@ int screen_capture(struct screen *s, const struct screen_region *region, unsigne
         if (s->n_shots >= SCREEN_WAITERS_MAX)
                 return -EAGAIN;
         struct screen_region from =
-                region ? *region : (struct screen_region){ 0, 0, s->rfb.width, s->rfb.height };
-        if (from.width == 0 || from.height == 0 || from.x > s->rfb.width ||
-            from.y > s->rfb.height || from.width > s->rfb.width - from.x ||
-            from.height > s->rfb.height - from.y)
+                region ? *region : (struct screen_region){ 0, 0, s->width, s->height };
+        if (from.width == 0 || from.height == 0 || from.x > s->width || from.y > s->height ||
+            from.width > s->width - from.x || from.height > s->height - from.y)
                 return -ERANGE;
         complete_size(&from, &width, &height);
         if (width > SCREEN_SIDE_MAX || height > SCREEN_SIDE_MAX ||
@@ -205,11 +246,11 @@ bool screen_blind(const struct screen *s)
 
 const uint32_t *screen_pixels(const struct screen *s, unsigned *ret_width, unsigned *ret_height)
 {
-        if (!s->ready || s->ended || s->freed || s->blind || !s->rfb.whole)
+        if (!s->ready || s->ended || s->freed || s->blind || !s->whole)
                 return NULL;
-        *ret_width = s->rfb.width;
-        *ret_height = s->rfb.height;
-        return s->rfb.pixels;
+        *ret_width = s->width;
+        *ret_height = s->height;
+        return decoder_frame(s->decoder, s->place);
 }
 
 void screen_waits_end(struct screen *s, int r)
@@ -239,8 +280,7 @@ void screen_forget(struct screen *s, void *userdata)
         list_foreach_safe (shot, shot_next, &s->shots, link) {
                 if (shot->userdata != userdata)
                         continue;
-                s->n_shots--;
-                list_remove(&shot->link);
+                shot_drop(s, shot);
                 free(shot);
         }
 }

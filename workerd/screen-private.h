@@ -4,8 +4,7 @@
 
 #include "common/base/list.h"
 #include "common/io/daemon.h"
-#include "png.h"
-#include "rfb.h"
+#include "screen-decoder.h"
 #include "screen.h"
 
 #define SCREEN_HELD_MAX 32
@@ -51,18 +50,20 @@ struct screen_shot {
 
 struct screen {
         struct screen_config config;
-        int fd;
-        sd_event_source *io;
-        struct rfb rfb;
-        struct loop_task work; /* goes on where the budget of a turn ended */
-        uint64_t seen_generation, changed_at;
-        bool ready, ended, freed, blind;
+        struct decoder *decoder;
+        struct decoder_order out[DECODER_ORDERS_MAX]; /* not handed over yet */
+        unsigned n_out;
+        /* What the decoder last said of the frame. */
+        unsigned width, height, place;
+        uint64_t generation, changed_at;
+        bool whole, sizable;
+        bool ready, ended, freed, blind, lost;
 
         struct list actions;
         unsigned n_actions;
         uint64_t last_number, done_number;
         struct loop_timer pace;
-        bool paused;             /* the server does not read */
+        bool paused;             /* the decoder, and so the server, does not read */
         bool pasting;            /* the selections are being set */
         uint64_t settle_started; /* after a paste: until the screen is quiet; 0 = not */
         uint32_t assigned[SCREEN_SPARE_KEYS]; /* characters the server has given a key */
@@ -78,17 +79,19 @@ struct screen {
         struct list shots;
         unsigned n_shots;
         struct loop_task shoot;
-        struct png_writer *png;
-        uint32_t *scaled;
-        size_t scaled_room; /* pixels */
-        struct buf picture; /* the last capture, kept while nothing changes */
+        uint32_t asked;            /* number of the picture the decoder was last asked for */
+        bool waiting;              /* it has not answered */
+        struct screen_shot *taken; /* for whom; NULL = who wanted it has gone */
+        struct loop_timer answer;  /* how long it may take */
+        struct buf picture;        /* the last capture, kept while nothing changes */
         struct screen_shot pictured;
         uint64_t pictured_generation;
 };
 
 /* screen.c */
-void screen_flush(
-        struct screen *s); /* sends what is queued; asks for EPOLLOUT when the socket is full */
+/* -EAGAIN: it must wait until the decoder reads; screen_play is called then. */
+int screen_order(struct screen *s, const struct decoder_order *o) mustuse;
+int screen_flush(struct screen *s); /* hands over what was ordered; as screen_order */
 void screen_end(struct screen *s, const char *why);
 
 /* screen-input.c */
@@ -103,3 +106,5 @@ void screen_look_at_waiters(
         void *userdata); /* ends those whose time has come, arms the timer for the rest */
 void screen_waits_end(struct screen *s, int r);
 void screen_on_shoot(void *userdata);
+void screen_on_answer(void *userdata, const struct decoder_news *n, const void *png);
+void screen_on_late(void *userdata); /* no answer in time */

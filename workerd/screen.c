@@ -1,137 +1,96 @@
-/* The screen's link to the RFB server: bytes in and out, the frame, the end of it all. */
+/* The screen's link to its decoder: orders out, what it tells of the frame in, the end of it all.
+ */
 #include "screen-private.h"
 
-#include <fcntl.h>
-#include <sys/epoll.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
-#define READ_SIZE (256 * 1024)
-#define READS_PER_TURN 16
-
-void screen_flush(struct screen *s)
+int screen_flush(struct screen *s)
 {
-        struct buf *out = &s->rfb.out;
-        while (buf_pending(out) > 0) {
-                ssize_t n =
-                        send(s->fd, buf_head(out), buf_pending(out), MSG_DONTWAIT | MSG_NOSIGNAL);
-                if (n < 0 && errno == EINTR)
-                        continue;
-                if (n < 0)
-                        break; /* a lost server shows as end of stream */
-                buf_consume(out, (size_t) n);
-        }
-        if (buf_pending(out) == 0)
-                buf_clear(out);
-        uint32_t events = EPOLLIN | (buf_pending(out) > 0 ? (uint32_t) EPOLLOUT : 0);
-        (void) sd_event_source_set_io_events(s->io, events);
-}
-
-static int work(struct screen *s)
-{
-        int r = rfb_work(&s->rfb);
-        if (s->rfb.generation != s->seen_generation) {
-                s->seen_generation = s->rfb.generation;
-                s->changed_at = now_monotonic();
-        }
-        if (r < 0)
-                screen_end(s, s->rfb.why);
+        if (s->n_out == 0)
+                return 0;
+        int r = decoder_send(s->decoder, s->out, s->n_out);
+        if (r == 0)
+                s->n_out = 0;
         return r;
 }
 
-/* After a turn's bytes: answers, and what waited for the frame. */
-static void worked(struct screen *s)
+int screen_order(struct screen *s, const struct decoder_order *o)
 {
-        screen_flush(s);
-        if (s->ready || !s->rfb.whole)
-                return;
-        s->ready = true;
-        s->x = s->rfb.width / 2; /* where an X server puts the pointer at first */
-        s->y = s->rfb.height / 2;
-        if (s->config.on_ready)
-                s->config.on_ready(s->config.userdata);
+        if (s->n_out == ARRAY_LEN(s->out)) {
+                int r = screen_flush(s);
+                if (r < 0)
+                        return r;
+        }
+        s->out[s->n_out++] = *o;
+        return 0;
 }
 
-static void on_work(void *userdata)
+static void on_frame(void *userdata, const struct decoder_news *n)
 {
         struct screen *s = userdata;
         if (s->ended || s->freed)
                 return;
-        int r = work(s);
-        if (r < 0)
+        if (n->generation != s->generation)
+                s->changed_at = now_monotonic();
+        s->generation = n->generation;
+        s->width = n->width;
+        s->height = n->height;
+        s->place = n->place;
+        s->whole = n->whole != 0;
+        s->sizable = n->sizable != 0;
+        if (s->ready || !s->whole)
                 return;
-        if (r > 0)
-                loop_task_queue(&s->work);
-        else
-                (void) sd_event_source_set_enabled(s->io, SD_EVENT_ON);
-        worked(s);
+        s->ready = true;
+        s->x = s->width / 2; /* where an X server puts the pointer at first */
+        s->y = s->height / 2;
+        if (s->config.on_ready)
+                s->config.on_ready(s->config.userdata);
 }
 
-static int receive(struct screen *s)
-{
-        static char data[READ_SIZE];
-        for (unsigned i = 0; i < READS_PER_TURN; i++) {
-                ssize_t n = recv(s->fd, data, sizeof(data), MSG_DONTWAIT);
-                if (n < 0 && (errno == EAGAIN || errno == EINTR))
-                        return 0;
-                if (n <= 0) {
-                        screen_end(s, "the display server closed the connection");
-                        return -ECONNRESET;
-                }
-                if (rfb_feed(&s->rfb, data, (size_t) n) < 0) {
-                        screen_end(s, "the display server sends too much");
-                        return -ENOBUFS;
-                }
-                int r = work(s);
-                if (r != 0)
-                        return r;
-        }
-        return 0;
-}
-
-static int on_io(sd_event_source *source, int fd, uint32_t revents, void *userdata)
+static void on_room(void *userdata)
 {
         struct screen *s = userdata;
-        if (revents & EPOLLOUT) {
-                screen_flush(s);
+        if (s->ended || s->freed)
+                return;
+        if (screen_flush(s) == 0) {
+                loop_task_queue(&s->shoot);
                 screen_play(s);
         }
-        if (!(revents & (EPOLLIN | EPOLLHUP | EPOLLERR)) || s->ended || s->freed)
-                return 0;
-        int r = receive(s);
-        if (r < 0 || s->freed)
-                return 0;
-        if (r > 0) {
-                /* More work than one turn may take: read no more until it is done. */
-                (void) sd_event_source_set_enabled(s->io, SD_EVENT_OFF);
-                loop_task_queue(&s->work);
-        }
-        worked(s);
-        return 0;
+}
+
+static void on_end(void *userdata, bool lost, const char *why)
+{
+        struct screen *s = userdata;
+        s->lost = lost;
+        screen_end(s, why);
 }
 
 int screen_new(const struct screen_config *c, struct screen **ret)
 {
         struct screen *s = xnew(struct screen);
+        cleanup_close int server = c->fd; /* the decoder has its own copy */
         s->config = *c;
-        s->fd = c->fd;
+        s->config.fd = -1;
         s->changed_at = now_monotonic();
-        rfb_init(&s->rfb);
         list_init(&s->actions);
         list_init(&s->waiters);
         list_init(&s->shots);
-        s->png = png_writer_new();
-        int r = fcntl(s->fd, F_SETFL, O_NONBLOCK) < 0 ? -errno : 0;
-        if (r == 0)
-                r = loop_task_init(&s->work, c->event, on_work, s);
-        if (r == 0)
-                r = loop_task_init(&s->shoot, c->event, screen_on_shoot, s);
+        struct decoder_config d = { .event = c->event,
+                                    .program = c->decoder,
+                                    .identity = c->identity,
+                                    .server = server,
+                                    .on_frame = on_frame,
+                                    .on_picture = screen_on_answer,
+                                    .on_room = on_room,
+                                    .on_end = on_end,
+                                    .userdata = s };
+        int r = loop_task_init(&s->shoot, c->event, screen_on_shoot, s);
         if (r == 0)
                 r = loop_timer_init(&s->pace, c->event, screen_on_pace, s);
         if (r == 0)
                 r = loop_timer_init(&s->quiet, c->event, screen_look_at_waiters, s);
         if (r == 0)
-                r = sd_event_add_io(c->event, &s->io, s->fd, EPOLLIN, on_io, s);
+                r = loop_timer_init(&s->answer, c->event, screen_on_late, s);
+        if (r == 0)
+                r = decoder_new(&d, &s->decoder);
         if (r < 0) {
                 screen_free(s);
                 return r;
@@ -142,7 +101,7 @@ int screen_new(const struct screen_config *c, struct screen **ret)
 
 static void stop_sources(struct screen *s)
 {
-        s->io = sd_event_source_disable_unref(s->io);
+        loop_timer_disarm(&s->answer);
         loop_timer_disarm(&s->pace);
         loop_timer_disarm(&s->quiet);
 }
@@ -152,6 +111,7 @@ void screen_end(struct screen *s, const char *why)
         if (s->ended || s->freed)
                 return;
         s->ended = true;
+        s->decoder = decoder_free(s->decoder);
         stop_sources(s);
         screen_actions_end(s, -ECONNRESET);
         if (!s->freed)
@@ -163,15 +123,11 @@ void screen_end(struct screen *s, const char *why)
 static void destroy(void *p)
 {
         struct screen *s = p;
-        loop_task_done(&s->work);
         loop_task_done(&s->shoot);
+        loop_timer_done(&s->answer);
         loop_timer_done(&s->pace);
         loop_timer_done(&s->quiet);
-        fd_close(s->fd);
-        rfb_done(&s->rfb);
-        png_writer_free(s->png);
         buf_done(&s->picture);
-        free(s->scaled);
         free(s);
 }
 
@@ -180,12 +136,18 @@ struct screen *screen_free(struct screen *s)
         if (!s || s->freed)
                 return NULL;
         s->freed = true;
+        s->decoder = decoder_free(s->decoder);
         stop_sources(s);
         screen_actions_end(s, -ECANCELED);
         screen_waits_end(s, -ECANCELED);
         /* A callback of ours may be on the stack. */
         loop_defer_free(s->config.event, s, destroy);
         return NULL;
+}
+
+bool screen_decoder_lost(const struct screen *s)
+{
+        return s->lost;
 }
 
 bool screen_ready(const struct screen *s)
@@ -195,8 +157,8 @@ bool screen_ready(const struct screen *s)
 
 void screen_size(const struct screen *s, unsigned *ret_width, unsigned *ret_height)
 {
-        *ret_width = s->rfb.width;
-        *ret_height = s->rfb.height;
+        *ret_width = s->width;
+        *ret_height = s->height;
 }
 
 void screen_cursor(const struct screen *s, unsigned *ret_x, unsigned *ret_y)
@@ -212,13 +174,16 @@ int screen_resize(struct screen *s, unsigned width, unsigned height)
         if (width < SCREEN_SIDE_MIN || height < SCREEN_SIDE_MIN || width > SCREEN_SIDE_MAX ||
             height > SCREEN_SIDE_MAX || (uint64_t) width * height > RFB_PIXELS_MAX)
                 return -ERANGE;
-        int r = rfb_set_size(&s->rfb, width, height);
+        if (!s->sizable)
+                return -EOPNOTSUPP;
+        const struct decoder_order o = { .kind = ORDER_SIZE, .size = { width, height } };
+        int r = screen_order(s, &o);
         if (r == 0)
-                screen_flush(s);
+                (void) !screen_flush(s); /* else when there is room */
         return r;
 }
 
 uint64_t screen_generation(const struct screen *s)
 {
-        return s->rfb.generation;
+        return s->generation;
 }

@@ -1,17 +1,19 @@
 /* The screen of a desktop slot: a framebuffer kept up to date over RFB, input actions, captures,
- * and waiting until nothing changes. Coordinates are pixels of the screen, 0,0 top left.
+ * and waiting until nothing changes. Coordinates are pixels of the screen, 0,0 top left. The
+ * server's bytes are read by a process of its own (decoder/decoder.h).
  *
  * Actions are played one after another in the order given (at most SCREEN_ACTIONS_MAX wait, else
- * -EAGAIN); `fn` comes from the loop when the last event of the action was handed to the server: 0,
- * or -ECANCELED (screen_cancel, screen_free), -ECONNRESET (the server ended or broke a rule). fn
- * may be NULL. Actions take the lease epoch: -ESTALE when it is not the current one. -ERANGE:
- * outside the screen. -EINVAL: key name, modifier or text that cannot be typed. The server is
- * untrusted. */
+ * -EAGAIN); `fn` comes from the loop when the last event of the action was handed to the decoder,
+ * which lets some hundred wait when the server does not read: 0, or -ECANCELED (screen_cancel,
+ * screen_free), -ECONNRESET (the server ended or broke a rule). fn may be NULL. Actions take the
+ * lease epoch: -ESTALE when it is not the current one. -ERANGE: outside the screen. -EINVAL: key
+ * name, modifier or text that cannot be typed. The server is untrusted. */
 #pragma once
 
 #include <systemd/sd-event.h>
 
 #include "common/base/util.h"
+#include "slot-identity.h"
 
 #define SCREEN_ACTIONS_MAX 64
 #define SCREEN_WAITERS_MAX 16
@@ -24,7 +26,9 @@ typedef void (*screen_done_fn)(void *userdata, int r);
 
 struct screen_config {
         sd_event *event;
-        int fd; /* connected to the RFB server; taken over, also on failure */
+        int fd;                    /* connected to the RFB server; taken over, also on failure */
+        const char *decoder;       /* path of berth-decoder; not kept */
+        struct identity *identity; /* the decoder runs under its next id; NULL = the worker's own */
         const uint64_t
                 *epoch; /* read at each action; outlives the screen. NULL = actions need epoch 0 */
         void (*on_ready)(void *userdata); /* the first whole frame is there; may be NULL */
@@ -42,6 +46,8 @@ struct screen *screen_free(struct screen *s);
 DEFINE_CLEANUP(struct screen, screen_free)
 
 bool screen_ready(const struct screen *s);
+/* After on_end: the decoder broke, and the server may be as good as before. */
+bool screen_decoder_lost(const struct screen *s);
 void screen_size(const struct screen *s, unsigned *ret_width, unsigned *ret_height);
 void screen_cursor(const struct screen *s, unsigned *ret_x,
                    unsigned *ret_y);                /* where we last put the pointer */
@@ -108,8 +114,9 @@ int screen_capture(struct screen *s, const struct screen_region *region, unsigne
 /* Blind: captures end with -EACCES, those under way too. A person types something secret. */
 void screen_set_blind(struct screen *s, bool blind);
 bool screen_blind(const struct screen *s);
-/* The frame as it is: width * height words 0x00RRGGBB, borrowed until the loop goes on. NULL before
- * the first whole frame, after the end and while blind. */
+/* The frame as it is: width * height words 0x00RRGGBB, borrowed until the loop goes on; it may be
+ * drawn to meanwhile, and then screen_generation grows later. NULL before the first whole frame,
+ * after the end and while blind. */
 const uint32_t *screen_pixels(const struct screen *s, unsigned *ret_width, unsigned *ret_height);
 /* Asks the server for another size; screen_size shows when it has followed. -EOPNOTSUPP: it cannot.
  * -ERANGE: a side is under SCREEN_SIDE_MIN or over SCREEN_SIDE_MAX. */

@@ -25,6 +25,8 @@ const struct setting worker_settings_table[] = {
             "Root of the slot image; the slot sees it read-only."),
         ROW("guest_helper", SETTING_PATH, guest_helper, "/usr/lib/berth/berth-guest",
             "The helper program that runs inside the slot."),
+        ROW("decoder_helper", SETTING_PATH, decoder_helper, "/usr/lib/berth/berth-decoder",
+            "The program that reads what the display of the slot sends."),
         ROW("egress_helper", SETTING_STRING, egress_helper, "/usr/lib/berth/berth-egress",
             "The proxy through which slots reach the network; empty: they never do."),
         ROW("egress_credentials", SETTING_STRING, egress_credentials, "",

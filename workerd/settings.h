@@ -7,7 +7,7 @@
 struct worker_settings {
         char *worker_id, *coordinator_socket, *documents_socket, *documents_descriptor_socket,
                 *descriptor_socket;
-        char *state_dir, *image_dir, *guest_helper;
+        char *state_dir, *image_dir, *guest_helper, *decoder_helper;
         char *egress_helper, *egress_credentials, *egress_dns, *egress_private, *egress_hosts,
                 *egress_ca;
         char *kind, *kinds;

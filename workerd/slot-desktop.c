@@ -12,6 +12,7 @@
 
 #define LOG_MAX 1024
 #define RESTARTS_MAX 5
+#define DECODERS_MAX 3 /* lost ones that are replaced; a server may know how to break them */
 #define SETTLE_QUIET_MS 40
 #define SETTLE_MAX_MS 1000
 
@@ -116,14 +117,32 @@ static int start_session(struct slot *s)
 static void on_screen_ready(void *userdata)
 {
         struct slot *s = userdata;
-        int r = start_session(s);
+        int r = s->desktop.session || s->desktop.session_up ? 0 : start_session(s);
         if (r < 0)
                 slot_fail(s, "the desktop cannot be started: %s", strerror(-r));
 }
 
+bool slot_screen_again(struct slot *s, const char *why, int (*open_screen)(struct slot *s))
+{
+        bool blind = screen_blind(s->desktop.screen);
+        if (s->phase != SLOT_PHASE_READY || !screen_decoder_lost(s->desktop.screen) ||
+            s->desktop.decoders++ >= DECODERS_MAX)
+                return false;
+        s->desktop.screen = screen_free(s->desktop.screen);
+        if (open_screen(s) < 0)
+                return false;
+        screen_set_blind(s->desktop.screen, blind);
+        log_warning("slot %s: %s; another one begins", s->config.id, why);
+        return true;
+}
+
+static int open_screen(struct slot *s);
+
 static void on_screen_end(void *userdata, const char *why)
 {
         struct slot *s = userdata;
+        if (slot_screen_again(s, why, open_screen))
+                return;
         /* When the server died its exit, with its last words, is the better reason: it may be here
          * already. */
         slot_fail(s, "the screen is lost: %s%s%s", why, s->desktop.log.data ? ": " : "",
@@ -213,20 +232,26 @@ int slot_paste(void *userdata, const char *text, size_t n, screen_done_fn fn, vo
         return r;
 }
 
-static void guest_up(struct slot *s)
+static int open_screen(struct slot *s)
 {
         int fd = -1;
-        s->listener = fd_close(s->listener); /* the helper has its copy; later only the server */
         int r = connect_display(s, &fd);
         struct screen_config c = { .event = s->config.event,
                                    .fd = fd,
+                                   .decoder = s->config.decoder,
+                                   .identity = s->config.host ? &s->config.host->identity : NULL,
                                    .epoch = &s->epoch,
                                    .on_ready = on_screen_ready,
                                    .on_end = on_screen_end,
                                    .paste = slot_paste,
                                    .userdata = s };
-        if (r == 0)
-                r = screen_new(&c, &s->desktop.screen);
+        return r == 0 ? screen_new(&c, &s->desktop.screen) : r;
+}
+
+static void guest_up(struct slot *s)
+{
+        s->listener = fd_close(s->listener); /* the helper has its copy; later only the server */
+        int r = open_screen(s);
         if (r == 0)
                 r = start_server(s);
         if (r < 0)

@@ -38,6 +38,7 @@ struct slot_desktop {
         struct screen *screen;
         struct guest_command *server, *session; /* X server; window manager and panel */
         unsigned restarts;                      /* of the session */
+        unsigned decoders;                      /* that were lost */
         bool session_up;
         struct buf log;        /* last words of the server */
         screen_done_fn pasted; /* a paste is on its way */
@@ -103,6 +104,9 @@ struct slot {
 };
 
 void slot_set_ready(struct slot *s);
+/* slot-desktop.c: after on_end of the screen: another one where only its decoder broke, some times.
+ * False: the slot has lost it. */
+bool slot_screen_again(struct slot *s, const char *why, int (*open_screen)(struct slot *s)) mustuse;
 /* Takes the slot down and reports why; the caller must not touch what belongs to the run any more.
  */
 void slot_fail(struct slot *s, const char *fmt, ...) printf_like(2, 3);

@@ -73,7 +73,7 @@ static int put(const char *path, const char *text)
 }
 
 /* Raw calls: the library's would have every thread of the process, of which there is one, agree. */
-static int become(uint32_t id)
+int stage_become(uint32_t id)
 {
         return syscall(SYS_setgroups, 0, NULL) < 0 || syscall(SYS_setresgid, id, id, id) < 0 ||
                                syscall(SYS_setresuid, id, id, id) < 0
@@ -89,7 +89,7 @@ const char *stage_enter(const struct stage *s)
         if (s->userns >= 0) {
                 if (setns(s->userns, CLONE_NEWUSER) < 0)
                         return "enter the user namespace";
-                if (become(0) < 0)
+                if (stage_become(0) < 0)
                         return "take a user id of the namespace";
                 if (unshare(CLONE_NEWNS) < 0)
                         return "make a mount namespace";
@@ -109,5 +109,5 @@ const char *stage_enter(const struct stage *s)
                 if (mkdir(s->paths[p], 0755) < 0 ||
                     mount("slot", s->paths[p], "tmpfs", flags, s->options[p]) < 0)
                         return "mount a limited file system";
-        return s->userns >= 0 && become(s->id) < 0 ? "become the slot's user" : NULL;
+        return s->userns >= 0 && stage_become(s->id) < 0 ? "become the slot's user" : NULL;
 }

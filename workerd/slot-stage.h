@@ -30,5 +30,8 @@ struct stage {
  * `used` are paths that must stay visible, NULL-terminated. */
 int stage_plan(struct identity *identity, const struct cgroup *cgroup, const struct slot_limits *l,
                const char *const *used, struct stage *ret) mustuse;
+/* The process takes an id of the user namespace it is in and gives up all groups; only
+ * async-signal-safe calls. -1 with errno. */
+int stage_become(uint32_t id) mustuse;
 /* In the child; only async-signal-safe calls. NULL, or the step that failed (errno says why). */
 const char *stage_enter(const struct stage *s) mustuse;

@@ -395,6 +395,8 @@ static void on_screen_ready(void *userdata)
 {
         struct slot *s = userdata;
         const struct machine *m = s->config.machine;
+        if (s->phase != SLOT_PHASE_STARTING)
+                return; /* another decoder */
         if (s->config.width == m->width && s->config.height == m->height) {
                 settle(s);
                 return;
@@ -404,25 +406,34 @@ static void on_screen_ready(void *userdata)
                 slot_fail(s, "the screen cannot be made that size: %s", strerror(-r));
 }
 
+static int open_screen(struct slot *s);
+
 static void on_screen_end(void *userdata, const char *why)
 {
-        slot_fail(userdata, "the screen is lost: %s", why);
+        if (!slot_screen_again(userdata, why, open_screen))
+                slot_fail(userdata, "the screen is lost: %s", why);
 }
 
-static void guest_up(struct slot *s)
+static int open_screen(struct slot *s)
 {
         int fd = -1;
         int r = connect_display(s, &fd);
         struct screen_config c = { .event = s->config.event,
                                    .fd = fd,
+                                   .decoder = s->config.decoder,
+                                   .identity = s->config.host ? &s->config.host->identity : NULL,
                                    .epoch = &s->epoch,
                                    .on_ready = on_screen_ready,
                                    .on_end = on_screen_end,
                                    .paste = slot_paste,
                                    .no_spare_keys = true,
                                    .userdata = s };
-        if (r == 0)
-                r = screen_new(&c, &s->desktop.screen);
+        return r == 0 ? screen_new(&c, &s->desktop.screen) : r;
+}
+
+static void guest_up(struct slot *s)
+{
+        int r = open_screen(s);
         if (r < 0)
                 slot_fail(s, "the screen cannot be opened: %s", strerror(-r));
 }

@@ -424,6 +424,7 @@ static void slot_release(void *p)
         free((char *) s->config.image_dir);
         free((char *) s->config.state_dir);
         free((char *) s->config.helper);
+        free((char *) s->config.decoder);
         free((char *) s->config.bwrap);
         free(s);
 }
@@ -457,6 +458,7 @@ static void copy_config(struct slot *s, const struct slot_config *c)
         s->config.image_dir = xstrdup(c->image_dir);
         s->config.state_dir = xstrdup(c->state_dir);
         s->config.helper = xstrdup(c->helper);
+        s->config.decoder = c->decoder ? xstrdup(c->decoder) : NULL;
         s->config.bwrap = xstrdup(c->bwrap ? c->bwrap : "/usr/bin/bwrap");
         s->config.width = c->width ? c->width : 1280;
         s->config.height = c->height ? c->height : 800;

@@ -58,6 +58,7 @@ struct slot_config {
         const char *image_dir;  /* root of the image, read-only for the slot */
         const char *state_dir;  /* exists, 0700, the worker's own */
         const char *helper;     /* path of berth-guest */
+        const char *decoder;    /* path of berth-decoder; a desktop needs it */
         const char *bwrap;      /* NULL = /usr/bin/bwrap */
         unsigned width, height; /* 0 = 1280x800; of a desktop */
         struct slot_limits limits;

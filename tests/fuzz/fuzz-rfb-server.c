@@ -3,7 +3,7 @@
  * screen goes before. */
 #include <assert.h>
 
-#include "workerd/rfb.h"
+#include "workerd/decoder/rfb.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -11,6 +11,8 @@ static const uint8_t greeting[] =
         "RFB "
         "003."
         "008\n\1\1\0\0\0\0\0\100\0\060\040\030\0\1\0\377\0\377\0\377\020\010\0\0\0\0\0\0\0\4slot";
+
+static uint32_t *const own[2];
 
 static bool feed(struct rfb *r, const uint8_t *data, size_t size, size_t piece)
 {
@@ -39,7 +41,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (size == 0)
                 return 0;
         size_t piece = (size_t) (data[0] >> 1) + 1;
-        rfb_init(&r);
+        rfb_init(&r, own);
         if (!(data[0] & 1) || feed(&r, greeting, sizeof(greeting) - 1, 100))
                 (void) !feed(&r, data + 1, size - 1, piece);
         (void) !rfb_key(&r, true, 'a');

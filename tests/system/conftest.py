@@ -64,7 +64,7 @@ def copy_programs(folder):
     folder.mkdir(parents=True, exist_ok=True)
     for name, place in PROGRAMS.items():
         shutil.copy2(BUILD / place, folder / name)
-    for name in ("berth-guest", "berth-egress", "berth-vm-ram.so"):
+    for name in ("berth-guest", "berth-decoder", "berth-egress", "berth-vm-ram.so"):
         for path in (BUILD / "workerd").rglob(name):
             if path.is_file():
                 shutil.copy2(path, folder / name)
@@ -104,7 +104,8 @@ class Berth:
         if web:
             shutil.copytree(web, self.folder / "web")
             options.setdefault("web_dir", str(self.folder / "web"))
-        self.stack = stack.Stack(self.folder / "s", self.folder / "bin", port=free_port(), docs_port=free_port(), image_dir=IMAGE, **options)
+        options.setdefault("image_dir", IMAGE)
+        self.stack = stack.Stack(self.folder / "s", self.folder / "bin", port=free_port(), docs_port=free_port(), **options)
         self.http = requests.Session()
         self.supervising = True
 

@@ -143,6 +143,7 @@ void test_slot_start(struct test_slot *t, enum slot_kind kind, const char *id)
                                  .state_dir = state_dir,
                                  .helper = getenv("BERTH_GUEST"),
                                  .machine = t->machine,
+                                 .decoder = getenv("BERTH_DECODER"),
                                  .on_ready = on_ready,
                                  .on_failed = on_failed,
                                  .userdata = t };

@@ -7,9 +7,9 @@
 #include <cmocka.h>
 #include <png.h>
 
-#include "workerd/huffman.h"
-#include "workerd/png.h"
-#include "workerd/resample.h"
+#include "workerd/decoder/huffman.h"
+#include "workerd/decoder/png.h"
+#include "workerd/decoder/resample.h"
 
 /* A picture with `colours` colours. */
 static uint32_t *make(unsigned width, unsigned height, unsigned colours)

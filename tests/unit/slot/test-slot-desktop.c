@@ -459,6 +459,48 @@ static void test_server_dies(void **state)
         test_slot_reset(t);
 }
 
+/* The process below us whose name this is; 0 = there is none. */
+static pid_t find_decoder(void)
+{
+        char text[64] = "";
+        FILE *f = popen("pgrep -n -x berth-decoder -P $PPID", "re");
+        if (!f)
+                return 0;
+        (void) !fgets(text, sizeof(text), f);
+        (void) pclose(f);
+        return (pid_t) strtol(text, NULL, 10);
+}
+
+/* A decoder that dies is replaced, some times; the slot, its programs and the worker go on. */
+static void test_decoder_dies(void **state)
+{
+        struct test_slot *t = *state;
+        struct wait w = { 0 };
+        for (int i = 0; i < 3; i++) {
+                pid_t pid = find_decoder();
+                assert_true(pid > 0);
+                assert_int_equal(kill(pid, SIGKILL), 0);
+                struct screen *before = slot_screen(t->slot);
+                for (uint64_t until = now_monotonic() + 20 * USEC_PER_SEC;
+                     slot_screen(t->slot) == before || !screen_ready(slot_screen(t->slot));) {
+                        assert_true(now_monotonic() < until);
+                        assert_false(t->failed);
+                        (void) sd_event_run(t->event, 10000);
+                }
+                finish(t, w, screen_capture(slot_screen(t->slot), NULL, 0, 0, on_picture, &w));
+                assert_true(w.png.len > 0);
+        }
+        pid_t last = find_decoder();
+        t->changed = false;
+        assert_int_equal(kill(last, SIGKILL), 0);
+        run_until(t->event, t->changed);
+        assert_true(t->failed);
+        assert_non_null(strstr(t->why, "the display decoder ended (signal 9)"));
+        test_slot_reset(t);
+        assert_true(screen_ready(slot_screen(t->slot)));
+        buf_done(&w.png);
+}
+
 static void test_window_manager_returns(void **state)
 {
         struct test_slot *t = *state;
@@ -530,6 +572,7 @@ int main(void)
                 cmocka_unit_test_setup_teardown(test_capture, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_browser, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_server_dies, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_decoder_dies, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_window_manager_returns, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_other_kind, setup, teardown),
                 cmocka_unit_test(test_cycles),

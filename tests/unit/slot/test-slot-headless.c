@@ -403,7 +403,8 @@ static void test_attacker(void **state)
                 struct test_run r;
                 test_bash(t, &r, rows[i].script);
                 if (strcmp(r.out.data, rows[i].out) != 0)
-                        print_error("row %zu: %s\n%s\n%s", i, rows[i].script, r.out.data, r.err.data);
+                        print_error("row %zu: %s\n%s\n%s", i, rows[i].script, r.out.data,
+                                    r.err.data);
                 assert_string_equal(r.out.data, rows[i].out);
                 test_run_done(&r);
         }

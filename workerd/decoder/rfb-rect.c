@@ -8,6 +8,21 @@ static void spend(struct rfb *r, size_t bytes)
         r->budget -= MIN(r->budget, bytes);
 }
 
+/* Black, and not where the frame was until now. */
+static int new_frame(struct rfb *r, size_t pixels)
+{
+        uint32_t *frame = r->storage[0] ? r->storage[!r->place] : calloc(pixels, sizeof(*frame));
+        if (!frame)
+                return -ENOMEM;
+        if (r->storage[0])
+                memset(frame, 0, pixels * sizeof(*frame));
+        else
+                free(r->pixels);
+        r->pixels = frame;
+        r->place = !r->place;
+        return 0;
+}
+
 int rfb_resize(struct rfb *r, unsigned width, unsigned height)
 {
         if (r->pixels && width == r->width && height == r->height)
@@ -15,18 +30,15 @@ int rfb_resize(struct rfb *r, unsigned width, unsigned height)
         if (width == 0 || height == 0 || width > RFB_SIDE_MAX || height > RFB_SIDE_MAX ||
             (uint64_t) width * height > RFB_PIXELS_MAX)
                 return rfb_fail(r, "its screen has an impossible size");
-        uint32_t *pixels = calloc((size_t) width * height, sizeof(*pixels));
-        if (!pixels)
+        if (new_frame(r, (size_t) width * height) < 0)
                 return rfb_fail(r, "no memory for its screen");
-        free(r->pixels);
-        r->pixels = pixels;
         r->width = width;
         r->height = height;
         r->whole = false;
         r->covered = 0;
         r->resized = true;
         r->generation++;
-        spend(r, (size_t) width * height * sizeof(*pixels));
+        spend(r, (size_t) width * height * sizeof(*r->pixels));
         return 0;
 }
 

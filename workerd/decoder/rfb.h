@@ -39,11 +39,13 @@ struct rfb {
         enum rfb_state state, after_skip;
         struct buf in, out;
         unsigned width, height; /* 0 before the server's init */
-        uint32_t *pixels;    /* width * height, 0x00RRGGBB in the machine's (little-endian) words */
-        uint64_t generation; /* grows whenever a pixel changed */
-        bool whole;          /* every pixel was sent since the last change of size */
-        uint64_t covered;    /* pixels sent since then */
-        unsigned rects;      /* left in this update; 0xffff = until LastRect */
+        uint32_t *pixels; /* width * height, 0x00RRGGBB in the machine's (little-endian) words */
+        uint32_t *storage[2]; /* the caller's: see rfb_init */
+        unsigned place;       /* which of them `pixels` is */
+        uint64_t generation;  /* grows whenever a pixel changed */
+        bool whole;           /* every pixel was sent since the last change of size */
+        uint64_t covered;     /* pixels sent since then */
+        unsigned rects;       /* left in this update; 0xffff = until LastRect */
         bool endless, resized;
         bool sizable;       /* the server has told its screens: it may be asked for a size */
         uint8_t screen[16]; /* the first of them, as it told it */
@@ -56,7 +58,10 @@ struct rfb {
         const char *why; /* in RFB_DEAD */
 };
 
-void rfb_init(struct rfb *r);
+/* Frames are kept in `storage`, RFB_PIXELS_MAX words each, which outlives it: another size changes
+ * to the other one, so that who reads the frame beside us never meets two shapes in one. NULL = in
+ * memory of its own, of just the size. */
+void rfb_init(struct rfb *r, uint32_t *const storage[static 2]);
 void rfb_done(struct rfb *r);
 
 /* Takes received bytes. Call rfb_work after it. -ENOBUFS when earlier bytes are still unworked. */

@@ -9,16 +9,19 @@
 #define ENCODING_LAST_RECT (-224)
 #define ENCODING_EXTENDED_SIZE (-308)
 
-void rfb_init(struct rfb *r)
+void rfb_init(struct rfb *r, uint32_t *const storage[static 2])
 {
-        *r = (struct rfb){ .state = RFB_VERSION, .out = BUF_LIMIT(RFB_OUT_MAX) };
+        *r = (struct rfb){ .state = RFB_VERSION,
+                           .out = BUF_LIMIT(RFB_OUT_MAX),
+                           .storage = { storage[0], storage[1] } };
 }
 
 void rfb_done(struct rfb *r)
 {
         buf_done(&r->in);
         buf_done(&r->out);
-        free(r->pixels);
+        if (!r->storage[0])
+                free(r->pixels);
         *r = (struct rfb){ .state = RFB_DEAD, .why = "closed" };
 }
 
