@@ -5,15 +5,19 @@
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
+#include "common/io/children.h"
 #include "common/io/daemon.h"
 #include "common/io/log.h"
 
 #define PACKET_MAX (128 * 1024)
 #define REST_FIRST (250 * USEC_PER_MSEC) /* after a crash, doubled up to 128 times */
 #define CRASHES_MAX 7
+#define CANNOT_START 126
+#define CRASHES_SILENT 2 /* so short a rest is not worth a refusal */
+#define REFUSED_MAX 16   /* clients that were told and may still be reading */
+#define REFUSED_USEC USEC_PER_SEC
 
 struct egress_link {
         struct egress_config config; /* strings owned */
@@ -22,6 +26,9 @@ struct egress_link {
         sd_event_source *waiting, *packets, *child;
         struct loop_timer rest;
         unsigned crashes;
+        struct loop_timer farewell;
+        int refused[REFUSED_MAX];
+        unsigned n_refused;
         char *network, *tenant, *agent;
         struct wire_arena *arena;
 };
@@ -98,6 +105,51 @@ static void drop_process(struct egress_link *l)
         l->pid = 0;
 }
 
+/* --- clients while there is no proxy ---------------------------------------------------------- */
+
+static void part(void *userdata)
+{
+        struct egress_link *l = userdata;
+        while (l->n_refused > 0)
+                fd_close(l->refused[--l->n_refused]);
+}
+
+/* Tells it at once why nothing comes. It is closed a little later, with what it sent read: else the
+ * answer might be lost with the connection. */
+static void refuse(struct egress_link *l, int client)
+{
+        static const char answer[] =
+                "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\n"
+                "Retry-After: 30\r\nConnection: close\r\nContent-Length: 62\r\n\r\n"
+                "The network proxy of this sandbox is not running; try later.\r\n";
+        char bin[4096];
+        if (l->n_refused == REFUSED_MAX)
+                part(l);
+        (void) !recv(client, bin, sizeof(bin), MSG_DONTWAIT);
+        (void) !send(client, answer, sizeof(answer) - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+        (void) shutdown(client, SHUT_WR);
+        l->refused[l->n_refused++] = client;
+        loop_timer_arm(&l->farewell, REFUSED_USEC);
+}
+
+static void refuse_waiting(struct egress_link *l)
+{
+        for (unsigned i = 0; i < REFUSED_MAX; i++) {
+                int client = accept4(l->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+                if (client < 0)
+                        return;
+                refuse(l, client);
+        }
+}
+
+/* No proxy is started for a while. */
+static void take_rest(struct egress_link *l, bool told)
+{
+        loop_timer_arm(&l->rest, REST_FIRST << l->crashes);
+        if (told)
+                (void) sd_event_source_set_enabled(l->waiting, SD_EVENT_ON);
+}
+
 static void listen_again(void *userdata)
 {
         struct egress_link *l = userdata;
@@ -110,8 +162,11 @@ static int on_child(sd_event_source *source, const siginfo_t *si, void *userdata
         log_warning("egress: the proxy ended (%s %d)",
                     si->si_code == CLD_EXITED ? "status" : "signal", si->si_status);
         drop_process(l);
+        /* One that could not even begin will not begin soon. */
+        if (si->si_code == CLD_EXITED && si->si_status == CANNOT_START)
+                l->crashes = CRASHES_MAX;
         l->crashes = MIN(l->crashes + 1, (unsigned) CRASHES_MAX);
-        loop_timer_arm(&l->rest, REST_FIRST << l->crashes);
+        take_rest(l, l->crashes > CRASHES_SILENT);
         return 0;
 }
 
@@ -135,9 +190,9 @@ static void child(const char *program, char **argv, int listener, int control, p
         int null = open("/dev/null", O_RDWR | O_CLOEXEC);
         if (getppid() != parent || b < 0 || null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 ||
             dup2(b, 4) < 0 || (a >= 0 && dup2(a, 3) < 0) || close_range(5, ~0U, 0) < 0)
-                _exit(126);
+                _exit(CANNOT_START);
         execv(program, argv);
-        _exit(126);
+        _exit(CANNOT_START);
 }
 
 static int start(struct egress_link *l)
@@ -179,12 +234,18 @@ static int start(struct egress_link *l)
 static int on_waiting(sd_event_source *source, int fd, uint32_t revents, void *userdata)
 {
         struct egress_link *l = userdata;
+        if (loop_timer_armed(&l->rest)) {
+                refuse_waiting(l);
+                return 0;
+        }
         /* From now on the proxy accepts; the listener is watched again when it has ended. */
         (void) sd_event_source_set_enabled(l->waiting, SD_EVENT_OFF);
         int r = l->pid > 0 ? 0 : start(l);
         if (r < 0) {
                 log_errno(LOG_ERR, r, "egress: the proxy cannot be started");
-                loop_timer_arm(&l->rest, REST_FIRST << CRASHES_MAX);
+                l->crashes = CRASHES_MAX;
+                take_rest(l, true);
+                refuse_waiting(l);
         }
         return 0;
 }
@@ -212,6 +273,10 @@ int egress_link_new(const struct egress_config *c, int listener, struct egress_l
         l->config.ca_file = xstrdup(c->ca_file);
         l->arena = wire_arena_new();
         int r = loop_timer_init(&l->rest, c->event, listen_again, l);
+        if (r == 0)
+                r = loop_timer_init(&l->farewell, c->event, part, l);
+        if (r == 0 && listener >= 0 && fcntl(listener, F_SETFL, O_NONBLOCK) < 0)
+                r = -errno;
         if (r == 0 && listener >= 0)
                 r = sd_event_add_io(c->event, &l->waiting, listener, EPOLLIN, on_waiting, l);
         if (r < 0)
@@ -225,13 +290,14 @@ struct egress_link *egress_link_free(struct egress_link *l)
         if (!l)
                 return NULL;
         if (l->pid > 0) {
-                (void) kill(l->pid, SIGKILL);
                 l->child = sd_event_source_disable_unref(l->child);
-                (void) waitpid(l->pid, NULL, 0); /* killed: it is gone within the millisecond */
+                child_end(l->config.event, l->pid);
         }
+        part(l);
         drop_process(l);
         sd_event_source_disable_unref(l->waiting);
         loop_timer_done(&l->rest);
+        loop_timer_done(&l->farewell);
         fd_close(l->listener);
         wire_arena_free(l->arena);
         free((char *) l->config.program);
@@ -263,8 +329,10 @@ void egress_link_set(struct egress_link *l, struct span network, const char *ten
 int egress_link_client(struct egress_link *l, int fd)
 {
         cleanup_close int client = fd;
-        int r = l->pid > 0 ? 0 : start(l);
+        int r = l->pid > 0 ? 0 : loop_timer_armed(&l->rest) ? -EAGAIN : start(l);
         if (r == 0)
                 send_frame(l, &wire_egress_client, NULL, client);
+        else
+                refuse(l, TAKE_FD(client));
         return r;
 }

@@ -3,14 +3,14 @@
  * The slot's helper makes a listening socket on 127.0.0.1:EGRESS_PORT in the slot's own network
  * namespace and hands it out: nothing of ours is in there, and nothing forwards. The proxy process
  * is started with the first client, so a slot that never asks costs nothing; it dies with the slot.
- * If it crashes, the next client starts another; one that keeps crashing is given a rest. */
+ * If it crashes, the next client starts another; one that keeps crashing, or cannot be started, is
+ * given a rest, and clients are told meanwhile (503). */
 #pragma once
 
 #include <systemd/sd-event.h>
 
+#include "egress-port.h"
 #include "proto/wire.h"
-
-#define EGRESS_PORT 3128
 
 /* How the proxy is run; strings are copied, NULL or "" = none. */
 struct egress_config {

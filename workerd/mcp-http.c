@@ -1,6 +1,7 @@
 /* An MCP server behind a URL: Streamable HTTP. Each message is a POST; its answer is one JSON
  * object or a stream of events, which is taken up again where it broke off. What the server says by
  * itself comes on a stream that stands: a GET (legacy), or the answer of subscriptions/listen. */
+#include "common/io/local-address.h"
 #include "common/io/log.h"
 #include "mcp-private.h"
 #include "sse.h"
@@ -67,7 +68,7 @@ static bool may_connect(void *userdata, const struct sockaddr *a)
 {
         const struct mcp *m = ((struct exchange *) userdata)->server->set;
 
-        if (!strempty(m->proxy) || !address_special(a))
+        if (!strempty(m->proxy) || !address_not_public(a))
                 return true;
         for (size_t i = 0; i < m->n_allowed; i++)
                 if (address_in_range(a, &m->allowed[i]))

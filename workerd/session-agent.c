@@ -16,6 +16,8 @@ static void on_rest(void *userdata, enum session_state state)
         struct session *s = userdata;
 
         log_info("session %s: %s", s->id, session_state_name(state));
+        s->paused = state == SESSION_STATE_PAUSED;
+        session_hold_slot(s);
         if (state == SESSION_STATE_PAUSED || state == SESSION_STATE_WAITING)
                 loop_timer_disarm(&s->idle); /* its slot stays as it is: the work is not done */
         else
@@ -26,6 +28,8 @@ static void on_active(void *userdata)
 {
         struct session *s = userdata;
 
+        s->paused = false;
+        session_hold_slot(s);
         loop_timer_disarm(&s->idle);
 }
 

@@ -33,6 +33,7 @@ struct session {
         bool has_usage;
         struct usage usage; /* before this worker took over */
         bool over;
+        bool paused; /* by a person; its slot stands still unless one drives */
         enum control_mode control;
         char *driver; /* name of the person, or NULL */
         struct recorder *recorder;
@@ -58,6 +59,9 @@ struct agent_budget session_budget(const struct session *s);
 bool session_volume_file(const struct session *s, size_t file);
 /* What the agent calls before it rests: true when results are being kept (agent_kept follows). */
 bool session_keep(void *userdata);
+
+/* Pauses the slot of a paused session that nobody drives, else lets it go on. */
+void session_hold_slot(struct session *s);
 
 /* The files are in place: skills, servers, then the agent. */
 void session_prepare(struct session *s);

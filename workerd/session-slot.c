@@ -105,6 +105,16 @@ static void blind(struct session *s)
                 screen_set_blind(screen, s->control == CONTROL_MODE_SECRET);
 }
 
+void session_hold_slot(struct session *s)
+{
+        if (!s->host.slot)
+                return;
+        if (!s->paused || s->over || s->control != CONTROL_MODE_AGENT)
+                slot_resume(s->host.slot);
+        else if (slot_pause(s->host.slot) < 0)
+                log_debug("session %s: its slot is not there to be paused", s->id);
+}
+
 void session_control(struct session *s, enum control_mode mode, const char *person)
 {
         if (person && !streq(person, s->driver)) {
@@ -113,6 +123,7 @@ void session_control(struct session *s, enum control_mode mode, const char *pers
         }
         s->control = mode;
         blind(s);
+        session_hold_slot(s);
         if (s->agent)
                 agent_drive(s->agent, mode != CONTROL_MODE_AGENT, s->driver);
 }

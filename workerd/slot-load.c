@@ -1,68 +1,26 @@
 /* What runs in a slot, as the host's /proc shows it: its load, and the watch over its memory where
  * no control group limits it. */
+#include "process-stat.h"
 #include "slot-private.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <unistd.h>
 
+#define PROCESSES_MAX (4U * 1024 * 1024)
+
 struct process {
-        pid_t pid, parent;
-        uint64_t ticks, pages, threads;
-        char state;
+        struct process_stat stat;
         enum { PROCESS_UNKNOWN, PROCESS_INSIDE, PROCESS_OUTSIDE } where;
 };
 
-static bool read_process(const char *name, struct process *ret)
-{
-        char path[64], text[1024];
-        (void) snprintf(path, sizeof(path), "/proc/%.20s/stat", name);
-        cleanup_close int fd = open(path, O_RDONLY | O_CLOEXEC);
-        ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
-        if (n <= 0)
-                return false;
-        text[n] = '\0';
-        const char *at = strrchr(text, ')');
-        unsigned long user = 0, system = 0;
-        long pages = 0;
-        long threads = 0;
-        char state = 0;
-        int parent = 0;
-        if (!at)
-                return false;
-        /* NOLINTNEXTLINE(cert-err34-c): the kernel wrote it */
-        if (sscanf(at,
-                   ") %c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu %*d %*d %*d %*d "
-                   "%ld %*d %*u %*u %ld",
-                   &state, &parent, &user, &system, &threads, &pages) != 6)
-                return false;
-        *ret = (struct process){ .pid = (pid_t) strtol(name, NULL, 10),
-                                 .parent = parent,
-                                 .state = state,
-                                 .ticks = user + system,
-                                 .threads = threads > 0 ? (uint64_t) threads : 0,
-                                 .pages = pages > 0 ? (uint64_t) pages : 0 };
-        return true;
-}
-
 static size_t read_processes(struct process **ret)
 {
-        DIR *d = opendir("/proc");
-        struct process *all = NULL;
-        size_t n = 0, room = 0;
-        if (!d)
-                return 0;
-        for (struct dirent *e; (e = readdir(d));) {
-                if (e->d_name[0] < '1' || e->d_name[0] > '9')
-                        continue;
-                if (n == room) {
-                        room = room ? 2 * room : 256;
-                        all = xrealloc(all, room, sizeof(*all));
-                }
-                n += read_process(e->d_name, &all[n]);
-        }
-        closedir(d);
+        cleanup_free struct process_stat *stats = NULL;
+        size_t n = process_stat_all(PROCESSES_MAX, &stats);
+        struct process *all = n > 0 ? xnewn(struct process, n) : NULL;
+        for (size_t i = 0; i < n; i++)
+                all[i] = (struct process){ .stat = stats[i] };
         *ret = all;
         return n;
 }
@@ -70,12 +28,12 @@ static size_t read_processes(struct process **ret)
 static int by_pid(const void *a, const void *b)
 {
         const struct process *x = a, *y = b;
-        return x->pid < y->pid ? -1 : x->pid > y->pid;
+        return x->stat.pid < y->stat.pid ? -1 : x->stat.pid > y->stat.pid;
 }
 
 static struct process *parent_of(struct process *all, size_t n, const struct process *p)
 {
-        const struct process key = { .pid = p->parent };
+        const struct process key = { .stat.pid = p->stat.parent };
         return bsearch(&key, all, n, sizeof(*all), by_pid);
 }
 
@@ -87,7 +45,7 @@ static bool is_inside(struct process *all, size_t n, struct process *p, pid_t ro
         /* They were read one after the other, so parents may even form a ring: bounded. */
         for (size_t steps = 0; last->where == PROCESS_UNKNOWN; steps++) {
                 up = parent_of(all, n, last);
-                if (last->pid == root)
+                if (last->stat.pid == root)
                         last->where = PROCESS_INSIDE;
                 else if (!up || steps > n)
                         last->where = PROCESS_OUTSIDE;
@@ -123,8 +81,8 @@ int slot_load(const struct slot *s, struct slot_load *ret)
                 if (all[i].where != PROCESS_INSIDE)
                         continue;
                 load.processes++;
-                load.memory_bytes += all[i].pages * (uint64_t) sysconf(_SC_PAGESIZE);
-                load.cpu_usec += all[i].ticks * USEC_PER_SEC / (uint64_t) sysconf(_SC_CLK_TCK);
+                load.memory_bytes += all[i].stat.pages * (uint64_t) sysconf(_SC_PAGESIZE);
+                load.cpu_usec += all[i].stat.ticks * USEC_PER_SEC / (uint64_t) sysconf(_SC_CLK_TCK);
         }
         cgroup_read(&s->cgroup, &use);
         if (use.memory_bytes > 0)
@@ -155,8 +113,8 @@ bool slot_watch_memory(pid_t inner, uint64_t bytes, uint64_t *ret_tasks)
         size_t n = inner > 0 ? read_slot(inner, &all) : 0;
         for (size_t i = 0; i < n; i++)
                 if (all[i].where == PROCESS_INSIDE) {
-                        total += all[i].pages * (uint64_t) sysconf(_SC_PAGESIZE);
-                        tasks += all[i].threads;
+                        total += all[i].stat.pages * (uint64_t) sysconf(_SC_PAGESIZE);
+                        tasks += all[i].stat.threads;
                 }
         *ret_tasks = tasks;
         if (total <= bytes)
@@ -165,26 +123,35 @@ bool slot_watch_memory(pid_t inner, uint64_t bytes, uint64_t *ret_tasks)
         for (size_t i = 0; i < n; i++) {
                 if (all[i].where != PROCESS_INSIDE)
                         continue;
-                uint64_t p = proportional(all[i].pid);
+                uint64_t p = proportional(all[i].stat.pid);
                 total += p;
-                if (all[i].pid == inner || p <= most)
+                if (all[i].stat.pid == inner || p <= most)
                         continue;
                 most = p;
                 largest = &all[i];
         }
-        return total > bytes && largest && kill(largest->pid, SIGKILL) == 0;
+        return total > bytes && largest && kill(largest->stat.pid, SIGKILL) == 0;
 }
 
-unsigned slot_signal_all(pid_t inner, int signal)
+/* The display server goes on when a slot is paused: people look at what stands still. It is a child
+ * of the helper; a program that takes its name only stays outside the pause. */
+static bool is_display(const struct process_stat *p, pid_t inner)
+{
+        return p->parent == inner && (streq(p->name, "Xvnc") || streq(p->name, "Xtigervnc"));
+}
+
+unsigned slot_signal_all(pid_t inner, int signal, bool display)
 {
         cleanup_free struct process *all = NULL;
         size_t n = inner > 0 ? read_slot(inner, &all) : 0;
         unsigned fresh = 0;
         for (size_t i = 0; i < n; i++) {
-                if (all[i].where != PROCESS_INSIDE || all[i].pid == inner || all[i].state == 'Z')
+                const struct process_stat *p = &all[i].stat;
+                if (all[i].where != PROCESS_INSIDE || p->pid == inner || p->state == 'Z' ||
+                    (!display && is_display(p, inner)))
                         continue;
-                fresh += all[i].state != 'T';
-                (void) kill(all[i].pid, signal);
+                fresh += p->state != 'T';
+                (void) kill(p->pid, signal);
         }
         return fresh;
 }

@@ -29,6 +29,8 @@ struct slot_ops {
         void (*guest_up)(struct slot *s);            /* ends in slot_set_ready or slot_fail */
         int (*connect)(struct slot *s, int *ret_fd); /* to the display; NULL = there is none */
         int (*resize)(struct slot *s, unsigned width, unsigned height); /* NULL = screen_resize */
+        /* slot_pause and its end; NULL: by signals to the programs */
+        void (*hold)(struct slot *s, bool hold);
         void (*end)(struct slot *s); /* drops what prepare and guest_up made; the guest is gone
                                         already */
 };
@@ -80,7 +82,7 @@ struct slot {
         const struct slot_ops *ops;
         enum slot_phase phase;
         enum slot_want want;
-        bool destroying, freed;
+        bool destroying, freed, paused;
         uint64_t epoch;
         int folder, lock; /* STATE_DIR/ID, its lock file */
         int listener;     /* of the display until it was handed over */
@@ -125,8 +127,9 @@ void slot_write_processes(const struct slot *s);
 /* slot-load.c: kills the largest program below process 1 when all together use more than `bytes`.
  * True when it did. Without shared pages counted twice. *ret_tasks: processes and threads there. */
 bool slot_watch_memory(pid_t inner, uint64_t bytes, uint64_t *ret_tasks);
-/* Sends it to all below process 1; returns how many were not stopped. */
-unsigned slot_signal_all(pid_t inner, int signal);
+/* Sends it to all below process 1, with or without the display server; returns how many were not
+ * stopped. */
+unsigned slot_signal_all(pid_t inner, int signal, bool display);
 int slot_folder_open(const char *state_dir, const char *id, int *ret_folder, int *ret_lock) mustuse;
 
 /* slot-network.c. prepare gives the helper's end of the gate, the caller's, -1 when there is none.

@@ -2,6 +2,8 @@
  * holds. */
 #include "slot-sandbox.h"
 
+#include "process-stat.h"
+
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -260,17 +262,8 @@ int sandbox_start(const struct sandbox_config *c, struct sandbox *ret)
 
 uint64_t process_start_time(pid_t pid)
 {
-        char path[64], text[1024];
-        (void) snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-        cleanup_close int fd = open(path, O_RDONLY | O_CLOEXEC);
-        ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
-        if (n <= 0)
-                return 0;
-        text[n] = '\0';
-        char *at = strrchr(text, ')');
-        for (int field = 2; at && field < 22; field++)
-                at = strchr(at + 1, ' ');
-        return at ? strtoull(at + 1, NULL, 10) : 0;
+        struct process_stat p;
+        return process_stat(pid, &p) < 0 ? 0 : p.started;
 }
 
 /* "child-pid": N with what follows the number there too. */

@@ -463,6 +463,11 @@ char *slot_progress(const struct slot *s)
                          (now_monotonic() - s->vm.started) / USEC_PER_SEC);
 }
 
+static void hold(struct slot *s, bool hold)
+{
+        call(s, hold ? "stop" : "cont", NULL, -1);
+}
+
 const struct slot_ops slot_vm_ops = {
         .profile = SANDBOX_TOOL,
         .display = ":1",
@@ -471,5 +476,6 @@ const struct slot_ops slot_vm_ops = {
         .guest_up = guest_up,
         .connect = connect_display,
         .resize = resize,
+        .hold = hold,
         .end = end,
 };

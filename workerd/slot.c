@@ -75,6 +75,7 @@ static void begin_end(struct slot *s, const char *why)
         set_phase(s, SLOT_PHASE_ENDING, why);
         crash_point("slot.destroy");
         s->epoch = 0;
+        s->paused = false;
         s->guest = guest_free(s->guest);
         s->ops->end(s);
         slot_network_end(s);
@@ -213,19 +214,47 @@ static void on_watch(void *userdata)
         loop_timer_arm(&s->watch, WATCH_USEC);
 }
 
+/* Who is stopped cannot fork: a few looks find all. */
+static void stop_all(struct slot *s, bool display)
+{
+        for (int pass = 0; pass < HOLD_PASSES; pass++)
+                if (slot_signal_all(s->sandbox.inner, SIGSTOP, display) == 0)
+                        break;
+}
+
 static void on_thaw(void *userdata)
 {
         struct slot *s = userdata;
-        (void) slot_signal_all(s->sandbox.inner, SIGCONT);
+        (void) slot_signal_all(s->sandbox.inner, SIGCONT, true);
+        if (s->paused && !s->ops->hold)
+                stop_all(s, false);
 }
 
 void slot_hold(struct slot *s)
 {
-        /* Who is stopped cannot fork: a few looks find all. */
-        for (int pass = 0; pass < HOLD_PASSES; pass++)
-                if (slot_signal_all(s->sandbox.inner, SIGSTOP) == 0)
-                        break;
+        stop_all(s, true);
         loop_timer_arm(&s->thaw, HOLD_USEC);
+}
+
+int slot_pause(struct slot *s)
+{
+        if (s->phase != SLOT_PHASE_READY)
+                return -ENOTCONN;
+        if (!s->paused && s->ops->hold)
+                s->ops->hold(s, true);
+        else if (!s->paused)
+                stop_all(s, false);
+        s->paused = true;
+        return 0;
+}
+
+void slot_resume(struct slot *s)
+{
+        if (s->paused && s->phase == SLOT_PHASE_READY && s->ops->hold)
+                s->ops->hold(s, false);
+        else if (s->paused && s->phase == SLOT_PHASE_READY)
+                (void) slot_signal_all(s->sandbox.inner, SIGCONT, true);
+        s->paused = false;
 }
 
 void slot_hits(const struct slot *s, struct slot_hits *ret)

@@ -137,6 +137,13 @@ int slot_load(const struct slot *s, struct slot_load *ret) mustuse;
  * the helper from ending it. */
 void slot_hold(struct slot *s);
 
+/* Stops all programs in the slot but its helper (files can be had) and the display server (people
+ * see what stands still), until slot_resume, a reset or the end; memory stays. Programs that the
+ * helper starts meanwhile run. A machine is stopped whole: its files wait, its screen is seen.
+ * -ENOTCONN unless ready. Again: nothing. */
+int slot_pause(struct slot *s) mustuse;
+void slot_resume(struct slot *s);
+
 /* What limits have stopped so far: to be compared before and after a step. */
 struct slot_hits {
         uint64_t memory_kills, fork_refusals;

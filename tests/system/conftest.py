@@ -232,6 +232,10 @@ def assert_gap_free(events):
     assert ids == sorted(set(ids))
 
 
+def pytest_addoption(parser):
+    parser.addoption("--nightly", action="store_true", help="the counts of a night instead of those of a merge (100 cycles of each kind of slot)")
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     outcome = yield

@@ -272,3 +272,15 @@ def test_no_network_by_default(networked, world):
 def test_bad_policies_are_refused(networked, network, field):
     reply = networked.http.post(networked.url("/sessions"), json={"network": network})
     assert reply.status_code in (400, 422) and field in reply.json()["error"]["message"], reply.text
+
+
+def test_no_proxy_is_said_at_once(own_berth):
+    """A proxy that cannot be started: programs get 503 instead of waiting, each time, and the session goes on."""
+    b = own_berth(workers=1, settings={"workerd": {"egress_helper": "/nonexistent/berth-egress"}})
+    ask = "python3 -c \"import urllib.request as u\ntry: u.urlopen('http://example.com/', timeout=60)\nexcept Exception as e: print(getattr(e, 'code', e), e.read().decode())\""
+    s = b.create([{"tools": [["bash", {"command": ask}], ["bash", {"command": ask}], ["bash", {"command": "echo still here"}]]}, {"text": "done"}],
+                 network={"mode": "open"})["session_id"]
+    b.wait_status(s, "idle", seconds=60)
+    said = ["".join(p.get("text", "") for p in e["tool_output"]) for e in b.events(s) if e["event_type"] == "post_tool"]
+    assert all(text.startswith("503 The network proxy of this sandbox is not running") for text in said[:2]), said
+    assert said[2] == "still here"

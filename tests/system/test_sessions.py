@@ -1,6 +1,7 @@
 """Steering sessions: pause, resume, interrupt, fork, children, lists (A1-A6)."""
 import hashlib
 import json
+import pathlib
 import threading
 import time
 
@@ -64,6 +65,34 @@ def test_pause_in_a_model_call(berth):
     assert_gap_free(events)
     assert answer(events) == "slow" and len(tools_of(events)) == 1
     assert [(e["from"], e["to"]) for e in events if e["event_type"] == "status"][-3:] == [("running", "paused"), ("paused", "running"), ("running", "idle")]
+    end(berth, session)
+
+
+def test_a_paused_slot_stands_still(berth):
+    """What runs in the slot of a paused session gets no processor time; files can be had; resumed, it goes on where it was."""
+    def shells():
+        found = {}
+        for pid in berth.slot_processes(f"worker{berth.session(session)['worker_id']}"):
+            try:
+                name, rest = (pathlib.Path("/proc") / str(pid) / "stat").read_text().split("(", 1)[1].rsplit(") ", 1)
+            except OSError:
+                continue
+            if name in ("bash", "sh"):
+                found[pid] = (rest.split()[0], sum(int(n) for n in rest.split()[11:13]))
+        return found
+    session = berth.create([{"tools": [["bash", {"command": "echo here > note; (while :; do :; done) & echo started"}]]}, {"text": "slow", "delay": 3}])["session_id"]
+    wait_until(lambda: results(berth.events(session)), 20)
+    before = shells()
+    assert len(before) >= 2
+    act(berth, session, "pause")
+    wait_until(lambda: {state for state, _ in shells().values()} == {"T"}, 20, shells)
+    still = shells()
+    assert berth.call("GET", f"/sessions/{session}/files/note", 200).text == "here\n"
+    assert shells() == still, "not a tick"
+    act(berth, session, "resume")
+    wait_until(lambda: max(ticks for _, ticks in shells().values()) > max(ticks for _, ticks in still.values()), 20, shells)
+    assert set(shells()) == set(before)
+    berth.wait_status(session, "idle")
     end(berth, session)
 
 

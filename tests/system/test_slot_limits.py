@@ -212,7 +212,7 @@ def no_more(now, begin):
 @pytest.mark.parametrize("kind,cycles", [("headless", 6), ("desktop", 2)])
 def test_cycles_leave_nothing(request, kind, cycles):
     b = Berth(workers=1, kind=kind)
-    cycles = 100 if request.config.getoption("--nightly", False) else cycles
+    cycles = 100 if request.config.getoption("--nightly") else cycles
     try:
         b.start()
         worker = lambda: b.call("GET", "/workers", 200).json()["workers"][0]["state"] == "warm"  # noqa: E731
@@ -230,6 +230,11 @@ def test_cycles_leave_nothing(request, kind, cycles):
         b.close()
 
 
+def mounts():
+    """The host's, but for images that tests beside this one have mounted."""
+    return [line for line in pathlib.Path("/proc/self/mountinfo").read_text().splitlines() if "berth-image-" not in line]
+
+
 def test_a_killed_worker_leaves_nothing():
     """kill -9 of the worker while a hostile slot runs: 10 s later no process, mount, socket, group or folder of it is there."""
     b = Berth(workers=1)
@@ -237,7 +242,7 @@ def test_a_killed_worker_leaves_nothing():
         b.start()
         play(b, [LEAVE])
         pids, uids = b.slot_processes("worker1"), host_uids(b)
-        mounts = pathlib.Path("/proc/self/mountinfo").read_text()
+        before = mounts()
         b.kill("worker1", restart=False)
 
         def gone():
@@ -251,7 +256,7 @@ def test_a_killed_worker_leaves_nothing():
                     alive.append(p.name)
             return not alive and not [p for p in pids if "State:\tZ" not in _status(p)]
         wait_until(gone, 10, "its slot's processes to end")
-        assert pathlib.Path("/proc/self/mountinfo").read_text() == mounts
+        assert mounts() == before
         groups = [g for base in b.stack.cgroups or [] for g in base.rglob("slot-*/cgroup.procs")]
         assert not [g for g in groups if g.read_text().strip()]
         b.stack.start(b.stack.services["worker1"])

@@ -2,12 +2,12 @@
 #include "egress.h"
 
 #include <arpa/inet.h>
-#include <ifaddrs.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "common/base/json.h"
+#include "common/io/local-address.h"
 
 /* Tunnels above TUNNELS_MAX only carry a refusal; beyond this they are not even taken. */
 #define CLIENTS_MAX (TUNNELS_MAX + 32)
@@ -26,38 +26,12 @@ void proxy_tell(struct proxy *p, const struct egress_verdict *v)
                 p->lost_verdicts++; /* the log has it */
 }
 
-/* An address of this machine is as private as 127.0.0.1: its own services listen there. */
-static bool is_ours(const struct sockaddr *a)
-{
-        struct ifaddrs *list = NULL;
-        bool found = false;
-        if (getifaddrs(&list) < 0)
-                return true;
-        for (const struct ifaddrs *i = list; i && !found; i = i->ifa_next) {
-                if (!i->ifa_addr || i->ifa_addr->sa_family != a->sa_family)
-                        continue;
-                if (a->sa_family == AF_INET)
-                        found = ((const struct sockaddr_in *) (const void *) a)->sin_addr.s_addr ==
-                                ((const struct sockaddr_in *) (const void *) i->ifa_addr)
-                                        ->sin_addr.s_addr;
-                else if (a->sa_family == AF_INET6)
-                        found = memcmp(&((const struct sockaddr_in6 *) (const void *) a)->sin6_addr,
-                                       &((const struct sockaddr_in6 *) (const void *) i->ifa_addr)
-                                                ->sin6_addr,
-                                       16) == 0;
-        }
-        freeifaddrs(list);
-        return found;
-}
-
 bool proxy_address_allowed(const struct proxy *p, const struct sockaddr *a, const char **ret_what)
 {
         for (size_t i = 0; i < p->n_ranges; i++)
                 if (address_in_range(a, &p->ranges[i]))
                         return true;
-        *ret_what = address_special(a);
-        if (!*ret_what && is_ours(a))
-                *ret_what = "this machine";
+        *ret_what = address_not_public(a);
         return !*ret_what;
 }
 

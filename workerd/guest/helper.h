@@ -12,12 +12,12 @@
 
 #include "common/base/buf.h"
 #include "proto/wire.h"
+#include "workerd/egress-port.h"
 
 #define HELPER_VERSION 1
 #define HOME "/home/agent"
 #define VOLUME "/data"
 #define RESULTS "/results"
-#define EGRESS_PORT 3128 /* as in egress-link.h */
 #define COMMANDS_MAX 64
 #define UPLOADS_MAX 16
 #define CHUNK (64 * 1024)              /* bytes of one output, input or file message */

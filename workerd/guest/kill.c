@@ -1,62 +1,25 @@
 /* Ends commands with all they started, also when that keeps forking. */
 #include "helper.h"
 
-#include <dirent.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <unistd.h>
+
+#include "workerd/process-stat.h"
 
 #define PROCESSES_MAX 65536
 #define PASSES_MAX 100 /* each stops what the one before has missed */
 
-struct process {
-        pid_t pid, parent, session;
-        char state;
-};
-
-static bool read_one(const char *pid, struct process *ret)
-{
-        char path[64], text[512];
-        int parent = 0, session = 0;
-        char state = 0;
-        (void) snprintf(path, sizeof(path), "/proc/%.20s/stat", pid);
-        cleanup_close int fd = open(path, O_RDONLY | O_CLOEXEC);
-        ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
-        if (n <= 0)
-                return false;
-        text[n] = '\0';
-        const char *after = strrchr(text, ')'); /* the name may hold anything */
-        /* NOLINTNEXTLINE(cert-err34-c): the kernel wrote it */
-        if (!after || sscanf(after, ") %c %d %*d %d", &state, &parent, &session) != 3)
-                return false;
-        *ret = (struct process){ (pid_t) strtol(pid, NULL, 10), parent, session, state };
-        return true;
-}
-
 /* All processes of the slot but ourselves. */
-static size_t read_all(struct process **ret)
+static size_t read_all(struct process_stat **ret)
 {
-        struct process *all = NULL;
-        size_t n = 0, room = 0;
-        DIR *d = opendir("/proc");
-        if (!d)
-                return 0;
-        for (struct dirent *e; n < PROCESSES_MAX && (e = readdir(d));) {
-                if (e->d_name[0] < '1' || e->d_name[0] > '9')
-                        continue;
-                if (n == room) {
-                        room = room ? 2 * room : 256;
-                        all = xrealloc(all, room, sizeof(*all));
-                }
-                if (read_one(e->d_name, &all[n]) && all[n].pid != 1)
-                        n++;
-        }
-        closedir(d);
-        *ret = all;
-        return n;
+        size_t n = process_stat_all(PROCESSES_MAX, ret), kept = 0;
+        for (size_t i = 0; i < n; i++)
+                if ((*ret)[i].pid != 1)
+                        (*ret)[kept++] = (*ret)[i];
+        return kept;
 }
 
-static const struct process *by_pid(const struct process *all, size_t n, pid_t pid)
+static const struct process_stat *by_pid(const struct process_stat *all, size_t n, pid_t pid)
 {
         for (size_t i = 0; i < n; i++)
                 if (all[i].pid == pid)
@@ -73,8 +36,8 @@ static bool is_command(const struct helper *h, pid_t pid)
 }
 
 /* Below no running command: an orphan, or the child of one. */
-static bool is_stray(const struct helper *h, const struct process *all, size_t n,
-                     const struct process *p)
+static bool is_stray(const struct helper *h, const struct process_stat *all, size_t n,
+                     const struct process_stat *p)
 {
         for (size_t steps = 0; p && steps <= n; steps++) {
                 if (is_command(h, p->pid))
@@ -87,11 +50,11 @@ static bool is_stray(const struct helper *h, const struct process *all, size_t n
 /* `session` 0 = strays. Returns how many had not yet got this signal's effect. */
 static unsigned send_all(const struct helper *h, pid_t session, int signal)
 {
-        cleanup_free struct process *all = NULL;
+        cleanup_free struct process_stat *all = NULL;
         size_t n = read_all(&all);
         unsigned fresh = 0;
         for (size_t i = 0; i < n; i++) {
-                const struct process *p = &all[i];
+                const struct process_stat *p = &all[i];
                 if (p->state == 'Z' || p->state == 'X' || (signal == SIGSTOP && p->state == 'T'))
                         continue;
                 if (session ? p->session != session : !is_stray(h, all, n, p))

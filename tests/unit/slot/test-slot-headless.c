@@ -509,6 +509,53 @@ static void test_hostile_home(void **state)
         /* teardown checks that all of it goes */
 }
 
+static uint64_t cpu_used(const struct test_slot *t)
+{
+        struct slot_load load;
+        assert_int_equal(slot_load(t->slot, &load), 0);
+        return load.cpu_usec;
+}
+
+/* Paused programs get no processor time, and the helper still answers; resumed they go on. */
+static void test_pause(void **state)
+{
+        static const char *const argv[] = { "bash", "-c", "while :; do :; done", NULL };
+        struct test_slot *t = *state;
+        struct test_run spinner = { 0 };
+        struct file_result f = { 0 };
+        struct guest_command_config c = test_run_config(&spinner, argv);
+        assert_int_equal(guest_spawn(slot_guest(t->slot), 7, &c, &spinner.command), 0);
+        for (uint64_t until = now_monotonic() + 20 * USEC_PER_SEC, at = cpu_used(t);
+             cpu_used(t) < at + 50 * USEC_PER_MSEC;) {
+                assert_true(now_monotonic() < until);
+                (void) sd_event_run(t->event, 10000);
+        }
+        assert_int_equal(slot_pause(t->slot), 0);
+        assert_int_equal(slot_pause(t->slot), 0);
+        uint64_t still = cpu_used(t);
+        for (int i = 0; i < 30; i++)
+                (void) sd_event_run(t->event, 10000);
+        assert_true(cpu_used(t) <= still + 20 * USEC_PER_MSEC); /* the helper's own */
+        assert_int_equal(guest_list_dir(slot_guest(t->slot), 7, ".", 1, on_listing, &f), 0);
+        run_until(t->event, f.done);
+        slot_hold(t->slot); /* its end is not the end of the pause */
+        for (uint64_t until = now_monotonic() + 1200 * USEC_PER_MSEC; now_monotonic() < until;)
+                (void) sd_event_run(t->event, 10000);
+        assert_true(cpu_used(t) <= still + 60 * USEC_PER_MSEC);
+        slot_resume(t->slot);
+        for (uint64_t until = now_monotonic() + 20 * USEC_PER_SEC;
+             cpu_used(t) < still + 200 * USEC_PER_MSEC;) {
+                assert_true(now_monotonic() < until);
+                (void) sd_event_run(t->event, 10000);
+        }
+        /* A slot that stands still ends like any other. */
+        assert_int_equal(slot_pause(t->slot), 0);
+        test_slot_reset(t);
+        slot_set_epoch(t->slot, 7);
+        test_run_done(&spinner);
+        assert_bash(t, "echo again", 0, "again\n");
+}
+
 static void test_guest_killed(void **state)
 {
         struct test_slot *t = *state;
@@ -653,6 +700,7 @@ int main(void)
                 cmocka_unit_test_setup_teardown(test_fork_bomb, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_reset, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_hostile_home, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_pause, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_guest_killed, setup, teardown),
                 cmocka_unit_test(test_cycles),
                 cmocka_unit_test(test_free_blocks),

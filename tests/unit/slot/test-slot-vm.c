@@ -274,7 +274,6 @@ int main(void)
                                     .preload = preload,
                                     .templates = getenv("BERTH_VM_TEMPLATES") ?: templates,
                                     .helper = getenv("BERTH_GUEST"),
-                                    .decoder = getenv("BERTH_DECODER"),
                                     .memory_bytes = 2 * GIB,
                                     .width = 1280,
                                     .height = 800,
