@@ -241,7 +241,8 @@ static void test_pointer(void **state)
         screen_cursor(s, &x, &y);
         assert_true(x == q.x && y == q.y);
         test_bash(t, &seen,
-                  "for i in $(seq 100); do grep -q 'button 3' seen && break; sleep 0.02; done;"
+                  "for i in $(seq 1000); do [ $(grep -c 'button 3' seen) -ge 2 ] && break; sleep "
+                  "0.02; done;"
                   "grep -A2 -E 'ButtonPress|ButtonRelease' seen | sed -n -e "
                   "'s/.*root:(\\([0-9,]*\\)).*/\\1/p' -e 's/.*state \\(0x[0-9a-f]*\\), button "
                   "\\([0-9]\\).*/\\1 \\2/p' | paste -d' ' - - | uniq | head -20");
