@@ -146,11 +146,11 @@ test('MCP servers, skills, report: no JSON is told before it is sent, what the s
 test('usage: chart of days, groups, export; health: limits proven or not, drain', LIMIT, async (t) => {
   const { page, faults } = await open(browser, t);
   await enter(page, fake, '/c');
-  await page.waitForSelector('.chart .bar');
-  const bars = await page.locator('.chart .bar').count();
+  await page.waitForSelector('.chart .day');
+  const bars = await page.locator('.chart .day').count();
   await page.click('text=7 days');
-  await page.waitForFunction((n) => document.querySelectorAll('.chart .bar').length < n, bars);
-  await page.hover('.chart .bar >> nth=0');
+  await page.waitForFunction((n) => document.querySelectorAll('.chart .day').length < n, bars);
+  await page.hover('.chart .day >> nth=0');
   await page.waitForSelector('.chart-tip');
   await page.click('.chart-panel >> text=Tokens');
   await page.click('.usage-tools >> text=Session');

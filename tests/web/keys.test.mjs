@@ -99,3 +99,23 @@ test('the first load is at most 150 KiB gzip, and loads neither editor nor displ
   assert.ok(bytes <= 150 * 1024, `${bytes}`);
   assert.equal(loaded.some((p) => /editor|rfb|pdf/.test(p)), false);
 });
+
+test('focus comes back to what opened it: the palette, the form of a session, a question', LIMIT, async (t) => {
+  const { page } = await open(browser, t);
+  await enter(page, fake);
+  const at = (what) => page.waitForFunction((w) => document.activeElement.matches(w), what);
+  await page.focus('.home-actions .primary');
+  await page.keyboard.press('Control+k');
+  await at('.palette input');
+  await page.keyboard.press('Escape');
+  await at('.home-actions .primary');
+  await page.keyboard.press('Enter');
+  await at('#ns-message');
+  await page.keyboard.press('Escape');
+  await at('.home-actions .primary');
+  await page.goto(`${fake.url}/a/ledger`);
+  await page.click('[aria-label="Delete agent"]');
+  await page.waitForSelector('.dialog');
+  await page.keyboard.press('Escape');
+  await at('[aria-label="Delete agent"]');
+});

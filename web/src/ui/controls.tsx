@@ -1,6 +1,6 @@
 /** The small parts: status, dialog, menu, copy, skeletons, error boundary. */
 import { Component, type ComponentChildren } from 'preact';
-import { useEffect, useRef, useState } from 'preact/hooks';
+import { useLayoutEffect, useRef, useState } from 'preact/hooks';
 import { texts } from '../texts';
 import type { SessionStatus } from '../types';
 import { toast } from '../state/toasts';
@@ -42,14 +42,24 @@ export function IconButton(props: { icon: IconName; label: string; onClick?: (e:
   );
 }
 
+/** Opens the dialog it is given to; when that goes, the focus is back where it was. The browser sees to it only for a dialog that is still in the document. */
+export function useModal(): { current: HTMLDialogElement | null } {
+  const ref = useRef<HTMLDialogElement>(null);
+  useLayoutEffect(() => {
+    const d = ref.current!;
+    const before = document.activeElement;
+    if (!d.open) d.showModal();
+    return () => {
+      d.close();
+      if (before instanceof HTMLElement && before.isConnected) before.focus();
+    };
+  }, []);
+  return ref;
+}
+
 /** A modal dialog: the browser's own, so that focus stays inside and Escape closes it. */
 export function Dialog(props: { title: string; onClose: () => void; small?: boolean; children: ComponentChildren; foot?: ComponentChildren; onSubmit?: () => void }) {
-  const ref = useRef<HTMLDialogElement>(null);
-  useEffect(() => {
-    const d = ref.current!;
-    if (!d.open) d.showModal();
-    return () => d.close();
-  }, []);
+  const ref = useModal();
   const body = (
     <>
       <div class="dialog-head">

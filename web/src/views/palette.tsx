@@ -1,5 +1,5 @@
 /** The command palette: sessions, views and what can be done, found by typing. And the sheet of shortcuts. */
-import { useEffect, useRef, useState } from 'preact/hooks';
+import { useEffect, useState } from 'preact/hooks';
 import { go, paths, route } from '../lib/router';
 import { reconnect, sessions, sorted } from '../state/feed';
 import { runDemo, scenario } from '../state/demo';
@@ -7,7 +7,7 @@ import { theme } from '../state/theme';
 import { budgetOpen, newSessionOpen, paletteOpen, shortcutsOpen } from '../state/ui';
 import { texts } from '../texts';
 import { isLive } from '../types';
-import { Dialog } from '../ui/controls';
+import { Dialog, useModal } from '../ui/controls';
 import { Icon, type IconName } from '../ui/icons';
 import { act, canInterrupt, canPause, fork } from './session-actions';
 
@@ -53,13 +53,9 @@ function find(all: Command[], q: string): Command[] {
 
 export function Palette() {
   const t = texts.palette;
-  const box = useRef<HTMLDialogElement>(null);
+  const box = useModal();
   const [q, setQ] = useState('');
   const [at, setAt] = useState(0);
-  useEffect(() => {
-    box.current!.showModal();
-    return () => box.current?.close();
-  }, []);
   const close = () => (paletteOpen.value = false);
   const list = find(commands(), q);
   const run = (c: Command | undefined) => {
