@@ -95,6 +95,17 @@ def ensure_subids(workers, jobs=0):
                 f.write("".join(line + "\n" for line in more))
 
 
+def keep_priority(pid):
+    """With sched_autogroup a raised priority counts only inside its session, and each service has one: as a whole it is raised as
+    this process is."""
+    nice = os.getpriority(os.PRIO_PROCESS, 0)
+    if nice < 0:
+        try:
+            pathlib.Path(f"/proc/{pid}/autogroup").write_text(str(nice))
+        except OSError:
+            pass  # no such thing in this kernel, or it has ended already
+
+
 class Stack:
     def __init__(self, state, bin_dir, *, port=8765, docs_port=8766, workers=2, web_dir="", demo_dir="", image_dir="",
                  kind="desktop", model_url="", api_key="", model="", demo=False, model_command=None, prices="", settings=None, env=None,
@@ -332,6 +343,7 @@ class Stack:
         service.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env, cwd="/",
                                            start_new_session=True, umask=0o007, **who)
         service.started = time.monotonic()
+        keep_priority(service.process.pid)
         log.close()
         self.services[service.name] = service
 
