@@ -54,21 +54,26 @@ void audit_commit(struct pg_batch *p, const struct hub_batch *b)
         pg_batch_add(p, audit_add, "t", (struct span){ rows.data, rows.len });
 }
 
+void audit_with(struct request *q, struct pg_batch *b, const char *target)
+{
+        cleanup_free char *row = audit_row(q, target);
+        cleanup_free char *rows = row ? xasprintf("[%s]", row) : NULL;
+
+        if (rows)
+                pg_batch_add(b, audit_add, "s", rows);
+        q->audited = true;
+}
+
 int audit_query(struct request *q, const char *target, pg_done_fn fn, const char *sql,
                 const char *types, ...)
 {
         struct pg_batch *b = pg_batch_new();
-        cleanup_free char *row = audit_row(q, target);
         va_list ap;
 
         va_start(ap, types);
         pg_batch_addv(b, sql, types, ap);
         va_end(ap);
-        if (row) {
-                cleanup_free char *rows = xasprintf("[%s]", row);
-                pg_batch_add(b, audit_add, "s", rows);
-                q->audited = true;
-        }
+        audit_with(q, b, target);
         return pg_submit(q->c->pool, b, fn, q);
 }
 

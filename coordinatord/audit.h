@@ -14,11 +14,14 @@ char *audit_context(struct rpc_request *rpc) mustuse;
 char *audit_row(const struct request *q, const char *target) mustuse;
 /* Rows of the batch, as one statement of its commit. */
 void audit_commit(struct pg_batch *p, const struct hub_batch *b);
+/* The row of the request as one more statement of its transaction; what comes before it there fails
+ * when nothing was done. */
+void audit_with(struct request *q, struct pg_batch *b, const char *target);
 /* One statement and the row of the request in one transaction: the statement fails when nothing
  * was done. The first result is the statement's. Types and values as in pg_batch_add. */
 int audit_query(struct request *q, const char *target, pg_done_fn fn, const char *sql,
                 const char *types, ...) mustuse;
-/* The row of an act that was stored without it; in a transaction of its own. */
+/* The row of an act that is no change in the database (worker_drain): a transaction of its own. */
 void audit_later(struct request *q);
 /* Makes the partitions of the next days, drops those past the setting audit_keep. */
 void audit_upkeep(struct coordinator *c);

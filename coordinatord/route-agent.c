@@ -1,12 +1,15 @@
 /* agent_put, agent_delete; and what a session takes from the blueprint it names. */
 #include "route-agent.h"
 
+#include "audit.h"
 #include "common/base/json.h"
 #include "route.h"
 
 static const char agent_put[] = "SELECT core.agent_put($1, $2, $3, $4::jsonb)";
+/* With its row of the audit log: only if there was such an agent. */
 static const char agent_remove[] =
-        "DELETE FROM core.agent WHERE tenant = $1 AND name = $2 RETURNING name";
+        "WITH gone AS (DELETE FROM core.agent WHERE tenant = $1 AND name = $2 RETURNING name) "
+        "SELECT name, CASE WHEN $3::text IS NOT NULL THEN core.audit_add($3::json) END FROM gone";
 static const char agent_find[] =
         "SELECT status, version, body::text FROM core.agent WHERE tenant = $1 AND name = $2";
 
@@ -72,6 +75,7 @@ int route_agent_put(void *userdata, struct rpc_peer *p, struct rpc_request *req,
         }
         struct pg_batch *b = fenced_batch(c);
         pg_batch_add(b, agent_put, "ssBs", m->tenant, m->name, (int) m->create, changes);
+        audit_with(q, b, m->name);
         if (pg_submit(c->pool, b, on_put, q) < 0)
                 overloaded(q);
         return 0;
@@ -106,7 +110,9 @@ int route_agent_delete(void *userdata, struct rpc_peer *p, struct rpc_request *r
                 return 0;
         }
         struct pg_batch *b = fenced_batch(c);
-        pg_batch_add(b, agent_remove, "ss", m->tenant, m->name);
+        cleanup_free char *row = audit_row(q, m->name), *rows = row ? xasprintf("[%s]", row) : NULL;
+        pg_batch_add(b, agent_remove, "sss", m->tenant, m->name, rows);
+        q->audited = true;
         if (pg_submit(c->pool, b, on_removed, q) < 0)
                 overloaded(q);
         return 0;
