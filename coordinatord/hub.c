@@ -13,7 +13,7 @@ static const char *const state_names[HUB_STATE_MAX] = { "idle", "committing", "p
                                                         "rebuilding", "closed" };
 
 #define PAUSE_FIRST (50 * USEC_PER_MSEC)
-#define PAUSE_MAX USEC_PER_SEC
+#define PAUSE_MAX (500 * USEC_PER_MSEC)
 #define DOUBTFUL_ATTEMPTS                                                                          \
         5 /* of a batch that timed out or failed inside, before its entries go one by one */
 
@@ -445,6 +445,7 @@ static void found_stored(struct hub *h)
 {
         log_notice("hub: batch %" PRIu64 " had been stored; its answer was lost", h->batch->number);
         h->counters.replays++;
+        h->batch->attempts = 1; /* the database works: what may fail now is tried again soon */
         if (store_batch_read_jsons(h->config.pool, h->batch, on_session_jsons, h) < 0)
                 pause_then_retry(h);
 }

@@ -8,7 +8,7 @@
 #define RETRY_USEC (500 * USEC_PER_MSEC)
 #define BEAT_USEC (500 * USEC_PER_MSEC)
 #define ENDED_USEC (50 * USEC_PER_MSEC) /* until the lock of an ended connection is free */
-#define SILENCE_USEC (7 * USEC_PER_SEC) /* of the database: two more than a statement may take */
+#define SILENCE_USEC (6 * USEC_PER_SEC) /* of the database: one more than a statement may take */
 
 static void try_lock(struct coordinator *c);
 static void read_live(struct coordinator *c);
