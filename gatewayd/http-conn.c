@@ -33,6 +33,12 @@ static void conn_destroy(void *p)
         free(c);
 }
 
+void http_conn_set_state(struct http_conn *c, enum conn_state to)
+{
+        if (c->state != CONN_CLOSED)
+                c->state = to;
+}
+
 void http_conn_end(struct http_conn *c)
 {
         struct http_request *req = TAKE_PTR(c->req);
@@ -41,7 +47,7 @@ void http_conn_end(struct http_conn *c)
                 return;
         http_peer_note_waiting(c, false);
         list_remove(&c->ready);
-        c->state = CONN_CLOSED;
+        http_conn_set_state(c, CONN_CLOSED);
         http_conn_unpoll(c);
         loop_timer_done(&c->timer);
         c->fd = fd_close(c->fd);
@@ -133,7 +139,7 @@ void http_conn_refuse(struct http_conn *c, const struct http_refusal *why)
         if (c->listener != LISTENER_METRICS)
                 metrics_answered(c->server->gateway->metrics, NULL, HTTP_GET, why->status,
                                  UINT64_MAX);
-        c->state = CONN_SENDING;
+        http_conn_set_state(c, CONN_SENDING);
         http_conn_send(c);
 }
 
@@ -150,11 +156,11 @@ static void sent(struct http_conn *c)
                         return;
                 }
                 (void) shutdown(c->fd, SHUT_WR);
-                c->state = CONN_LINGER;
+                http_conn_set_state(c, CONN_LINGER);
                 c->skip_max = MIB;
                 loop_timer_arm(&c->timer, LINGER_USEC);
         } else {
-                c->state = c->body_done ? CONN_HEAD : CONN_SKIPPING;
+                http_conn_set_state(c, c->body_done ? CONN_HEAD : CONN_SKIPPING);
                 if (c->state == CONN_HEAD)
                         http_peer_note_waiting(c, true);
                 loop_timer_arm(&c->timer, settings_of(c)->idle_timeout);
@@ -243,12 +249,12 @@ static void body_failed(struct http_conn *c, int r)
         if (c->state != CONN_BODY || !req) {
                 http_conn_end(c);
         } else if (req->route->body == ROUTE_BODY_STREAM) {
-                c->state = CONN_HANDLING;
+                http_conn_set_state(c, CONN_HANDLING);
                 req->priv->ended_body = true;
                 if (req->on_end)
                         req->on_end(req, r);
         } else {
-                c->state = CONN_HANDLING;
+                http_conn_set_state(c, CONN_HANDLING);
                 http_reply_body_error(req, r);
         }
 }
@@ -257,7 +263,7 @@ static void body_finished(struct http_conn *c)
 {
         struct http_request *req = c->req;
 
-        c->state = CONN_HANDLING;
+        http_conn_set_state(c, CONN_HANDLING);
         loop_timer_disarm(&c->timer);
         if (req->route->body == ROUTE_BODY_STREAM) {
                 req->priv->ended_body = true;
@@ -282,7 +288,7 @@ static bool body_advance(struct http_conn *c)
                         body_finished(c);
                         return true;
                 }
-                c->state = CONN_HEAD;
+                http_conn_set_state(c, CONN_HEAD);
                 http_peer_note_waiting(c, true);
                 return true;
         }
@@ -327,11 +333,11 @@ void http_conn_continue(struct http_request *req)
         struct http_conn *c = req->priv->conn;
         const struct route *route = req->route;
 
-        c->state = CONN_BODY;
+        http_conn_set_state(c, CONN_BODY);
         if (!c->body_done)
                 loop_timer_arm(&c->timer, settings_of(c)->body_timeout);
         if (route->body == ROUTE_BODY_NONE) {
-                c->state = CONN_HANDLING;
+                http_conn_set_state(c, CONN_HANDLING);
                 if (!c->body_done) {
                         http_reply_error(req, ERROR_CODE_BAD_REQUEST, NULL,
                                          "This call takes no body.");
@@ -370,7 +376,7 @@ static bool may_try(struct http_request *req, bool failed)
                                        : rate_look(t, key, &l, now_monotonic());
         if (v.allowed)
                 return true;
-        req->priv->conn->state = CONN_HANDLING;
+        http_conn_set_state(req->priv->conn, CONN_HANDLING);
         reply_limited(req, v.retry_usec, "failed logins from this address");
         return false;
 }
@@ -400,7 +406,7 @@ static void authenticated(struct http_request *req, int r, const struct principa
 {
         req->priv->auth_pending = false;
         if (r < 0) {
-                req->priv->conn->state = CONN_HANDLING;
+                http_conn_set_state(req->priv->conn, CONN_HANDLING);
                 if (r == -EACCES && !may_try(req, true))
                         return;
                 if (r == -EACCES)
@@ -412,7 +418,7 @@ static void authenticated(struct http_request *req, int r, const struct principa
         }
         req->principal = *who;
         enum conn_state before = req->priv->conn->state;
-        req->priv->conn->state = CONN_HANDLING;
+        http_conn_set_state(req->priv->conn, CONN_HANDLING);
         if (!within_rate(req))
                 return;
         const char *why = rights_refusal(who, req->route);
@@ -425,7 +431,7 @@ static void authenticated(struct http_request *req, int r, const struct principa
                 reply_limited(req, USEC_PER_SEC, "streams from this address");
                 return;
         }
-        req->priv->conn->state = before;
+        http_conn_set_state(req->priv->conn, before);
         http_conn_continue(req);
 }
 
@@ -490,7 +496,7 @@ static void begin(struct http_conn *c, const struct http_head *head, size_t n)
         c->close = false;
         c->paused = false;
         c->req = req;
-        c->state = CONN_HANDLING;
+        http_conn_set_state(c, CONN_HANDLING);
         loop_timer_disarm(&c->timer);
         if (!check_head(c, req, head))
                 return;
@@ -500,7 +506,7 @@ static void begin(struct http_conn *c, const struct http_head *head, size_t n)
         }
         if (!may_try(req, false))
                 return;
-        c->state = CONN_AUTH;
+        http_conn_set_state(c, CONN_AUTH);
         req->priv->auth_pending = true;
         auth_check(req->gateway->auth, req, req->route->auth == ROUTE_TICKET, authenticated);
 }
@@ -676,7 +682,7 @@ void http_conn_new(struct http_server *s, int fd, struct http_slot *slot, const 
         c->file = -1;
         c->slot = slot;
         c->listener = listener;
-        c->state = CONN_HEAD;
+        http_conn_set_state(c, CONN_HEAD);
         c->body_done = true;
         (void) snprintf(c->peer, sizeof(c->peer), "%s", peer);
         (void) snprintf(c->address, sizeof(c->address), "%s", address);

@@ -148,6 +148,8 @@ void http_slot_rehome(struct http_server *s, struct http_slot *slot, const char 
 /* http-conn.c */
 void http_conn_new(struct http_server *s, int fd, struct http_slot *slot, const char *peer,
                    const char *address, unsigned listener);
+/* The only way to change a state; one that has ended stays so. */
+void http_conn_set_state(struct http_conn *c, enum conn_state to);
 void http_conn_end(
         struct http_conn *c); /* at once; the request, if any, learns that its client is gone */
 void http_conn_advance(struct http_conn *c);

@@ -212,7 +212,7 @@ void http_request_run(struct http_request *req)
         struct http_request_private *p = req->priv;
 
         if (req->route->body == ROUTE_BODY_JSON || req->route->body == ROUTE_BODY_JSON_OPTIONAL) {
-                p->conn->state = CONN_HANDLING;
+                http_conn_set_state(p->conn, CONN_HANDLING);
                 if (!read_json(req))
                         return;
         }

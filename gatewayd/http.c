@@ -244,7 +244,7 @@ static void finish(struct http_request *req, int status, const char *content_typ
         }
         c->req = NULL;
         c->paused = false;
-        c->state = CONN_SENDING;
+        http_conn_set_state(c, CONN_SENDING);
         http_request_free(req);
         http_conn_send(c);
 }
