@@ -19,13 +19,14 @@ int process_stat(pid_t pid, struct process_stat *ret)
                 return -ESRCH;
         text[n] = '\0';
         const char *name = strchr(text, '('), *at = strrchr(text, ')'); /* it may hold anything */
-        /* NOLINTNEXTLINE(cert-err34-c): the kernel wrote it */
+        /* NOLINTBEGIN(cert-err34-c): the kernel wrote it */
         if (!name || !at ||
             sscanf(at,
                    ") %c %d %*d %d %*d %*d %*u %*u %*u %*u %*u %lu %lu %*d %*d %*d %*d %ld %*d "
                    "%llu %*u %ld",
                    &state, &parent, &session, &user, &system, &threads, &started, &pages) != 8)
                 return -ESRCH;
+        /* NOLINTEND(cert-err34-c) */
         *ret = (struct process_stat){ .pid = pid,
                                       .parent = parent,
                                       .session = session,
