@@ -72,11 +72,11 @@ def test_rule_14(units, name):
 def test_worker_leaves_slots_what_they_need(units):
     """What was measured to break bubblewrap or a browser's own sandbox is not set."""
     service = section(units / "berth-workerd@.service", "Service")
-    for name in ("RestrictNamespaces", "ProcSubset", "MemoryDenyWriteExecute", "ProtectHostname", "PrivateNetwork"):
+    for name in ("RestrictNamespaces", "ProcSubset", "MemoryDenyWriteExecute", "ProtectHostname", "PrivateNetwork", "RestrictSUIDSGID", "DynamicUser"):
         assert name not in service, name
     assert "AF_NETLINK" in service["RestrictAddressFamilies"]
     assert "@mount" in (units / "berth-workerd@.service").read_text()
-    assert service["DynamicUser"] == "yes" and service["Slice"] == "berth-slot-%i.slice"
+    assert service["User"] == "berth_worker%i" and service["Slice"] == "berth-slot-%i.slice"
 
 
 def test_listeners_are_loopback(units):
