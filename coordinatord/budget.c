@@ -169,11 +169,11 @@ static struct budget *find(struct coordinator *c, const char *tenant, const char
         return b;
 }
 
-void budgets_used(struct coordinator *c, const struct session *s, const struct usage *u)
+void budgets_used(struct coordinator *c, const char *tenant, const char *agent,
+                  const struct usage *u)
 {
-        struct budget *b[2] = { find(c, s->tenant, NULL),
-                                strempty(s->agent_name) ? NULL
-                                                        : find(c, s->tenant, s->agent_name) };
+        struct budget *b[2] = { find(c, tenant, NULL),
+                                strempty(agent) ? NULL : find(c, tenant, agent) };
 
         for (size_t i = 0; i < ARRAY_LEN(b); i++)
                 if (b[i]) {

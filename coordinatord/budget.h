@@ -11,8 +11,9 @@
 void budgets_init(struct coordinator *c);
 void budgets_done(struct coordinator *c);
 void budgets_load(struct coordinator *c); /* once active */
-/* A stored use of this session. */
-void budgets_used(struct coordinator *c, const struct session *s, const struct usage *u);
+/* A stored use by a session of this agent (may be NULL). */
+void budgets_used(struct coordinator *c, const char *tenant, const char *agent,
+                  const struct usage *u);
 /* Why no model may be called for a session of this agent (may be NULL) now; NULL = nothing stands
  * against it. Valid until the next call. */
 const char *budgets_hold(struct coordinator *c, const char *tenant, const char *agent);

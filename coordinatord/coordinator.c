@@ -132,6 +132,8 @@ const struct rpc_route gateway_routes[] = {
         { &wire_message_post, route_message_post },
         { &wire_approval_decide, route_approval_decide },
         { &wire_budget_put, route_budget_put },
+        { &wire_usage_may, route_usage_may },
+        { &wire_usage_add, route_usage_add },
         { &wire_token_create, route_token_create },
         { &wire_token_revoke, route_token_revoke },
         { &wire_user_put, route_user_put },

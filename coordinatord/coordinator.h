@@ -143,6 +143,8 @@ int route_session_fork(void *c, struct rpc_peer *p, struct rpc_request *req, con
 int route_external_post(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
 int route_session_delete(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
 int route_approval_decide(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
+int route_usage_may(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
+int route_usage_add(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
 int route_budget_put(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
 int route_approval_request(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);
 int route_message_post(void *c, struct rpc_peer *p, struct rpc_request *req, const void *msg);

@@ -276,7 +276,7 @@ static void append_done(struct request *q, const struct hub_batch *b)
         if (!a->replayed)
                 count_append(q->c, a);
         if (m->has_usage && !a->replayed)
-                budgets_used(q->c, q->session, &m->usage);
+                budgets_used(q->c, q->session->tenant, q->session->agent_name, &m->usage);
         if (q->session->exists)
                 reply.hold = budgets_hold(q->c, q->session->tenant, q->session->agent_name);
         request_reply(q, &reply);

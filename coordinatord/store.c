@@ -280,7 +280,7 @@ static const char approval_update[] =
         "note text, decided_by text, decided_seq bigint) WHERE a.approval_id = u.approval_id";
 static const char approval_delete[] = "DELETE FROM core.approval WHERE session_id = $1";
 
-static const char usage_add[] =
+const char store_usage_add[] =
         "INSERT INTO core.usage AS have SELECT tenant, ($1::timestamptz AT TIME ZONE 'UTC')::date, "
         "session_id, model, max(agent_name), sum(calls), sum(input_tokens), sum(output_tokens), "
         "sum(cache_read_tokens), sum(cache_write_tokens), sum(cost_microusd) "
@@ -500,7 +500,7 @@ int store_batch_commit(struct pg_pool *p, const struct hub_batch *b, pg_done_fn 
         }
         add_rows(q, b, approval_insert, &b->approvals_new);
         add_rows(q, b, approval_update, &b->approvals_decided);
-        add_rows(q, b, usage_add, &b->usage);
+        add_rows(q, b, store_usage_add, &b->usage);
         for (size_t i = 0; i < b->n_attachments; i++) {
                 const struct batch_attachment *a = &b->attachments[i];
                 pg_batch_add(q, attachment_insert, "sssb", a->session->id, a->a->digest,

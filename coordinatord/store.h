@@ -69,6 +69,7 @@ extern const char store_fork_attachments[]; /* from, to, limit: number copied */
 extern const char store_idems_find[];       /* session_ids, idems, each joined by \x1f */
 extern const char store_workers_write[];    /* JSON array of rows */
 extern const char store_workers_read[];
+extern const char store_usage_add[];     /* time, JSON array of rows */
 extern const char store_fence[];         /* term; BT001 = it is over */
 extern const char store_approval_json[]; /* approval_id, session_id */
 extern const char store_approvals_late[];

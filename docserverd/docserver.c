@@ -135,6 +135,7 @@ static const struct rpc_route routes[] = {
         { &wire_document_read_again, route_document_read_again },
         { &wire_document_text, route_document_text },
         { &wire_job_hello, route_job_hello },
+        { &wire_job_delta, route_job_delta },
         { &wire_relation_add, route_relation_add },
         { &wire_relation_remove, route_relation_remove },
         { &wire_volume_add, route_volume_add },
@@ -180,10 +181,12 @@ int docserver_submit(struct docserver *d, struct job *j)
 int docserver_submit_store(struct docserver *d, struct job *j)
 {
         size_t least = 0;
+        if (!d->jobs)
+                return -ECANCELED; /* the threads are going, one after the other */
         for (size_t i = 1; i < d->n_store; i++)
                 if (jobs_count(d->store[i]) < jobs_count(d->store[least]))
                         least = i;
-        return d->jobs ? jobs_submit(d->store[least], j) : -ECANCELED;
+        return jobs_submit(d->store[least], j);
 }
 
 void docserver_drop_file(struct docserver *d, struct blob_file *f)
@@ -376,6 +379,7 @@ int docserver_new(struct daemon *daemon, const struct docserver_settings *s, str
         d->event = daemon->event;
         d->settings = s;
         list_init(&d->hooks);
+        list_init(&d->asking);
         raise_descriptors();
         (void) signal(SIGIO, SIG_IGN); /* somebody broke the lease of a sealed upload */
 

@@ -80,6 +80,7 @@ struct docserver {
         struct list hooks;                        /* hooks.c: those under way */
         char *pre_ingest_hook, *post_answer_hook; /* the settings' code, or NULL */
         size_t asks;                              /* questions that are being answered */
+        struct list asking;                       /* route-ask.c: those a model answers */
 };
 
 int docserver_new(struct daemon *d, const struct docserver_settings *s,
@@ -104,6 +105,8 @@ int route_document_search(void *userdata, struct rpc_peer *peer, struct rpc_requ
                           const void *msg);
 int route_document_ask(void *userdata, struct rpc_peer *peer, struct rpc_request *req,
                        const void *msg);
+int route_job_delta(void *userdata, struct rpc_peer *peer, struct rpc_request *req,
+                    const void *msg);
 int route_document_read_again(void *userdata, struct rpc_peer *peer, struct rpc_request *req,
                               const void *msg);
 int route_document_text(void *userdata, struct rpc_peer *peer, struct rpc_request *req,

@@ -31,6 +31,15 @@ struct ask {
         char *tenant, *question, *model, *hook;
         json_t *sources; /* as the client gets them, best first */
         json_t *answer;  /* the whole object, once the model has spoken */
+        char *model_used;
+        struct usage usage; /* with model_used */
+
+        /* While the model speaks, for those who listen. */
+        char *stream_id; /* NULL: nobody does */
+        char job_id[UUID_MAX];
+        struct list link;  /* server->asking */
+        struct buf begun;  /* what was said so far and may yet turn out to be NOTHING */
+        bool open, spoken; /* it is something; some of it was sent */
 };
 
 static void ask_free(struct ask *a)
@@ -40,6 +49,10 @@ static void ask_free(struct ask *a)
         free(a->question);
         free(a->model);
         free(a->hook);
+        free(a->model_used);
+        free(a->stream_id);
+        buf_done(&a->begun);
+        list_remove(&a->link);
         json_decref(a->sources);
         json_decref(a->answer);
         free(a);
@@ -52,7 +65,10 @@ static void ask_reply(struct ask *a)
         if (strlen(text) > 1048576)
                 rpc_reply_error(a->req, ERROR_CODE_TOO_LARGE, "the answer is too large");
         else
-                rpc_reply(a->req, &(struct document_answer){ .answer_json = span_of(text) });
+                rpc_reply(a->req, &(struct document_answer){ .answer_json = span_of(text),
+                                                             .model = a->model_used,
+                                                             .has_usage = a->model_used != NULL,
+                                                             .usage = a->usage });
         ask_free(a);
 }
 
@@ -173,6 +189,8 @@ static void on_model(void *userdata, int r, const void *reply)
                 ask_refuse(a, ERROR_CODE_UNAVAILABLE, why);
                 return;
         }
+        a->model_used = xstrdup(m->model);
+        a->usage = m->usage;
         text = xstrndup(m->text.data, MIN(m->text.len, ANSWER_MAX));
         while (!utf8_valid(text, strlen(text)))
                 text[strlen(text) - 1] = '\0'; /* cut within a character */
@@ -180,6 +198,70 @@ static void on_model(void *userdata, int r, const void *reply)
         bool found = *said && !strstr(said, NOTHING);
         make_answer(a, said, found, m->model, &m->usage);
         run_hook(a);
+}
+
+/* ---- those who listen ---- */
+
+static void send_delta(struct ask *a, struct span text, bool restart)
+{
+        struct rpc_peer *peer = rpc_request_peer(a->req);
+        const struct ask_delta m = { .stream_id = a->stream_id, .text = text, .restart = restart };
+
+        /* What does not get through is in the answer. */
+        if (peer && rpc_send(peer, &wire_ask_delta, &m) < 0)
+                log_debug("A piece of an answer was not sent");
+        a->spoken = !restart;
+}
+
+/* An answer that begins like NOTHING waits until it is something else: that word is for us. */
+static void hear(struct ask *a, struct span text)
+{
+        if (a->open) {
+                send_delta(a, text, false);
+                return;
+        }
+        if (buf_append(&a->begun, text.data, text.len) < 0)
+                return;
+        size_t n = buf_pending(&a->begun);
+        const char *said = buf_head(&a->begun);
+        for (; n > 0 && strchr(" \t\r\n", *said); n--)
+                said++;
+        if (n == 0 || (n <= strlen(NOTHING) && strncmp(said, NOTHING, n) == 0))
+                return;
+        a->open = true;
+        send_delta(a, (struct span){ said, n }, false);
+}
+
+int route_job_delta(void *userdata, struct rpc_peer *peer, struct rpc_request *req, const void *msg)
+{
+        struct docserver *d = userdata;
+        const struct job_delta *m = msg;
+        struct ask *a;
+
+        list_foreach (a, &d->asking, link) {
+                if (!streq(a->job_id, m->job_id))
+                        continue;
+                if (m->restart) {
+                        buf_clear(&a->begun);
+                        a->open = false;
+                        if (a->spoken)
+                                send_delta(a, (struct span){ "", 0 }, true);
+                } else
+                        hear(a, m->text);
+                break;
+        }
+        return 0;
+}
+
+static void tell_sources(struct ask *a)
+{
+        struct rpc_peer *peer = rpc_request_peer(a->req);
+        cleanup_free char *text = json_text(a->sources);
+        const struct ask_sources m = { .stream_id = a->stream_id, .sources_json = span_of(text) };
+
+        if (peer && rpc_send(peer, &wire_ask_sources, &m) < 0)
+                log_debug("The sources of an answer were not sent");
+        list_push_back(&a->server->asking, &a->link);
 }
 
 /* ---- the question ---- */
@@ -199,7 +281,6 @@ static int ask_model(struct ask *a)
 {
         cleanup_buf struct buf prompt = BUF_INIT;
         const struct docserver_settings *s = a->server->settings;
-        char id[UUID_MAX];
         size_t i;
         json_t *source;
 
@@ -216,15 +297,19 @@ static int ask_model(struct ask *a)
                 buf_puts(&prompt, "\n</passage>\n");
         }
         buf_putf(&prompt, "\nQuestion: %s\n", a->question);
-        uuid_make(id);
+        uuid_make(a->job_id);
+        if (a->stream_id)
+                tell_sources(a);
         return runners_call(a->server->runners, RUNNER_MODEL, &wire_job_model,
                             &(struct job_model){
-                                    .job_id = id,
+                                    .job_id = a->job_id,
                                     .model = a->model,
                                     .system = span_of(system_prompt),
                                     .prompt = { prompt.data, prompt.len },
                                     .max_tokens = ANSWER_TOKENS,
                                     .time_ms = (uint32_t) (s->ask_time / USEC_PER_MSEC),
+                                    .has_deltas = true,
+                                    .deltas = a->stream_id != NULL,
                             },
                             s->ask_time + GRACE, on_model, a);
 }
@@ -288,6 +373,8 @@ int route_document_ask(void *userdata, struct rpc_peer *peer, struct rpc_request
         a->question = xstrdup(m->question);
         a->model = xstrdup(m->model);
         a->hook = xstrdup(m->hook);
+        a->stream_id = xstrdup(m->stream_id);
+        a->begun = BUF_LIMIT(ANSWER_MAX);
         int r = search_run(d,
                            &(struct search_asked){ .tenant = m->tenant,
                                                    .query = m->question,

@@ -14,6 +14,7 @@
 #include "gatewayd/rate.h"
 #include "gatewayd/relay.h"
 #include "gatewayd/sink-private.h"
+#include "gatewayd/spend.h"
 #include "gatewayd/static.h"
 
 #define STOP_USEC USEC_PER_SEC
@@ -153,6 +154,11 @@ static void on_coordinator(void *userdata, struct rpc_peer *peer, enum rpc_peer_
                 held_up(g->held);
 }
 
+static const struct rpc_route documents_routes[] = {
+        { &wire_ask_sources, route_ask_sources },
+        { &wire_ask_delta, route_ask_delta },
+};
+
 /* config: what this link has of its own. */
 static int connect_daemon(struct gateway *g, const char *path, struct rpc_config config,
                           struct rpc_link **ret)
@@ -179,7 +185,10 @@ static int connect_links(struct gateway *g)
                                    (struct rpc_config){ .on_peer = on_coordinator },
                                    &g->coordinator);
         if (r >= 0 && !strempty(s->documents_socket))
-                r = connect_daemon(g, s->documents_socket, (struct rpc_config){ 0 }, &g->documents);
+                r = connect_daemon(g, s->documents_socket,
+                                   (struct rpc_config){ .routes = documents_routes,
+                                                        .n_routes = ARRAY_LEN(documents_routes) },
+                                   &g->documents);
         if (r >= 0 && !strempty(s->documents_descriptor_socket)) {
                 r = fdlink_client_new(g->event, s->documents_descriptor_socket, &g->documents_fd);
                 if (r < 0)
@@ -283,6 +292,7 @@ int gateway_new(struct daemon *d, const struct gateway_settings *s, struct gatew
         g->started_us = now_realtime();
         raise_descriptor_limit(s);
         g->rates = rate_table_new(RATE_KEYS_MAX);
+        list_init(&g->asks);
         g->metrics = metrics_new();
         int r = read_proxies(g);
         if (r >= 0)
@@ -309,7 +319,7 @@ int gateway_new(struct daemon *d, const struct gateway_settings *s, struct gatew
                 r = fanout_new(g, &g->fanout);
         if (r >= 0)
                 r = jobs_new(g->event, JOBS_MAX, &g->jobs);
-        if (r >= 0 && !(g->audit = audit_new(g)))
+        if (r >= 0 && (!(g->audit = audit_new(g)) || !(g->spend = spend_new(g))))
                 r = -ENOMEM;
         if (r >= 0)
                 r = http_server_new(g, &g->http);
@@ -344,6 +354,7 @@ struct gateway *gateway_free(struct gateway *g)
         g->held = held_free(g->held);
         (void) rpc_link_free(TAKE_PTR(g->coordinator));
         (void) rpc_link_free(TAKE_PTR(g->documents));
+        g->spend = spend_free(g->spend);
         (void) fdlink_client_free(TAKE_PTR(g->documents_fd));
         g->doc_cache = doc_cache_free(g->doc_cache);
         g->auth = auth_free(g->auth);

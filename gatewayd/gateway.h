@@ -54,6 +54,7 @@ struct relay;    /* relay.h */
 struct audit;
 struct doc_cache;
 struct held;    /* held.h */
+struct spend;   /* spend.h */
 struct metrics; /* metrics.h */
 struct rate_table;
 struct proxies; /* proxies.h */
@@ -70,6 +71,8 @@ struct gateway {
         struct jobs *jobs;                  /* the file thread: upload.c */
         struct fdlink_client *documents_fd; /* its descriptor socket; NULL without the setting */
         struct doc_cache *doc_cache;
+        struct spend *spend;
+        struct list asks; /* route-ask.c: questions that docserverd has */
         struct auth *auth;
         struct http_server *http;
         struct audit *audit;
@@ -87,6 +90,12 @@ struct gateway {
         uint64_t told_requests;
         uint64_t stop_by_us; /* monotonic; 0 = not stopping */
 };
+
+/* What docserverd sends by itself. */
+int route_ask_sources(void *userdata, struct rpc_peer *peer, struct rpc_request *req,
+                      const void *msg);
+int route_ask_delta(void *userdata, struct rpc_peer *peer, struct rpc_request *req,
+                    const void *msg);
 
 int gateway_new(struct daemon *d, const struct gateway_settings *s, struct gateway **ret) mustuse;
 /* Begins an orderly end: streams are closed with 1012, then the loop is left, within a second. */

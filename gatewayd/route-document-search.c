@@ -1,9 +1,7 @@
-/* /documents/search, /documents/ask, /documents/{id}/text: what is in documents. */
+/* /documents/search, /documents/{id}/text: what is in documents. */
 #include "gatewayd/documents.h"
 
-#define ASK_USEC (270 * USEC_PER_SEC) /* docserverd bounds each of its steps */
 #define QUERY_MAX 2000
-#define QUESTION_MAX 8000
 #define RESULTS_MAX 100u
 #define OFFSET_MAX 1000u
 
@@ -161,68 +159,6 @@ static void post_search(struct http_request *req)
         search(req, &m, &tags, b.mode, b.cursor);
 }
 
-/* ---- POST /documents/ask ---- */
-
-struct ask_body {
-        const char *question, *model, *hook;
-        json_t *tags;
-        int64_t passages;
-};
-static const struct json_field ask_fields[] = {
-        JSON_FIELD(struct ask_body, question, JSON_KIND_STRING, .min = 1, .max = QUESTION_MAX,
-                   .required = true),
-        JSON_FIELD(struct ask_body, tags, JSON_KIND_ARRAY, .max = DOCUMENT_TAGS_MAX),
-        JSON_FIELD(struct ask_body, model, JSON_KIND_STRING, .min = 1, .max = 200),
-        JSON_FIELD(struct ask_body, passages, JSON_KIND_INT, .min = 1, .max = 20),
-        { .name = "postAnswerHook",
-          .kind = JSON_KIND_STRING,
-          .offset = offsetof(struct ask_body, hook),
-          .max = 64 },
-};
-
-static void on_answer(void *userdata, int r, const void *reply)
-{
-        struct http_request *req = userdata;
-        const struct document_answer *m = reply;
-
-        if (r < 0)
-                http_reply_rpc_error(req, r, reply);
-        else
-                http_reply_json(req, 200, m->answer_json);
-}
-
-static bool is_id(const char *s)
-{
-        return strlen(s) == UUID_MAX - 1 && strspn(s, "0123456789abcdef-") == UUID_MAX - 1;
-}
-
-static void ask(struct http_request *req)
-{
-        struct ask_body b = { .passages = 8 };
-        struct document_tags tags = { 0 };
-        struct json_problem problem = { 0 };
-        const char *names[DOCUMENT_TAGS_MAX];
-
-        if (json_read(req->json, ask_fields, ARRAY_LEN(ask_fields), &b, &problem) < 0 ||
-            (b.tags && document_tags_from_json(&tags, b.tags, &problem) < 0)) {
-                document_problem(req, &problem);
-                return;
-        }
-        if (b.hook && !is_id(b.hook)) {
-                http_reply_error(req, ERROR_CODE_BAD_REQUEST, "postAnswerHook",
-                                 "postAnswerHook must be the id of a document with code.");
-                return;
-        }
-        const struct document_ask m = { .tenant = req->principal.tenant,
-                                        .question = b.question,
-                                        .tags = names,
-                                        .n_tags = names_of(&tags, names),
-                                        .passages = (uint32_t) b.passages,
-                                        .model = b.model,
-                                        .hook = b.hook };
-        (void) documents_call(req, &wire_document_ask, &m, ASK_USEC, on_answer);
-}
-
 /* ---- /documents/{id}/text ---- */
 
 static void on_text(void *userdata, int r, const void *reply)
@@ -273,8 +209,6 @@ static void read_again(struct http_request *req)
 static const struct route table[] = {
         { HTTP_GET, "/documents/search", get_search, .listeners = LISTENER_BOTH },
         { HTTP_POST, "/documents/search", post_search, .body = ROUTE_BODY_JSON,
-          .listeners = LISTENER_BOTH },
-        { HTTP_POST, "/documents/ask", ask, .role = ROLE_USER, .body = ROUTE_BODY_JSON,
           .listeners = LISTENER_BOTH },
         { HTTP_GET, "/documents/{id}/text", text, .listeners = LISTENER_BOTH },
         { HTTP_POST, "/documents/{id}/text", read_again, .role = ROLE_USER,

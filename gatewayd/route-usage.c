@@ -50,7 +50,7 @@ static const struct {
 } groupings[] = {
         BY("day", "day", "day", "day DESC"),
         BY("agent", "agent_name", "NULLIF(agent_name, '')", DEAREST "agent_name"),
-        BY("session", "session_id", "session_id", DEAREST "session_id"),
+        BY("session", "session_id", "NULLIF(session_id, '')", DEAREST "session_id"),
         BY("model", "model", "model", DEAREST "model"),
 };
 

@@ -35,6 +35,7 @@ struct call {
         char *model, *system;
         json_t *conversation;
         uint32_t max_tokens;
+        bool deltas, spoke; /* are wanted; some were sent */
         /* vectors */
         struct httpc_request *http;
         struct buf body;
@@ -130,6 +131,26 @@ static void model_answered(struct call *c, const struct provider_reply *reply)
         call_free(c);
 }
 
+static void send_delta(struct call *c, struct span text, bool restart)
+{
+        struct rpc_peer *peer = rpc_request_peer(c->req);
+        const struct job_delta m = { .job_id = c->id, .text = text, .restart = restart };
+
+        /* What does not get through is in the answer. */
+        if (peer && rpc_send(peer, &wire_job_delta, &m) < 0)
+                log_debug("a delta of job %s was not sent", c->id);
+}
+
+static void on_delta(void *userdata, size_t block, enum provider_delta kind, struct span text)
+{
+        struct call *c = userdata;
+
+        if (!c->deltas || kind != PROVIDER_DELTA_TEXT)
+                return;
+        send_delta(c, text, false);
+        c->spoke = true;
+}
+
 static void on_model(void *userdata, const struct provider_reply *reply,
                      const struct provider_failure *failure)
 {
@@ -145,6 +166,9 @@ static void on_model(void *userdata, const struct provider_reply *reply,
         uint64_t wait = provider_backoff(c->attempts, failure->retry_after_usec, random);
         if (failure->retry && c->attempts < ATTEMPTS_MAX &&
             now_monotonic() + wait < c->until_usec) {
+                if (c->spoke)
+                        send_delta(c, (struct span){ "", 0 }, true);
+                c->spoke = false;
                 loop_timer_arm(&c->again, wait);
                 return;
         }
@@ -165,7 +189,9 @@ static void try_model(void *userdata)
                 .conversation = c->conversation,
                 .max_tokens = c->max_tokens,
         };
-        const struct provider_events events = { .on_done = on_model, .userdata = c };
+        const struct provider_events events = { .on_delta = on_delta,
+                                                .on_done = on_model,
+                                                .userdata = c };
 
         c->attempts++;
         if (p->start(p, &request, &events, &c->model_call) < 0)
@@ -183,6 +209,7 @@ void job_calls_model(struct job_calls *all, struct rpc_request *req, const struc
         c->model = xstrdup(m->model ? m->model : all->c.settings->model);
         c->system = span_dup(m->system);
         c->max_tokens = m->max_tokens;
+        c->deltas = m->has_deltas && m->deltas;
         c->conversation = json_pack("[{s:s, s:[{s:s, s:s}]}]", "role", "user", "content", "type",
                                     "text", "text", prompt);
         if (!c->conversation || loop_timer_init(&c->again, all->c.event, try_model, c) < 0)

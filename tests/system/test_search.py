@@ -346,6 +346,66 @@ def test_questions_are_answered_with_sources(library):
         assert call("POST", "/documents/ask", json=body).status_code == 400, body
 
 
+def events_of(reply):
+    """The events of a stream that has ended: (name, data)."""
+    out = []
+    for block in reply.content.decode().split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in block.splitlines() if not line.startswith(":"))
+        if fields:
+            out.append((fields["event"], json.loads(fields["data"])))
+    return out
+
+
+def test_answers_come_as_a_stream(library):
+    call = library.berth.call
+    library.read("fares.txt", b"The ferry to Skarholm costs eleven crowns.", "text/plain")
+
+    def ask(question, turn=None):
+        reply = call("POST", "/documents/ask", 200, timeout=60, headers={"Accept": "text/event-stream"}, json={
+            "question": question + (" SCRIPT: " + json.dumps([turn]) if turn else "")})
+        assert reply.headers["Content-Type"].startswith("text/event-stream")
+        return events_of(reply)
+    said = "The ferry costs eleven crowns [1]. " * 20
+    events = ask("What does the ferry to Skarholm cost?", {"text": said})
+    names = [name for name, _ in events]
+    assert names[0] == "sources" and names[-1] == "answer" and set(names[1:-1]) == {"delta"} and len(names) > 3
+    assert "eleven crowns" in events[0][1]["sources"][0]["passage"]
+    assert "".join(data["text"] for name, data in events if name == "delta").strip() == said.strip() == events[-1][1]["answer"]
+    assert events[-1][1]["found"] is True and events[-1][1]["sources"][0]["cited"] is True and events[-1][1]["usage"]["output_tokens"] > 0
+    assert [name for name, _ in ask("Who owns Skarholm?", {"text": "NOTHING_FOUND"})] == ["sources", "answer"]
+    assert [name for name, _ in ask("Which xylophone?")] == ["answer"]
+    name, data = ask("Skarholm?", {"status": 400})[-1]
+    assert name == "error" and data["error"]["code"] == "unavailable" and "model" in data["error"]["message"]
+    assert call("POST", "/documents/ask", json={}, headers={"Accept": "text/event-stream"}).status_code == 400
+
+
+def test_questions_count_in_usage_and_limits(library):
+    call = library.berth.call
+    library.read("tides.txt", b"High tide at Brimness is at noon.", "text/plain")
+    used = lambda: next((u for u in call("GET", "/usage?group_by=session&limit=1000", 200).json()["usage"] if u["session"] is None),
+                        {"calls": 0, "input_tokens": 0, "output_tokens": 0})
+    ask = lambda **more: call("POST", "/documents/ask", timeout=60, json={
+        "question": "When is high tide at Brimness? SCRIPT: " + json.dumps([{"text": "At noon [1]."}])}, **more)
+    before, usage = used(), ask().json()["usage"]
+    wait_until(lambda: used()["calls"] == before["calls"] + 1, 20, lambda: f"counted: {used()}")
+    after = used()
+    assert after["input_tokens"] - before["input_tokens"] == usage["input_tokens"] > 0
+    assert after["output_tokens"] - before["output_tokens"] == usage["output_tokens"] > 0
+    events = events_of(ask(headers={"Accept": "text/event-stream"}))
+    assert events[-1][0] == "answer"
+    wait_until(lambda: used()["calls"] == before["calls"] + 2, 20, lambda: f"the stream is counted: {used()}")
+    call("PUT", "/budgets", 200, json={"limits": {"tokens_day": 1}})
+    try:
+        library.berth.model_requests()
+        for headers in ({}, {"Accept": "text/event-stream"}):
+            refused = ask(headers=headers)
+            assert refused.status_code == 429 and refused.headers["Retry-After"] and "limit of 1 tokens a day" in refused.json()["error"]["message"]
+        assert library.berth.model_requests() == []
+    finally:
+        call("PUT", "/budgets", 200, json={"limits": {"tokens_day": None}})
+    assert ask().status_code == 200
+
+
 # --- what dies is done again
 
 def test_killed_in_the_middle_of_reading(own_berth):
