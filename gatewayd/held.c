@@ -98,7 +98,7 @@ static void on_timer(void *userdata)
 static int copy(struct held_call *c, const void *msg)
 {
         static const uint8_t none[WIRE_CORRELATION];
-        struct wire_envelope e;
+        struct wire_envelope e = { 0 };
         void *own;
         int r = wire_pack(&c->frame, c->type, msg, 0, none);
 
