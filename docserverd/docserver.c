@@ -132,6 +132,7 @@ static const struct rpc_route routes[] = {
         { &wire_documents_tag, route_documents_tag },
         { &wire_document_search, route_document_search },
         { &wire_document_ask, route_document_ask },
+        { &wire_job_test, route_model_test },
         { &wire_document_read_again, route_document_read_again },
         { &wire_document_text, route_document_text },
         { &wire_job_hello, route_job_hello },

@@ -107,6 +107,8 @@ int route_document_ask(void *userdata, struct rpc_peer *peer, struct rpc_request
                        const void *msg);
 int route_job_delta(void *userdata, struct rpc_peer *peer, struct rpc_request *req,
                     const void *msg);
+int route_model_test(void *userdata, struct rpc_peer *peer, struct rpc_request *req,
+                     const void *msg);
 int route_document_read_again(void *userdata, struct rpc_peer *peer, struct rpc_request *req,
                               const void *msg);
 int route_document_text(void *userdata, struct rpc_peer *peer, struct rpc_request *req,

@@ -11,7 +11,7 @@ static const struct {
         { "/workers", AREA_SYSTEM },      { "/status", AREA_SYSTEM },
         { "/metrics", AREA_SYSTEM },      { "/audit", AREA_SYSTEM },
         { "/tokens", AREA_SYSTEM },       { "/users", AREA_SYSTEM },
-        { "/tenants", AREA_SYSTEM },
+        { "/tenants", AREA_SYSTEM },      { "/models", AREA_SYSTEM },
 };
 
 static const char *const area_names[AREA_MAX] = {
@@ -27,7 +27,7 @@ static const char *const no_acts[] = { "/events", "/log", "/tickets", "/document
 /* POST that makes no work: a ticket is made from memory, events of others are rows. */
 static const char *const cheap[] = { "/events", "/log", "/tickets" };
 static const char *const installation[] = { "/tenants", "/tenants/{name}", "/workers/{id}/drain",
-                                            "/audit/verify" };
+                                            "/audit/verify", "/models/test" };
 
 static bool listed(const char *const *list, size_t n, const char *pattern)
 {

@@ -10,7 +10,7 @@ extern const struct route_table audit_routes, people_routes, agent_routes, relat
         message_routes, openapi_routes, session_routes, status_routes, takeover_routes,
         recording_routes;
 
-extern const struct route_table files_routes, metrics_routes;
+extern const struct route_table files_routes, metrics_routes, model_routes;
 extern const struct route_table ask_routes;
 extern const struct route_table document_search_routes, document_edit_routes;
 
@@ -49,5 +49,6 @@ const struct route_table *const route_tables[] = {
         &audit_routes,
         &people_routes,
         &metrics_routes,
+        &model_routes,
 };
 const size_t n_route_tables = ARRAY_LEN(route_tables);

@@ -7,6 +7,7 @@
 #include "documents.h"
 #include "job-call.h"
 #include "job-run.h"
+#include "job-test.h"
 #include "parts.h"
 
 #define CALL_USEC (2 * USEC_PER_SEC)
@@ -31,6 +32,7 @@ struct jobworker {
         struct documents *documents;
         struct rpc_link *link;
         struct job_calls *calls;
+        struct job_tests *tests;
         struct job *job;
         struct rpc_request *request; /* the job's */
 };
@@ -192,6 +194,14 @@ static int on_embed(void *userdata, struct rpc_peer *peer, struct rpc_request *r
         return 0;
 }
 
+static int on_test(void *userdata, struct rpc_peer *peer, struct rpc_request *req, const void *msg)
+{
+        struct jobworker *w = userdata;
+
+        job_tests_begin(w->tests, req, msg);
+        return 0;
+}
+
 static int on_cancel(void *userdata, struct rpc_peer *peer, struct rpc_request *req,
                      const void *msg)
 {
@@ -261,9 +271,8 @@ static void on_peer(void *userdata, struct rpc_peer *peer, enum rpc_peer_event w
 static int open_link(struct jobworker *w)
 {
         static const struct rpc_route routes[] = {
-                { &wire_job_run, on_run },
-                { &wire_job_model, on_model },
-                { &wire_job_embed, on_embed },
+                { &wire_job_run, on_run },       { &wire_job_model, on_model },
+                { &wire_job_embed, on_embed },   { &wire_job_test, on_test },
                 { &wire_job_cancel, on_cancel },
         };
         const struct worker_settings *s = w->settings;
@@ -320,6 +329,7 @@ int jobworker_new(struct daemon *d, const struct worker_settings *s, struct jobw
                                                               .prices = w->prices,
                                                               .settings = s },
                                   &w->calls);
+        w->tests = job_tests_new(d->event, s);
         if (r == 0)
                 r = open_slot(w);
         if (r == 0)
@@ -337,6 +347,7 @@ struct jobworker *jobworker_free(struct jobworker *w)
         if (w->job)
                 refuse_job(w, ERROR_CODE_UNAVAILABLE, "the worker ends");
         job_calls_free(w->calls);
+        job_tests_free(w->tests);
         rpc_link_free(w->link);
         if (w->slot)
                 slot_free(w->slot);

@@ -159,6 +159,8 @@ int anthropic_new(const struct anthropic_config *c, struct provider **ret)
         provider_service_init(&a->service, &dialect, c->http, c->url, "x-api-key: ", c->key,
                               c->stall_usec);
         a->service.done = service_done;
+        a->service.may_connect = c->may_connect;
+        a->service.judge = c->userdata;
         a->computer_tool = xstrdup(c->computer_tool);
         a->thinking = xstrdup(c->thinking ? c->thinking : "auto");
         *ret = &a->service.provider;

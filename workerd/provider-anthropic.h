@@ -26,6 +26,9 @@ struct anthropic_config {
         const char *computer_tool; /* "" = by model */
         const char *thinking;      /* "auto", "adaptive", "off" */
         uint64_t stall_usec;       /* 0 = 60 s */
+        /* As in httpc_config; NULL = any address. Then http is to be this provider's own. */
+        bool (*may_connect)(void *userdata, const struct sockaddr *address);
+        void *userdata;
 };
 int anthropic_new(const struct anthropic_config *c, struct provider **ret) mustuse;
 

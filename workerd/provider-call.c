@@ -159,7 +159,10 @@ static void finish(struct provider_call *c, int r, const char *text)
                 call_succeed(c);
                 return;
         }
-        f.code = r == -ETIMEDOUT ? "model_silent" : begun ? "stream_cut" : "model_unreachable";
+        f.code = r == -ETIMEDOUT ? "model_silent"
+                 : r == -EACCES  ? "address_refused"
+                 : begun         ? "stream_cut"
+                                 : "model_unreachable";
         if (begun && r != -ETIMEDOUT)
                 f.message = "The model's answer ended early.";
         else if (strempty(text))
@@ -175,6 +178,13 @@ static void on_done(void *userdata, int r, long status, const char *text)
         if (c->events.on_done)
                 finish(c, r, text);
         call_free(c);
+}
+
+static bool may_connect(void *userdata, const struct sockaddr *address)
+{
+        const struct provider_service *s = ((struct provider_call *) userdata)->service;
+
+        return s->may_connect(s->judge, address);
 }
 
 static int send_request(struct provider_call *c, const struct provider_request *r)
@@ -204,6 +214,7 @@ static int send_request(struct provider_call *c, const struct provider_request *
                                    .body = { buf_head(&body), buf_pending(&body) },
                                    .stall_usec = s->stall_usec,
                                    .body_max = ANSWER_MAX,
+                                   .may_connect = s->may_connect ? may_connect : NULL,
                                    .on_head = on_head,
                                    .on_header = on_header,
                                    .on_data = on_data,

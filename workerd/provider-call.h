@@ -68,6 +68,8 @@ struct provider_service {
         struct httpc *http;
         char *url, *key_header;
         uint64_t stall_usec;
+        bool (*may_connect)(void *userdata, const struct sockaddr *address); /* NULL: any address */
+        void *judge;                                                         /* its userdata */
         struct map *learned; /* model -> a number of the dialect's, for what it refused */
         struct list calls;
         void (*done)(struct provider_service *s); /* frees what the dialect keeps beside it */

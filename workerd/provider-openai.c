@@ -128,6 +128,8 @@ int openai_new(const struct openai_config *c, struct provider **ret)
 
         provider_service_init(s, &dialect, c->http, c->url, "authorization: Bearer ", c->key,
                               c->stall_usec);
+        s->may_connect = c->may_connect;
+        s->judge = c->userdata;
         if (str_ends(s->url, "/v1"))
                 s->url[strlen(s->url) - 3] = '\0';
         *ret = &s->provider;

@@ -12,6 +12,9 @@ struct openai_config {
         const char *url;     /* without /v1/chat/completions; a trailing /v1 is taken off */
         const char *key;     /* NULL or "" = none is sent */
         uint64_t stall_usec; /* 0 = 60 s */
+        /* As in httpc_config; NULL = any address. Then http is to be this provider's own. */
+        bool (*may_connect)(void *userdata, const struct sockaddr *address);
+        void *userdata;
 };
 int openai_new(const struct openai_config *c, struct provider **ret) mustuse;
 

@@ -144,6 +144,16 @@ export function moreRoutes({ sessions, emit, setStatus, newSession, all, json, f
     return fail(res, 404, 'not_found', 'There is no such address.');
   }
 
+  /** The right key is sk-right; a base URL on a private address is refused. */
+  async function modelApi(req, res) {
+    const b = JSON.parse((await bodyOf(req)).toString());
+    const trial = (code, message, status) => json(res, 200, { ok: code === 'ok', code, message, model: code === 'ok' ? b.model : null, status, duration_ms: 812, managed: true });
+    if (b.base_url && !/^https?:\/\/[^/]/.test(b.base_url)) return json(res, 400, { error: { code: 'bad_request', message: 'base_url must be http:// or https:// with a host.', field: 'base_url' } });
+    if (/127\.|localhost|192\.168/.test(b.base_url ?? '')) return trial('address_refused', 'This address is not public. An operator can allow it with the setting egress_private in workerd.conf.', 0);
+    if (b.key !== 'sk-right') return trial('key_refused', 'The key was refused: invalid x-api-key', 401);
+    return trial('ok', 'The model answered.', 200);
+  }
+
   const lists = {
     tokens: [['laptop', 'operator', 'ann@example.org'], ['ci', 'operator', null], ['prometheus', 'viewer', null]].map(([name, role, user_name], i) => ({ token_id: `t${i}`, name, role, user_name, scopes: name === 'ci' ? ['sessions:write'] : [], last_used_at: iso(Date.now() - 3_600_000 * i), expires_at: null, revoked_at: null })),
     users: [['ann@example.org', 'admin'], ['bo@example.org', 'operator']].map(([name, role]) => ({ name, role, disabled: false, created_at: iso() })),
@@ -161,6 +171,7 @@ export function moreRoutes({ sessions, emit, setStatus, newSession, all, json, f
       return w ? res.writeHead(204).end() : fail(res, 404, 'not_found', 'There is no such worker.');
     }
     if (p[0] === 'usage') return usage(res, url);
+    if (p[0] === 'models' && p[1] === 'test' && req.method === 'POST') return modelApi(req, res);
     if (p[0] === 'me') return json(res, 200, { tenant: 'default', name: 'laptop', role: 'admin', installation: true });
     if (p.length === 1 && p[0] in lists && req.method === 'GET') return json(res, 200, { [p[0]]: lists[p[0]], next_cursor: null });
     const s = p[0] === 'sessions' ? sessions.get(p[1]) : undefined;
@@ -172,5 +183,5 @@ export function moreRoutes({ sessions, emit, setStatus, newSession, all, json, f
     agent({ name: 'ledger', description: 'Keeps the books: reads invoices, totals them, writes reports', model: 'claude-sonnet-4-5', provider: 'anthropic', system_prompt: 'You keep the books of a small yacht charter.\n\n- Check every total twice.\n- Ask before you send anything to a customer.\n', tools: ['bash', 'computer', 'document_put', 'ask_human'], network: { mode: 'none' }, budget: { cost_usd: 2 } }, Date.now() - 9 * 86_400_000);
     agent({ name: 'watcher', description: 'Looks at the status page every hour', status: 'inactive', slot: { kind: 'headless' }, network: { mode: 'allow', allow: ['status.example.com', '*.debian.org'] } }, Date.now() - 3 * 86_400_000);
   };
-  return { route, agents, agent, ask, waits, go, files, workers, seed, known: ['agents', 'workers', 'usage', 'me', 'tokens', 'users', 'tenants', 'audit'] };
+  return { route, agents, agent, ask, waits, go, files, workers, seed, known: ['agents', 'workers', 'usage', 'models', 'me', 'tokens', 'users', 'tenants', 'audit'] };
 }

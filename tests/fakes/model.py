@@ -60,6 +60,7 @@ class Fake:
         self.lock = threading.Lock()
         self.requests = []
         self.failures = {}
+        self.key = None  # when set, the only one that is taken
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -92,6 +93,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         with self.fake.lock:
             self.fake.requests.append({"at": time.time(), "path": self.path, "headers": dict(self.headers), "body": body})
             del self.fake.requests[:-200]
+        if self.fake.key is not None and self.headers.get("x-api-key") != self.fake.key:
+            self.reply_json(401, {"type": "error", "error": {"type": "authentication_error", "message": "invalid x-api-key"}})
+            return
         number, turn, script = find_turn(body["messages"])
         time.sleep(turn.get("delay", 0))
         turn = self.with_fault(turn, (script, number))

@@ -23,8 +23,8 @@ def test_modules_and_walks_on_the_fake():
     run_walks({}, "modules.test.mjs", "page.test.mjs", "documents.test.mjs")
 
 
-def test_control_agents_timeline_keys_code_on_the_fake():
-    run_walks({}, "control.test.mjs", "agents.test.mjs", "timeline.test.mjs", "keys.test.mjs", "code.test.mjs")
+def test_control_agents_timeline_keys_models_on_the_fake():
+    run_walks({}, "control.test.mjs", "agents.test.mjs", "timeline.test.mjs", "keys.test.mjs", "code.test.mjs", "model.test.mjs")
 
 
 def test_walks_on_a_real_berth(own_berth):
@@ -49,9 +49,11 @@ def test_walks_on_a_real_berth(own_berth):
         thread.join()
 
 
-def test_agents_approvals_files_on_a_real_berth(own_berth):
-    berth = own_berth(workers=2, job_workers=1)
-    run_walks({"BERTH_URL": berth.stack.url, "BERTH_TOKEN": berth.stack.token}, "real.test.mjs")
+def test_agents_approvals_files_models_on_a_real_berth(own_berth):
+    key = "sk-of-the-walks"
+    berth = own_berth(workers=2, job_workers=1, api_key=key)
+    berth.model.RequestHandlerClass.fake.key = key
+    run_walks({"BERTH_URL": berth.stack.url, "BERTH_TOKEN": berth.stack.token, "BERTH_MODEL_KEY": key}, "real.test.mjs")
 
 
 def test_settings_on_a_real_berth(berth):

@@ -4,7 +4,7 @@ import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { axeFindings, launch, open, PHONE, SHOTS, WIDE } from './browser.mjs';
 
-const { BERTH_URL: url, BERTH_TOKEN: token } = process.env;
+const { BERTH_URL: url, BERTH_TOKEN: token, BERTH_MODEL_KEY: key } = process.env;
 const options = { skip: url && token ? false : 'BERTH_URL and BERTH_TOKEN are not set', timeout: 240_000 };
 const WAIT = { timeout: 60_000 };
 
@@ -132,6 +132,22 @@ test('pause, a message while it runs, interrupt, fork; what is refused is told a
     await page.waitForSelector('.toast.error:has-text("not running")');
     await shows(page, before);
   }
+});
+
+test('a model is tried from the page, where model calls are made', { ...options, skip: options.skip || (key ? false : 'BERTH_MODEL_KEY is not set') }, async (t) => {
+  const { page } = await open(browser, t);
+  await enter(page);
+  await page.keyboard.press('Control+k');
+  await page.keyboard.type('connect a model');
+  await page.keyboard.press('Enter');
+  await page.fill('#cm-key', 'not-it');
+  await page.click('.dialog button[type=submit]');
+  await page.waitForSelector('.verdict.bad[data-code="key_refused"]', WAIT);
+  await page.fill('#cm-key', key);
+  await page.click('.dialog button[type=submit]');
+  await page.waitForSelector('.verdict.good', WAIT);
+  assert.match(await page.textContent('.connect-steps pre'), /ANTHROPIC_API_KEY/);
+  assert.ok(!(await page.content()).includes(key));
 });
 
 // The other two of both themes and sizes: with the fake's data, in looks() of the other files.

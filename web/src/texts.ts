@@ -65,7 +65,7 @@ export const texts = {
   },
   demo: {
     strip: 'Scripted demo, not a model.',
-    stripMore: 'Answers come from a fixed script; desktop, tools, files and documents are real. Set ANTHROPIC_API_KEY and start again to connect a model.',
+    stripMore: 'Answers come from a fixed script; desktop, tools, files and documents are real.',
     badge: 'Scripted demo',
     run: 'Run the demo', running: 'Starting the demo', uploading: (n: number, of: number) => `Uploading file ${n} of ${of}`,
     title: 'See it work first', absent: 'The demo is not installed on this gateway.',
@@ -83,7 +83,14 @@ export const texts = {
       ['Keep the results', 'Reports and charts land in Documents, tagged and searchable.'],
     ] as [string, string][],
     start: 'New session',
-    connect: 'Connect a model', connectSteps: ['Stop Berth on the machine it runs on.', 'Set ANTHROPIC_API_KEY in the environment of ./scripts/up, or in the settings of berth-workerd.', 'Start it again: the strip about the demo goes, and the model’s name stands at the foot of the list.'], connectHint: 'Keys are given on that machine only; they never pass through this page, a slot or a log.',
+    connect: 'Connect a model',
+  },
+  model: {
+    title: 'Connect a model', provider: 'Provider', providers: { anthropic: 'Anthropic', openai: 'OpenAI-compatible' }, key: 'API key', keyHint: 'empty for a local model', show: 'Show key', hide: 'Hide key',
+    model: 'Model', firstModel: 'claude-sonnet-5-5', modelHint: { anthropic: 'claude-…', openai: 'gpt-…, llama-…, qwen-…' }, address: 'Address', test: 'Test', testing: 'Asking the model', cost: 'The test asks for one word.',
+    good: (m: string) => `${m} answers.`, took: (ms: number) => `${(ms / 1000).toFixed(1)} s`, keep: 'Use it for all sessions',
+    steps: { key: 'As root, on the machine of Berth. Paste the key, then Ctrl-D:', file: 'In /etc/berth/workerd.conf:', restart: 'Then:', up: 'In the folder of Berth; paste the key when it waits:' },
+    never: 'The key you tested is stored nowhere, and no slot or log sees it. It has to be given on the machine once.',
   },
   sessions: {
     new: 'New session', search: 'Search sessions', filter: 'Filter by status', none: 'No sessions yet',

@@ -7,6 +7,7 @@ export const drawerOpen = signal(false);
 export const newSessionOpen = signal(false);
 export const paletteOpen = signal(false);
 export const shortcutsOpen = signal(false);
+export const connectOpen = signal(false);
 /** The agent that the form of a new session begins with. */
 export const newSessionAgent = signal<string | null>(null);
 /** The session whose budget is being changed. */

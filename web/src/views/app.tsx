@@ -5,7 +5,7 @@ import { signedIn } from '../state/auth';
 import { startFeed } from '../state/feed';
 import { status, watchSystem } from '../state/system';
 import { loadScenario } from '../state/demo';
-import { drawerOpen, newSessionOpen, paletteOpen, shortcutsOpen, visible } from '../state/ui';
+import { connectOpen, drawerOpen, newSessionOpen, paletteOpen, shortcutsOpen, visible } from '../state/ui';
 import { texts } from '../texts';
 import { Blank, Boundary } from '../ui/controls';
 import { Icon } from '../ui/icons';
@@ -20,6 +20,7 @@ import { TopBar } from './topbar';
 
 const SessionView = lazy<{ id: string; tab: SessionTab }>(async () => (await import('./session')).SessionView);
 const Palette = lazy(async () => (await import('./palette')).Palette);
+const ConnectModel = lazy(async () => (await import('./connect-model')).ConnectModel);
 const Shortcuts = lazy(async () => (await import('./palette')).Shortcuts);
 const AgentsView = lazy<{ id: string | null }>(async () => (await import('./agents')).AgentsView);
 const UsageView = lazy(async () => (await import('./usage')).UsageView);
@@ -122,6 +123,7 @@ function Shell() {
             <Icon name="flask" size={14} />
             <b>{texts.demo.strip}</b>
             <span class="cut" title={texts.demo.stripMore}>{texts.demo.stripMore}</span>
+            <button type="button" onClick={() => (connectOpen.value = true)}>{texts.home.connect}</button>
           </div>
         )}
         <div class="page">
@@ -131,6 +133,7 @@ function Shell() {
       {newSessionOpen.value && <NewSession onClose={() => (newSessionOpen.value = false)} />}
       {paletteOpen.value && <Palette />}
       {shortcutsOpen.value && <Shortcuts />}
+      {connectOpen.value && <ConnectModel />}
       <Lightbox />
     </div>
   );

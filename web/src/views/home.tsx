@@ -7,7 +7,7 @@ import { now } from '../state/clock';
 import { demoStep, runDemo, scenario } from '../state/demo';
 import { activity, frames, loaded, sorted } from '../state/feed';
 import { status } from '../state/system';
-import { newSessionOpen } from '../state/ui';
+import { connectOpen, newSessionOpen } from '../state/ui';
 import { texts } from '../texts';
 import { isLive, isWorking, type Session } from '../types';
 import { Skeleton, Spinner, Status } from '../ui/controls';
@@ -38,16 +38,10 @@ function Welcome() {
           <div class="actions">
             <DemoButton primary />
             <button type="button" class={`btn big ${scenario.value ? '' : 'primary'}`} onClick={() => (newSessionOpen.value = true)}><Icon name="plus" size={16} />{t.start}</button>
+            {status.value?.demo === true && <button type="button" class="btn big" onClick={() => (connectOpen.value = true)}><Icon name="plug" size={16} />{t.connect}</button>}
           </div>
           {scenario.value && (
             <p class="note"><Icon name="flask" size={14} /><span>{texts.demo.lead} {status.value?.demo === false ? texts.demo.modelled : texts.demo.scripted}</span></p>
-          )}
-          {status.value?.demo === true && (
-            <details class="connect-model">
-              <summary>{t.connect}</summary>
-              <ol>{t.connectSteps.map((s) => <li key={s}>{s}</li>)}</ol>
-              <p class="dim">{t.connectHint}</p>
-            </details>
           )}
         </div>
         <Drawing />

@@ -4,7 +4,7 @@ import { go, paths, route } from '../lib/router';
 import { reconnect, sessions, sorted } from '../state/feed';
 import { runDemo, scenario } from '../state/demo';
 import { theme } from '../state/theme';
-import { budgetOpen, newSessionOpen, paletteOpen, shortcutsOpen } from '../state/ui';
+import { budgetOpen, connectOpen, newSessionOpen, paletteOpen, shortcutsOpen } from '../state/ui';
 import { texts } from '../texts';
 import { isLive } from '../types';
 import { Dialog, useModal } from '../ui/controls';
@@ -33,6 +33,7 @@ function commands(): Command[] {
     }
   }
   all.push({ id: 'new', icon: 'plus', text: texts.sessions.new, keys: 'n', run: () => (newSessionOpen.value = true) });
+  all.push({ id: 'connect', icon: 'plug', text: texts.home.connect, run: () => (connectOpen.value = true) });
   if (scenario.value) all.push({ id: 'demo', icon: 'flask', text: texts.demo.run, run: () => void runDemo() });
   all.push(
     view('home', 'activity', texts.nav.sessions, paths.home, 'g s'), view('documents', 'files', texts.nav.documents, paths.documents, 'g d'), view('upload', 'upload', texts.nav.upload, paths.upload, 'g u'),
