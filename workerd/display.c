@@ -1,4 +1,5 @@
-/* Serves the worker's descriptor socket: RFB connections and pictures of the slot's screen. */
+/* Serves the worker's descriptor socket: RFB connections, terminals, pictures of the slot's screen.
+ */
 #include "display.h"
 
 #include <fcntl.h>
@@ -8,6 +9,7 @@
 #include "clipboard.h"
 #include "common/base/list.h"
 #include "slot-files.h"
+#include "terminal.h"
 
 #define PICTURES_MAX 32 /* waiting for their turn */
 #define CLIPBOARDS_MAX 8
@@ -19,6 +21,7 @@ struct display {
         struct display_config config;
         struct fdlink_server *server;
         struct slot_files *files;
+        struct terminals *terminals;
         struct list pictures, clipboards, resizes;
         unsigned n_pictures, n_clipboards, n_resizes;
 };
@@ -295,6 +298,63 @@ static int on_display_resize(void *userdata, struct fdlink_request *req, const v
         return 0;
 }
 
+/* ---- terminals ---- */
+
+static int no_terminal(struct display *d, struct fdlink_request *req, int r)
+{
+        switch (r) {
+        case -ERANGE:
+                return fdlink_reply_error(req, ERROR_CODE_BAD_REQUEST,
+                                          "A terminal has at most %u columns and %u rows.",
+                                          TERMINAL_COLS_MAX, TERMINAL_ROWS_MAX);
+        case -EMFILE:
+                return fdlink_reply_error(
+                        req, ERROR_CODE_CONFLICT,
+                        d->config.terminals == 0
+                                ? "This worker opens no terminals (setting terminals)."
+                                : "%u terminals of this slot are open: close one first.",
+                        d->config.terminals);
+        case -ENOENT:
+                return fdlink_reply_error(req, ERROR_CODE_NOT_FOUND, "The terminal has ended.");
+        default:
+                return fdlink_reply_error(req, ERROR_CODE_CONFLICT,
+                                          "The session's slot has no terminal now (%s).",
+                                          strerror(-r));
+        }
+}
+
+static int on_terminal_open(void *userdata, struct fdlink_request *req, const void *msg)
+{
+        struct display *d = userdata;
+        const struct terminal_open *m = msg;
+        struct slot *s = find(d, req, m->session_id);
+        struct terminal_opened reply = { 0 };
+        cleanup_close int fd = -1;
+        int r;
+
+        if (!s)
+                return 0;
+        r = terminals_open(d->terminals, s, m->cols, m->rows, &reply.terminal, &fd);
+        return r < 0 ? no_terminal(d, req, r) : fdlink_reply(req, &reply, fd);
+}
+
+static int on_terminal_resize(void *userdata, struct fdlink_request *req, const void *msg)
+{
+        struct display *d = userdata;
+        const struct terminal_resize *m = msg;
+        int r;
+
+        if (!find(d, req, m->session_id))
+                return 0;
+        r = terminals_resize(d->terminals, m->terminal, m->cols, m->rows);
+        return r < 0 ? no_terminal(d, req, r) : fdlink_reply(req, &(struct ok_reply){ 0 }, -1);
+}
+
+void display_session_over(struct display *d)
+{
+        terminals_close(d->terminals);
+}
+
 /* The requests on files differ only in who answers them. */
 #define FILES_ROUTE(verb)                                                                          \
         static int on_file_##verb(void *userdata, struct fdlink_request *req, const void *msg)     \
@@ -324,6 +384,8 @@ int display_new(const struct display_config *c, struct display **ret)
                 { &wire_clipboard_put, on_clipboard_put },
                 { &wire_clipboard_get, on_clipboard_get },
                 { &wire_display_resize, on_display_resize },
+                { &wire_terminal_open, on_terminal_open },
+                { &wire_terminal_resize, on_terminal_resize },
                 { &wire_slot_file_get, on_file_get },
                 { &wire_slot_file_put, on_file_put },
                 { &wire_slot_file_commit, on_file_commit },
@@ -345,9 +407,11 @@ int display_new(const struct display_config *c, struct display **ret)
                                            .on_end = on_connection_end,
                                            .userdata = d };
         d->files = slot_files_new();
+        d->terminals = terminals_new(c->event, c->terminals);
         int r = fdlink_server_new(&sc, &d->server);
         if (r < 0) {
                 slot_files_free(d->files);
+                terminals_free(d->terminals);
                 free(d);
                 return r;
         }
@@ -374,6 +438,7 @@ struct display *display_free(struct display *d)
         list_foreach_safe (z, z_next, &d->resizes, link)
                 resize_free(z);
         d->files = slot_files_free(d->files);
+        d->terminals = terminals_free(d->terminals);
         fdlink_server_free(d->server);
         free(d);
         return NULL;

@@ -41,6 +41,10 @@ int guest_spawn(struct guest *g, uint64_t epoch, const struct guest_command_conf
                 .stdin = c->stdin_pipe,
                 .quiet = c->quiet,
                 .listener = c->listener,
+                .has_cols = c->cols > 0,
+                .cols = c->cols,
+                .has_rows = c->cols > 0,
+                .rows = c->rows,
         };
         if (m.n_argv == 0)
                 return -EINVAL;
@@ -49,7 +53,7 @@ int guest_spawn(struct guest *g, uint64_t epoch, const struct guest_command_conf
                 return r;
         struct guest_command *p = xnew(struct guest_command);
         *p = (struct guest_command){
-                .guest = g, .config = *c, .proc = proc, .input_eof = !c->stdin_pipe
+                .guest = g, .config = *c, .proc = proc, .input_eof = !c->stdin_pipe && c->cols == 0
         };
         g->last_proc = proc;
         g->n_commands++;
@@ -96,6 +100,14 @@ int guest_command_kill(struct guest_command *p, int signal)
                 return -ENOTCONN;
         struct guest_kill m = { .proc = p->proc, .signal = (uint32_t) signal };
         return guest_send(p->guest, &wire_guest_kill, &m);
+}
+
+int guest_command_resize(struct guest_command *p, unsigned cols, unsigned rows)
+{
+        if (p->guest->ended || p->guest->freed)
+                return -ENOTCONN;
+        return guest_send(p->guest, &wire_guest_resize,
+                          &(struct guest_resize){ .proc = p->proc, .cols = cols, .rows = rows });
 }
 
 int guest_kill_strays(struct guest *g)

@@ -51,6 +51,8 @@ struct guest_command_config {
         bool stdin_pipe; /* fed by guest_command_input; else /dev/null */
         bool quiet;      /* output to /dev/null */
         bool listener;   /* internal to the slot: stdin is the display's listening socket */
+        unsigned cols, rows; /* cols > 0: on a terminal of that size in place of all of these; its
+                                output is stream 1 */
         /* At most 64 KiB per call, stream 1 or 2; borrowed. The helper waits when 256 KiB are not
          * yet taken: they count as taken when this returns, or, after guest_command_pause, on
          * guest_command_resume. */
@@ -68,6 +70,8 @@ int guest_spawn(struct guest *g, uint64_t epoch, const struct guest_command_conf
  * eof. */
 int guest_command_input(struct guest_command *p, uint64_t epoch, const void *data, size_t n,
                         bool eof) mustuse;
+/* The size of the terminal that it runs on; of no effect on others. -ENOTCONN, -EAGAIN. */
+int guest_command_resize(struct guest_command *p, unsigned cols, unsigned rows) mustuse;
 /* To its whole process group. Kill needs no epoch: stopping is always allowed. */
 int guest_command_kill(struct guest_command *p, int signal);
 /* Ends everything in the slot that no running command started: what ended ones left behind. */

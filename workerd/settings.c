@@ -87,6 +87,8 @@ const struct setting worker_settings_table[] = {
         ROW("slot_userns", SETTING_STRING, slot_userns, "",
             "File at which berth-idmap pinned a user namespace for this worker; empty: newuidmap "
             "with the worker's ranges in /etc/subuid, else the worker's own user id."),
+        ROW("terminals", SETTING_INT, terminals, "4",
+            "Terminals that people may have open in the slot at a time; 0: none.", .max = "32"),
         ROW("serves", SETTING_STRING, serves, "sessions",
             "sessions: those the coordinator gives; jobs: what docserverd has to be run or asked."),
         ROW("job_calls", SETTING_INT, job_calls, "16",

@@ -19,6 +19,7 @@ struct worker_settings {
         bool vm_kvm;
         bool slot_cgroups;
         char *slot_userns;
+        uint64_t terminals;
         char *anthropic_url, *anthropic_key, *openai_url, *openai_key, *provider, *model,
                 *fallback_models, *computer_tool, *thinking, *prices;
         uint64_t max_tokens, images_kept, turns_max, retries, history_max;

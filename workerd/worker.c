@@ -199,6 +199,7 @@ static void drop_session(struct worker *w, const char *why, bool tell, bool keep
         if (keep && w->state == SLOT_STATE_BUSY)
                 w->leaving = session_take_results(w->session);
         w->session = session_free(w->session);
+        display_session_over(w->display);
         if (w->leaving) {
                 worker_set_state(w, SLOT_STATE_RESETTING, "the session left; its results are kept");
                 results_keep(w->leaving, on_left, w);
@@ -563,6 +564,7 @@ static int open_links(struct worker *w)
                                 .path = s->descriptor_socket,
                                 .mode = 0660, /* the folder decides who gets that far */
                                 .any_uid = true,
+                                .terminals = (unsigned) s->terminals,
                                 .find = find_display,
                                 .on_resized = on_resized,
                                 .userdata = w },

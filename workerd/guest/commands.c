@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <unistd.h>
 
 struct command *command_find(struct helper *h, uint32_t proc)
@@ -38,6 +39,34 @@ static void taken(struct helper *h, uint32_t proc, size_t n)
                 return;
         helper_send(h, &wire_guest_taken,
                     &(struct guest_taken){ .proc = proc, .bytes = (uint32_t) n });
+}
+
+static int set_size(int terminal, uint32_t cols, uint32_t rows)
+{
+        struct winsize size = { .ws_col = (unsigned short) MIN(cols, 65535u),
+                                .ws_row = (unsigned short) MIN(rows, 65535u) };
+        return ioctl(terminal, TIOCSWINSZ, &size) < 0 ? -errno : 0;
+}
+
+/* As make_pipes, with the two sides of a new terminal. All goes out as stream 1. */
+static int make_terminal(struct command *c, const struct guest_spawn *m, int fds[static 3])
+{
+        int unlocked = 0;
+        struct termios t;
+        c->out = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
+        if (c->out < 0 || ioctl(c->out, TIOCSPTLCK, &unlocked) < 0)
+                return -errno;
+        fds[0] = ioctl(c->out, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
+        if (fds[0] < 0 || tcgetattr(fds[0], &t) < 0)
+                return -errno;
+        t.c_iflag |= IUTF8; /* so that erasing takes a whole character */
+        if (tcsetattr(fds[0], TCSANOW, &t) < 0)
+                return -errno;
+        for (int i = 1; i < 3; i++)
+                if ((fds[i] = fcntl(fds[0], F_DUPFD_CLOEXEC, 3)) < 0)
+                        return -errno;
+        c->in = fcntl(c->out, F_DUPFD_CLOEXEC, 3);
+        return c->in < 0 ? -errno : set_size(c->out, m->cols, m->rows);
 }
 
 /* fds: the child's ends; the parent's ends go into c. */
@@ -83,7 +112,7 @@ void command_spawn(struct helper *h, const struct guest_spawn *m)
         }
         int fds[3] = { -1, -1, -1 };
         const char *step = "start";
-        int r = make_pipes(h, c, m, fds);
+        int r = m->cols > 0 ? make_terminal(c, m, fds) : make_pipes(h, c, m, fds);
         pid_t pid = r < 0 ? r : command_start(m, fds, &step);
         for (int i = 0; i < 3; i++)
                 fd_close(fds[i]);
@@ -97,6 +126,13 @@ void command_spawn(struct helper *h, const struct guest_spawn *m)
         c->used = true;
         c->proc = m->proc;
         c->pid = pid;
+}
+
+void command_resize(struct helper *h, const struct guest_resize *m)
+{
+        const struct command *c = command_find(h, m->proc);
+        if (c && c->out >= 0) /* a pipe has no size and refuses */
+                (void) set_size(c->out, m->cols, m->rows);
 }
 
 static void drop_input(struct helper *h, struct command *c)

@@ -75,6 +75,7 @@ __attribute__((noreturn)) void helper_die(const char *why);
 void command_spawn(struct helper *h, const struct guest_spawn *m);
 void command_input(struct helper *h, const struct guest_input *m);
 void command_ack(struct helper *h, const struct guest_ack *m);
+void command_resize(struct helper *h, const struct guest_resize *m);
 struct command *command_find(struct helper *h, uint32_t proc);
 void commands_reap(struct helper *h);
 size_t commands_poll(struct helper *h, struct pollfd *fds, size_t n);

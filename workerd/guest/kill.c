@@ -74,8 +74,8 @@ void command_kill(struct helper *h, const struct guest_kill *m)
         if (c)
                 (void) kill(-c->pid, (int) m->signal);
         /* Jobs of a shell have groups of their own: an end is meant for the whole session. */
-        if (m->signal == SIGTERM)
-                (void) send_all(h, session, SIGTERM);
+        if (m->signal == SIGTERM || m->signal == SIGHUP)
+                (void) send_all(h, session, (int) m->signal);
         if (m->signal != SIGKILL)
                 return;
         /* What forks faster than we kill is held first: who is stopped cannot fork. */

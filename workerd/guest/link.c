@@ -61,6 +61,9 @@ static void dispatch(struct helper *h, struct span frame)
         case MSG_GUEST_ACK:
                 command_ack(h, msg);
                 break;
+        case MSG_GUEST_RESIZE:
+                command_resize(h, msg);
+                break;
         case MSG_GUEST_KILL:
                 command_kill(h, msg);
                 break;

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -53,6 +54,8 @@ static void child(const struct guest_spawn *m, const int fds[static 3], char **a
         for (int i = 0; i < 3; i++)
                 if (dup2(fds[i], i) < 0)
                         goto failed;
+        if (m->cols > 0 && ioctl(0, TIOCSCTTY, 0) < 0)
+                goto failed;
         f.step = 'd';
         if (m->cwd && chdir(m->cwd) < 0)
                 goto failed;
