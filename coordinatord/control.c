@@ -127,9 +127,9 @@ static int take(struct request *q, struct session *s, struct hub_batch *b)
                 s->control.until = until;
                 return 0;
         }
-        if (s->kind != SLOT_KIND_DESKTOP && s->kind != SLOT_KIND_VM)
+        if (s->kind == SLOT_KIND_EXTERNAL)
                 return hub_refuse(&q->entry, ERROR_CODE_CONFLICT,
-                                  "the session has no desktop to take over");
+                                  "the session runs elsewhere: nothing here can be taken over");
         if (!s->worker_id)
                 return hub_refuse(&q->entry, ERROR_CODE_CONFLICT,
                                   "the session holds no slot now, so there is nothing to take "
@@ -244,12 +244,16 @@ static int input_apply(struct request *q, struct session *s, struct hub_batch *b
         buf_put_json_string(&body, m->person, strlen(m->person));
         buf_putf(&body, ",\"duration_ms\":%" PRIu32, m->duration_ms);
         if (m->secret)
-                buf_puts(&body, ",\"secret\":true}");
+                buf_puts(&body, ",\"secret\":true");
         else
                 buf_putf(&body,
                          ",\"clicks\":%" PRIu32 ",\"keys\":%" PRIu32 ",\"scrolls\":%" PRIu32
-                         ",\"pastes\":%" PRIu32 "}",
+                         ",\"pastes\":%" PRIu32,
                          m->clicks, m->keys, m->scrolls, m->pastes);
+        if (!m->secret && m->has_typed_bytes)
+                buf_putf(&body, ",\"typed_bytes\":%" PRIu32 ",\"typed_lines\":%" PRIu32,
+                         m->typed_bytes, m->typed_lines);
+        buf_puts(&body, "}");
         (void) hub_event(b, s, EVENT_TYPE_CONTROL, (struct span){ body.data, body.len });
         hub_session_write(b, s, false);
         return 0;

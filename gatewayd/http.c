@@ -379,7 +379,9 @@ int http_take_over(struct http_request *req, struct http_takeover *ret)
                 return -ECONNRESET;
         if (req->priv->forwarded)
                 http_slot_rehome(c->server, c->slot, req->priv->address);
-        answered(req, req->priv->ws_handshake ? 101 : 200, UINT64_MAX);
+        const int status = req->priv->ws_handshake ? 101 : 200;
+        answered(req, status, UINT64_MAX);
+        audit_answered(req, status);
         http_conn_unpoll(c);
         *ret = (struct http_takeover){ .fd = TAKE_FD(c->fd), .slot = TAKE_PTR(c->slot) };
         (void) snprintf(ret->peer, sizeof(ret->peer), "%s", c->peer);

@@ -57,6 +57,9 @@ static void tell(struct watch *w)
         if (!w->active_since || w->telling)
                 return;
         if (!m.secret) {
+                m.has_typed_bytes = m.has_typed_lines = w->typed_bytes > 0;
+                m.typed_bytes = (uint32_t) MIN(w->typed_bytes, (uint64_t) UINT32_MAX);
+                m.typed_lines = (uint32_t) MIN(w->typed_lines, (uint64_t) UINT32_MAX);
                 m.clicks = w->counts.clicks;
                 m.keys = w->counts.keys;
                 m.scrolls = w->counts.scrolls;
@@ -72,7 +75,7 @@ static void tell(struct watch *w)
         }
         w->telling = true;
         w->counts = (struct rfb_counts){ 0 };
-        w->pastes = 0;
+        w->pastes = w->typed_bytes = w->typed_lines = 0;
         w->active_since = 0;
         w->counted_secret = false;
 }
@@ -100,6 +103,17 @@ void watch_count(struct watch *w, struct rfb_counts *counts)
         w->counts.keys += counts->keys;
         w->counts.scrolls += counts->scrolls;
         *counts = (struct rfb_counts){ 0 };
+}
+
+void watch_typed(struct watch *w, struct span data)
+{
+        if (data.len == 0)
+                return;
+        began(w);
+        w->counted_secret |= w->secret;
+        w->typed_bytes += data.len;
+        for (size_t i = 0; i < data.len; i++)
+                w->typed_lines += data.data[i] == '\r' || data.data[i] == '\n';
 }
 
 void relay_pasted(struct relay *r, const char *session_id)

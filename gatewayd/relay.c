@@ -1,4 +1,5 @@
-/* The display relay: GET /sessions/{id}/vnc and /screenshot. Several viewers, bounded both ways. */
+/* The relay: GET /sessions/{id}/vnc, /terminal and /screenshot. Several viewers, bounded both ways.
+ */
 #include "gatewayd/relay-private.h"
 
 #include <sys/epoll.h>
@@ -7,12 +8,12 @@
 #include "common/io/log.h"
 #include "gatewayd/content.h"
 
-#define TO_SLOT_MAX (256u << 10)
 #define READ_SIZE (64u << 10) /* stays in the processor's cache on its way */
 #define READS_PER_TURN 4
 #define UNSENT_MAX (1u << 20) /* in the kernel, for a viewer: a quarter of a frame */
 #define WORKERS_MAX 1024u
 #define VIEWER_MESSAGE_MAX (2u << 20) /* may hold a clipboard text and more */
+#define TERMINAL_MESSAGE_MAX (256u << 10)
 #define SCREENSHOT_TIMEOUT (5 * USEC_PER_SEC)
 
 /* The descriptor socket of one worker. */
@@ -78,11 +79,13 @@ int relay_worker_call(struct relay *r, const char *endpoint, const struct wire_m
         return e < 0 ? e : fdlink_call(l->client, type, msg, timeout_usec, fn, userdata);
 }
 
+enum ask_what { ASK_DISPLAY, ASK_TERMINAL, ASK_PICTURE };
 struct ask {
         struct http_request *req;
+        enum ask_what what;
         struct worker_link *link;
-        uint64_t width;
-        void (*stored)(struct http_request *req); /* when there is no worker to ask; NULL = 409 */
+        uint64_t width;      /* of a picture */
+        uint64_t cols, rows; /* of a terminal */
 };
 
 static void ask_done(struct ask *a)
@@ -93,10 +96,15 @@ static void ask_done(struct ask *a)
 
 /* ---- viewers ---- */
 
+static bool held_back(const struct viewer *v)
+{
+        return v->full || v->blind || v->paused;
+}
+
 static void viewer_events(struct viewer *v)
 {
         uint32_t events =
-                (v->full || v->blind ? 0 : EPOLLIN) | (buf_pending(&v->to_slot) > 0 ? EPOLLOUT : 0);
+                (held_back(v) ? 0 : EPOLLIN) | (buf_pending(&v->to_slot) > 0 ? EPOLLOUT : 0);
 
         if (events == v->events || !v->io)
                 return;
@@ -104,28 +112,28 @@ static void viewer_events(struct viewer *v)
         (void) sd_event_source_set_io_events(v->io, events);
 }
 
-static void slot_gone(struct viewer *v, const char *why)
+static void slot_gone(struct viewer *v)
 {
         v->io = sd_event_source_disable_unref(v->io);
         v->fd = fd_close(v->fd);
-        sink_close(v->sink, 1001, why);
+        sink_close(v->sink, 1001, v->terminal ? "terminal ended" : "display ended");
 }
 
-static void slot_write(struct viewer *v)
+void viewer_flush(struct viewer *v)
 {
         while (v->fd >= 0 && buf_pending(&v->to_slot) > 0) {
                 ssize_t n = send(v->fd, buf_head(&v->to_slot), buf_pending(&v->to_slot),
                                  MSG_NOSIGNAL | MSG_DONTWAIT);
                 if (n < 0) {
                         if (errno != EAGAIN && errno != EINTR)
-                                slot_gone(v, "display ended");
+                                slot_gone(v);
                         break;
                 }
                 buf_consume(&v->to_slot, (size_t) n);
         }
         if (buf_pending(&v->to_slot) == 0)
                 buf_done(&v->to_slot);
-        sink_pause(v->sink, buf_pending(&v->to_slot) > TO_SLOT_MAX / 4);
+        sink_pause(v->sink, buf_pending(&v->to_slot) > VIEWER_TO_SLOT_MAX / 4);
         viewer_events(v);
 }
 
@@ -133,16 +141,16 @@ static void slot_read(struct viewer *v)
 {
         static char scratch[READ_SIZE];
 
-        for (int i = 0; i < READS_PER_TURN && !v->full && !v->blind; i++) {
+        for (int i = 0; i < READS_PER_TURN && !held_back(v); i++) {
                 ssize_t n = recv(v->fd, scratch, sizeof(scratch), MSG_DONTWAIT);
                 if (n < 0 && (errno == EAGAIN || errno == EINTR))
                         return;
                 if (n <= 0) {
-                        slot_gone(v, "display ended");
+                        slot_gone(v);
                         return;
                 }
                 if (sink_send(v->sink, (struct span){ scratch, (size_t) n }) < 0) {
-                        slot_gone(v, "display ended");
+                        slot_gone(v);
                         return;
                 }
                 v->full = sink_space(v->sink) == 0;
@@ -155,10 +163,10 @@ static int on_slot(sd_event_source *source, int fd, uint32_t revents, void *user
         struct viewer *v = userdata;
 
         if (revents & EPOLLOUT)
-                slot_write(v);
+                viewer_flush(v);
         if (v->fd >= 0 && (revents & (EPOLLIN | EPOLLHUP | EPOLLERR))) {
-                if ((v->full || v->blind) && !(revents & EPOLLIN))
-                        slot_gone(v, "display ended");
+                if (held_back(v) && !(revents & EPOLLIN))
+                        slot_gone(v);
                 else
                         slot_read(v);
         }
@@ -172,6 +180,10 @@ static void on_message(struct sink *s, struct span data, bool binary)
 
         if (v->fd < 0)
                 return;
+        if (v->terminal) {
+                terminal_message(v, data, binary);
+                return;
+        }
         if (!binary) {
                 sink_close(s, 1003, "RFB is binary");
                 return;
@@ -182,19 +194,21 @@ static void on_message(struct sink *s, struct span data, bool binary)
                 return;
         }
         watch_count(v->watch, &v->filter.counts);
-        slot_write(v);
+        viewer_flush(v);
 }
 
 void viewer_control(struct viewer *v, bool control, bool blind)
 {
-        bool lost = v->filter.control && !control;
+        bool lost = v->drives && !control;
 
-        v->filter.control = control;
+        v->filter.control = v->drives = control;
         v->blind = blind;
         if (v->fd < 0)
                 return;
-        if (lost && rfb_filter_release(&v->filter, &v->to_slot) == 0)
-                slot_write(v);
+        if (v->terminal)
+                terminal_control(v);
+        if (lost && !v->terminal && rfb_filter_release(&v->filter, &v->to_slot) == 0)
+                viewer_flush(v);
         else
                 viewer_events(v);
 }
@@ -213,9 +227,11 @@ static void on_gone(struct sink *s)
 
         watch_leave(v);
         v->relay->n--;
+        v->relay->n_terminals -= v->terminal != NULL;
         v->io = sd_event_source_disable_unref(v->io);
         (void) fd_close(v->fd);
         buf_done(&v->to_slot);
+        terminal_free(v->terminal);
         free(v);
 }
 
@@ -225,17 +241,20 @@ static const struct sink_ops viewer_ops = {
         .gone = on_gone,
 };
 
-static void viewer_new(struct relay *r, struct http_request *req, int display)
+/* Takes over the descriptor and the terminal (NULL: it is a display). */
+static void viewer_new(struct relay *r, struct http_request *req, int slot, struct terminal *t)
 {
         struct viewer *v = xnew(struct viewer);
         const struct ws_options options = { .subprotocol = "binary",
-                                            .message_max = VIEWER_MESSAGE_MAX };
+                                            .message_max =
+                                                    t ? TERMINAL_MESSAGE_MAX : VIEWER_MESSAGE_MAX };
         const char *id = http_query(req, "viewer");
-        cleanup_close int fd = display;
+        cleanup_close int fd = slot;
 
         v->relay = r;
         v->fd = TAKE_FD(fd);
-        v->to_slot.limit = TO_SLOT_MAX + VIEWER_MESSAGE_MAX;
+        v->terminal = t;
+        v->to_slot.limit = VIEWER_TO_SLOT_MAX + VIEWER_MESSAGE_MAX;
         (void) snprintf(v->session_id, sizeof(v->session_id), "%s", req->params[0]);
         (void) snprintf(v->id, sizeof(v->id), "%s", id ? id : "");
         memcpy(v->token_hash, req->principal.token_hash, SHA256_HEX);
@@ -246,17 +265,20 @@ static void viewer_new(struct relay *r, struct http_request *req, int display)
         if (ws_accept(req, &options, &viewer_ops, v, &v->sink) < 0) {
                 (void) fd_close(v->fd);
                 watch_leave(v);
+                terminal_free(t);
                 free(v);
                 return;
         }
         r->n++;
-        sink_set_unsent(v->sink, UNSENT_MAX);
+        r->n_terminals += t != NULL;
+        if (!t)
+                sink_set_unsent(v->sink, UNSENT_MAX);
         watch_join(v->watch, v);
         if (v->fd < 0) /* what the client sent along was wrong: it is being closed */
                 return;
-        v->events = (v->blind ? 0 : EPOLLIN) | (buf_pending(&v->to_slot) > 0 ? EPOLLOUT : 0);
+        v->events = (held_back(v) ? 0 : EPOLLIN) | (buf_pending(&v->to_slot) > 0 ? EPOLLOUT : 0);
         if (sd_event_add_io(r->gateway->event, &v->io, v->fd, v->events, on_slot, v) < 0)
-                slot_gone(v, "no memory");
+                slot_gone(v);
 }
 
 static void display_opened(void *userdata, int r, const void *reply, int fd)
@@ -271,7 +293,27 @@ static void display_opened(void *userdata, int r, const void *reply, int fd)
         else if (http_gone(req))
                 http_drop(req);
         else
-                viewer_new(req->gateway->relay, req, TAKE_FD(display));
+                viewer_new(req->gateway->relay, req, TAKE_FD(display), NULL);
+}
+
+static void terminal_opened(void *userdata, int r, const void *reply, int fd)
+{
+        struct ask *a = userdata;
+        struct http_request *req = a->req;
+        const struct terminal_opened *m = reply;
+        struct terminal *t = r < 0 ? NULL : terminal_new(m->terminal, a->link->endpoint);
+        cleanup_close int bytes = fd;
+
+        ask_done(a);
+        if (r >= 0 && bytes >= 0 && !http_gone(req)) {
+                viewer_new(req->gateway->relay, req, TAKE_FD(bytes), t);
+                return;
+        }
+        terminal_free(t);
+        if (r < 0 || bytes < 0)
+                http_reply_rpc_error(req, r < 0 ? r : -EPROTO, reply);
+        else
+                http_drop(req);
 }
 
 static void screenshot_taken(void *userdata, int r, const void *reply, int fd)
@@ -290,30 +332,50 @@ static void screenshot_taken(void *userdata, int r, const void *reply, int fd)
 
 /* ---- finding the worker ---- */
 
+static int ask(struct ask *a)
+{
+        struct fdlink_client *client = a->link->client;
+        const char *id = a->req->params[0];
+        uint64_t timeout = a->req->gateway->settings->request_timeout;
+
+        switch (a->what) {
+        case ASK_DISPLAY:
+                return fdlink_call(client, &wire_display_open,
+                                   &(struct display_open){ .session_id = id }, timeout,
+                                   display_opened, a);
+        case ASK_TERMINAL:
+                return fdlink_call(client, &wire_terminal_open,
+                                   &(struct terminal_open){ .session_id = id,
+                                                            .cols = (uint32_t) a->cols,
+                                                            .rows = (uint32_t) a->rows },
+                                   timeout, terminal_opened, a);
+        case ASK_PICTURE:
+                break;
+        }
+        return fdlink_call(
+                client, &wire_screenshot_get,
+                &(struct screenshot_get){ .session_id = id, .width = (uint32_t) a->width },
+                SCREENSHOT_TIMEOUT, screenshot_taken, a);
+}
+
 static void ask_worker(struct ask *a, const char *endpoint)
 {
         struct http_request *req = a->req;
-        const char *id = req->params[0];
-        bool vnc = !a->stored;
-        struct display_open open = { .session_id = id };
-        struct screenshot_get get = { .session_id = id, .width = (uint32_t) a->width };
-
         int r = link_get(req->gateway->relay, endpoint, &a->link);
+
         if (r < 0) {
                 free(a);
                 http_reply_busy(req, "worker of the session");
                 return;
         }
         a->link->calls++;
-        r = vnc ? fdlink_call(a->link->client, &wire_display_open, &open,
-                              req->gateway->settings->request_timeout, display_opened, a)
-                : fdlink_call(a->link->client, &wire_screenshot_get, &get, SCREENSHOT_TIMEOUT,
-                              screenshot_taken, a);
-        if (r < 0) {
+        if (ask(a) < 0) {
                 ask_done(a);
                 http_reply_busy(req, "worker of the session");
         }
 }
+
+static void stored_screenshot(struct http_request *req);
 
 static void worker_found(void *userdata, int r, PGresult **results, size_t n,
                          const struct pg_error *error)
@@ -331,22 +393,23 @@ static void worker_found(void *userdata, int r, PGresult **results, size_t n,
         } else if (pg_str(results[0], 0, 0))
                 ask_worker(a, pg_str(results[0], 0, 0));
         else {
-                void (*stored)(struct http_request *) = a->stored;
+                enum ask_what what = a->what;
                 free(a);
-                if (stored)
-                        stored(req);
+                if (what == ASK_PICTURE)
+                        stored_screenshot(req);
                 else
                         http_reply_error(req, ERROR_CODE_CONFLICT, NULL,
-                                         "The session holds no slot now, so it has no display.");
+                                         "The session holds no slot now, so it has no %s.",
+                                         what == ASK_TERMINAL ? "terminal" : "display");
         }
 }
 
-static void find_worker(struct http_request *req, uint64_t width,
-                        void (*stored)(struct http_request *))
+static void find_worker(struct http_request *req, struct ask what)
 {
         struct ask *a = xnew(struct ask);
 
-        *a = (struct ask){ .req = req, .width = width, .stored = stored };
+        *a = what;
+        a->req = req;
         int r = pg_query_as(
                 req->gateway->pg, req->principal.tenant, worker_found, a,
                 "SELECT w.endpoint FROM core.session s LEFT JOIN core.worker w "
@@ -359,26 +422,46 @@ static void find_worker(struct http_request *req, uint64_t width,
         }
 }
 
-static void vnc(struct http_request *req)
+/* False: the request, for a WebSocket that lets a viewer name itself, has been answered. */
+static bool viewer_ok(struct http_request *req, const char *const *known, const char *what)
 {
-        static const char *const known[] = { "viewer", NULL };
         const char *id = http_query(req, "viewer");
 
         if (!ws_requested(req)) {
                 http_reply_header(req, "Upgrade", "websocket");
-                http_reply_problem(req, 426, "upgrade_required", NULL,
-                                   "The display is a WebSocket that carries RFB: connect with a "
-                                   "VNC client in a page.");
-                return;
+                http_reply_problem(req, 426, "upgrade_required", NULL, "%s", what);
+                return false;
         }
         if (http_query_only(req, known) < 0)
-                return;
+                return false;
         if (id && !session_id_ok(id)) {
                 http_reply_error(req, ERROR_CODE_BAD_REQUEST, "viewer",
                                  "viewer may hold letters, digits, - and _, at most 64");
-                return;
+                return false;
         }
-        find_worker(req, 0, NULL);
+        return true;
+}
+
+static void vnc(struct http_request *req)
+{
+        static const char *const known[] = { "viewer", NULL };
+
+        if (viewer_ok(req, known,
+                      "The display is a WebSocket that carries RFB: connect with a VNC client in a "
+                      "page."))
+                find_worker(req, (struct ask){ .what = ASK_DISPLAY });
+}
+
+static void terminal(struct http_request *req)
+{
+        static const char *const known[] = { "viewer", "cols", "rows", NULL };
+        struct ask a = { .what = ASK_TERMINAL };
+
+        if (viewer_ok(req, known,
+                      "A terminal is a WebSocket: the page has one, and berthctl terminal.") &&
+            http_query_u64(req, "cols", 1, 1000, 80, &a.cols) == 0 &&
+            http_query_u64(req, "rows", 1, 500, 24, &a.rows) == 0)
+                find_worker(req, a);
 }
 
 static void stored_read(void *userdata, int r, PGresult **results, size_t n,
@@ -419,20 +502,27 @@ static void screenshot(struct http_request *req)
 
         if (http_query_only(req, known) == 0 &&
             http_query_u64(req, "width", 16, 16384, 0, &width) == 0)
-                find_worker(req, width, stored_screenshot);
+                find_worker(req, (struct ask){ .what = ASK_PICTURE, .width = width });
 }
 
 static const struct route table[] = {
         { HTTP_GET, "/sessions/{id}/vnc", vnc, .auth = ROUTE_TICKET, .upgrade = true },
+        { HTTP_GET, "/sessions/{id}/terminal", terminal, .auth = ROUTE_TICKET,
+          .role = ROLE_OPERATOR, .upgrade = true },
         { HTTP_GET, "/sessions/{id}/screenshot", screenshot, .auth = ROUTE_TICKET },
 };
 const struct route_table relay_routes = { table, ARRAY_LEN(table) };
 
 /* ---- the relay ---- */
 
-size_t relay_viewers(const struct relay *r)
+size_t relay_displays(const struct relay *r)
 {
-        return r->n;
+        return r->n - r->n_terminals;
+}
+
+size_t relay_terminals(const struct relay *r)
+{
+        return r->n_terminals;
 }
 
 int relay_new(struct gateway *g, struct relay **ret)

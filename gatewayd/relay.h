@@ -1,5 +1,5 @@
-/* Displays: bytes between viewers' WebSockets and the descriptors that workers hand out;
- * screenshots. */
+/* Displays and terminals: bytes between viewers' WebSockets and the descriptors that workers hand
+ * out; screenshots. */
 #pragma once
 
 #include "common/io/fdlink.h"
@@ -10,7 +10,8 @@ struct relay;
 int relay_new(struct gateway *g, struct relay **ret) mustuse;
 struct relay *relay_free(struct relay *r); /* after every sink is gone */
 DEFINE_CLEANUP(struct relay, relay_free)
-size_t relay_viewers(const struct relay *r);
+size_t relay_displays(const struct relay *r);  /* viewers of displays now */
+size_t relay_terminals(const struct relay *r); /* terminals open now */
 /* Who drives the session, or its end, may have changed: read again (NULL = any session). A hint: it
  * is read once a second anyway while somebody looks on. */
 void relay_changed(struct relay *r, const char *session_id);

@@ -24,6 +24,8 @@ static const char *const area_names[AREA_MAX] = {
 /* POST that only reads, or that reports what happened elsewhere, event by event. */
 static const char *const no_acts[] = { "/events", "/log", "/tickets", "/documents/search",
                                        "/documents/ask" };
+/* GET that acts: what comes of it can change everything in the slot. */
+static const char *const acting[] = { "/sessions/{id}/terminal" };
 /* POST that makes no work: a ticket is made from memory, events of others are rows. */
 static const char *const cheap[] = { "/events", "/log", "/tickets" };
 static const char *const installation[] = { "/tenants", "/tenants/{name}", "/workers/{id}/drain",
@@ -88,6 +90,8 @@ uint32_t rights_scopes_of(const char *list)
 
 bool rights_is_act(const struct route *r)
 {
+        if (listed(acting, ARRAY_LEN(acting), r->pattern))
+                return true;
         return r->method != HTTP_GET && r->method != HTTP_HEAD && r->auth != ROUTE_PUBLIC &&
                !listed(no_acts, ARRAY_LEN(no_acts), r->pattern);
 }
@@ -104,6 +108,8 @@ bool rights_is_host(const struct principal *who)
 
 static bool reads(const struct route *r)
 {
+        if (listed(acting, ARRAY_LEN(acting), r->pattern))
+                return false;
         return r->method == HTTP_GET || r->method == HTTP_HEAD ||
                streq(r->pattern, "/documents/search") || streq(r->pattern, "/documents/ask");
 }

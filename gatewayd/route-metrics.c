@@ -6,6 +6,7 @@
 #include "gatewayd/fanout.h"
 #include "gatewayd/metrics.h"
 #include "gatewayd/query.h"
+#include "gatewayd/relay.h"
 #include "gatewayd/route.h"
 
 #define TEXT_FORMAT "text/plain; version=0.0.4; charset=utf-8"
@@ -37,6 +38,8 @@ static void put_own(struct buf *b, const struct gateway *g)
         put_gauge(b, "berth_websocket_clients", "Open WebSockets.", ws_server_clients(g->ws));
         put_gauge(b, "berth_stream_subscribers", "Clients that follow events.",
                   fanout_subscribers(g->fanout));
+        put_gauge(b, "berth_display_viewers", "Viewers of desktops.", relay_displays(g->relay));
+        put_gauge(b, "berth_terminals", "Open terminals in slots.", relay_terminals(g->relay));
         put_gauge(b, "berth_gateway_cursor", "The newest event this gateway has handed out.",
                   fanout_cursor(g->fanout));
         put_gauge(b, "berth_database_waiting", "Queries that wait for a connection.",

@@ -16,7 +16,7 @@ PUBLIC = {"/health", "/ready", "/openapi.json"}
 # Answers about the asker's own tenant whatever name is given, or about the installation; shown elsewhere to hold nothing foreign.
 HOST = {"/workers/{id}/drain", "/tenants/{name}", "/users/{name}", "/tokens/{id}"}
 READING_POSTS = {"/tickets", "/documents/search", "/documents/ask"}
-STREAMS = {"/ws", "/sessions/{id}/stream", "/sessions/{id}/vnc", "/stream"}
+STREAMS = {"/ws", "/sessions/{id}/stream", "/sessions/{id}/vnc", "/sessions/{id}/terminal", "/stream"}
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +186,7 @@ def test_streams_are_filtered_by_the_server(berth, two):
         return "".join(seen), foreign, own
     text, foreign, own = asyncio.run(run())
     assert own in text and foreign not in text and a.mark not in text and a.session not in text
-    for path in (f"/sessions/{a.session}/stream", f"/sessions/{a.session}/vnc"):
+    for path in (f"/sessions/{a.session}/stream", f"/sessions/{a.session}/vnc", f"/sessions/{a.session}/terminal"):
         async def refused(path=path):
             with pytest.raises(websockets.InvalidStatusCode) as e:
                 await websockets.connect(berth.url(path).replace("http", "ws"), extra_headers={"Authorization": f"Bearer {b.token}"})
