@@ -185,6 +185,12 @@ export const texts = {
     clipboard: 'Clipboard', clipboardText: 'Text', clipboardHint: 'The desktop has a clipboard of its own. Put a text there, or fetch what was copied on the desktop.', fetch: 'Fetch from desktop', send: 'Put on desktop',
     sent: 'The text is in the desktop’s clipboard', fit: 'Fit the desktop to this panel', forceTitle: (who: string) => `Take the controls from ${who}?`, forceText: 'They lose mouse and keyboard at once and see your name.',
   },
+  terminal: {
+    tab: 'Terminal', yours: 'You are typing in the slot', readOnly: 'Read-only', takeHint: 'Type in the terminal yourself; the agent waits until you give back.', none: 'No terminal now',
+    noneHint: 'A terminal needs a slot: it is there while the session runs or rests in one. Send a message to bring it back.', copy: 'Copy the selection', paste: 'Paste', selectFirst: 'Select some text in the terminal first',
+    pasteHint: 'The browser keeps its clipboard to itself: paste with Ctrl+Shift+V', ended: 'The shell has ended.', lost: 'The connection to the terminal is lost. What ran in it has ended.',
+    refused: 'No terminal could be opened. The slot may have as many as it allows.', again: 'New shell', reconnect: 'Connect again',
+  },
   replay: {
     open: 'Replay', close: 'Back to now', play: 'Play', pause: 'Pause', seek: 'Position in the recording', speed: (n: number) => `Speed ${n} times`, alt: 'Recording of the desktop', lost: 'This part of the recording cannot be read',
     replaying: 'Recording',

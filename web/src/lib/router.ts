@@ -1,7 +1,7 @@
 /** Addresses of the page through the history API. One letter each, because /documents, /agents and the like are the API's own paths. */
 import { signal } from '@preact/signals';
 
-export const SESSION_TABS = ['chat', 'timeline', 'files'] as const;
+export const SESSION_TABS = ['chat', 'timeline', 'files', 'terminal'] as const;
 export type SessionTab = (typeof SESSION_TABS)[number];
 /** In place of a name: the form of a new agent. No agent can be called so. */
 export const NEW_AGENT = '+';

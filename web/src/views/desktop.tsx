@@ -32,7 +32,8 @@ function useScreen(id: string, on: boolean, drives: boolean, target: { current: 
     if (!link.current) return;
     link.current.viewOnly = !drives;
     link.current.focusOnClick = drives;
-    if (drives) link.current.focus();
+    // Whoever took over in the terminal goes on typing there.
+    if (drives && !document.activeElement?.closest('.slot-term')) link.current.focus();
   }, [drives]);
   useEffect(() => {
     if (!on) return undefined;

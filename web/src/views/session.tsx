@@ -64,6 +64,8 @@ const Timeline = lazy<{ stream: SessionStream; session: Session | undefined }>(a
 
 const Files = lazy<{ session: Session }>(async () => (await import('./files')).Files);
 
+const Terminal = lazy<{ session: Session }>(async () => (await import('./terminal')).TerminalView);
+
 const SPLIT = 'berth.split';
 
 function Splitter({ body }: { body: { current: HTMLElement | null } }) {
@@ -139,9 +141,10 @@ export function SessionView({ id, tab }: { id: string; tab: SessionTab }) {
         <a href={paths.session(id)} onClick={follow} aria-current={tab === 'chat' ? 'page' : undefined}><Icon name="message" size={14} />{texts.session.chat}</a>
         <a href={paths.sessionTab(id, 'timeline')} onClick={follow} aria-current={tab === 'timeline' ? 'page' : undefined}><Icon name="tree" size={14} />{texts.timeline.tab}</a>
         {s?.kind !== 'external' && <a href={paths.sessionTab(id, 'files')} onClick={follow} aria-current={tab === 'files' ? 'page' : undefined}><Icon name="folder" size={14} />{texts.files.tab}</a>}
+        {s?.kind !== 'external' && <a href={paths.sessionTab(id, 'terminal')} onClick={follow} aria-current={tab === 'terminal' ? 'page' : undefined}><Icon name="terminal" size={14} />{texts.terminal.tab}</a>}
       </nav>
       <div class={`s-body ${screen ? 'split' : ''}`} ref={body}>
-        {stream && (tab === 'timeline' ? <Timeline stream={stream} session={s} /> : tab === 'files' && s ? <Files session={s} /> : <Chat stream={stream} session={s} />)}
+        {stream && (tab === 'timeline' ? <Timeline stream={stream} session={s} /> : tab === 'files' && s ? <Files session={s} /> : tab === 'terminal' && s ? <Terminal session={s} /> : <Chat stream={stream} session={s} />)}
         {screen && <Splitter body={body} />}
         {screen && stream && <Desktop session={s} stream={stream} />}
       </div>
