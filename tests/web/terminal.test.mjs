@@ -64,6 +64,7 @@ test('read-only, take control, type, resize, copy, paste, hostile output, end, a
   // Copy and paste.
   await page.evaluate(() => navigator.clipboard.writeText('echo pasted-$((6*7))\n'));
   await page.getByRole('button', { name: 'Paste' }).click();
+  await sees(page, 'echo pasted-');
   await page.keyboard.press('Enter');
   await sees(page, 'pasted-42');
   await page.locator('.xterm-rows > div', { hasText: 'pasted-42' }).last().dblclick({ position: { x: 20, y: 8 } });
