@@ -457,8 +457,7 @@ static void terminal(struct http_request *req)
         static const char *const known[] = { "viewer", "cols", "rows", NULL };
         struct ask a = { .what = ASK_TERMINAL };
 
-        if (viewer_ok(req, known,
-                      "A terminal is a WebSocket; the page has one.") &&
+        if (viewer_ok(req, known, "A terminal is a WebSocket; the page has one.") &&
             http_query_u64(req, "cols", 1, 1000, 80, &a.cols) == 0 &&
             http_query_u64(req, "rows", 1, 500, 24, &a.rows) == 0)
                 find_worker(req, a);
