@@ -159,7 +159,7 @@ static int pack_frame(struct packer *p, const struct wire_msg *type, const void 
         msgpack_packer pk;
         msgpack_packer_init(&pk, p, packer_write);
 
-        bool traced = trace_is_set(trace);
+        bool traced = trace && trace_is_set(trace);
         unsigned n = traced ? 8 : context.len > 0 ? 7 : 6;
         int r = pack_envelope(&pk, type, n, flags, correlation);
         if (r >= 0)

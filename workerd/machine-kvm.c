@@ -89,6 +89,7 @@ bool machine_probe_kvm(struct identity *identity, char *why, size_t why_size)
                  * collected when it goes. */
                 (void) waitpid(pid, &status, ended ? 0 : WNOHANG);
         }
+        /* NOLINTNEXTLINE(clang-analyzer-deadcode.DeadStores): the cleanup reads it */
         out = fd_close(out);
         if (!ended) {
                 (void) snprintf(why, why_size, "KVM hangs");

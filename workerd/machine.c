@@ -37,6 +37,7 @@ static int ask_version(const char *qemu, char *ret, size_t size)
                         (void) execve(qemu, argv, env);
                 _exit(126);
         }
+        /* NOLINTNEXTLINE(clang-analyzer-deadcode.DeadStores): the cleanup reads it */
         out = fd_close(out);
         struct pollfd p = { .fd = in, .events = POLLIN };
         ssize_t n = poll(&p, 1, VERSION_WAIT_MS) > 0 ? read(in, ret, size - 1) : -1;
@@ -222,6 +223,7 @@ int machine_draft_begin(const struct machine *m, struct machine_draft *ret)
         if (d.state < 0)
                 return -errno;
         *ret = d;
+        /* NOLINTNEXTLINE(clang-analyzer-deadcode.DeadStores): the cleanup reads it */
         d = MACHINE_DRAFT_NONE;
         return 0;
 }
