@@ -48,7 +48,8 @@ def test_units_verify(units):
     assert not ours, ours
 
 
-@pytest.mark.parametrize("name,most", [*((n, 15) for n in DAEMONS), ("berth-workerd@.service", 30)])
+# The worker was at 3.0 with RestrictSUIDSGID, which takes openat2 from bubblewrap 0.12: no slot on Debian 13.
+@pytest.mark.parametrize("name,most", [*((n, 15) for n in DAEMONS), ("berth-workerd@.service", 31)])
 def test_exposure(units, name, most):
     done = subprocess.run(["systemd-analyze", "security", "--offline=true", f"--threshold={most}", "--no-pager", str(units / name)],
                           capture_output=True, text=True, timeout=60)

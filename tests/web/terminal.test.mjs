@@ -67,7 +67,8 @@ test('read-only, take control, type, resize, copy, paste, hostile output, end, a
   await sees(page, 'echo pasted-');
   await page.keyboard.press('Enter');
   await sees(page, 'pasted-42');
-  await page.locator('.xterm-rows > div', { hasText: 'pasted-42' }).last().dblclick({ position: { x: 20, y: 8 } });
+  const row = await page.locator('.xterm-rows > div', { hasText: 'pasted-42' }).last().boundingBox();
+  await page.mouse.dblclick(row.x + 20, row.y + row.height / 2);
   await page.keyboard.press('Control+Shift+c');
   await page.waitForFunction(async () => /pasted/.test(await navigator.clipboard.readText()));
   // Titles, queries, half sequences, bytes that are no text: nothing of it acts on the page.

@@ -44,7 +44,10 @@ static void child(const struct guest_spawn *m, const int fds[static 3], char **a
         struct failure f = { .step = 'f' };
         sigset_t none;
         sigemptyset(&none);
-        (void) signal(SIGPIPE, SIG_DFL);
+        /* What the worker's parents ignored would be ignored by every program of the slot: nohup,
+         * for one, takes Ctrl-C away. */
+        for (int s = 1; s < NSIG; s++)
+                (void) signal(s, SIG_DFL);
         (void) sigprocmask(SIG_SETMASK, &none, NULL);
         /* The helper and the screen get their turn however many of these there are. */
         if (!m->listener)

@@ -85,7 +85,7 @@ export class Shell {
       const style = getComputedStyle(this.host);
       const term = new Terminal({
         fontFamily: style.getPropertyValue('--mono'), fontSize: 13, lineHeight: 1.2, cursorBlink: !matchMedia('(prefers-reduced-motion: reduce)').matches,
-        scrollback: 5000, theme: colours(this.host), minimumContrastRatio: 4.5, macOptionIsMeta: true,
+        scrollback: 5000, theme: colours(this.host), minimumContrastRatio: 4.5, macOptionIsMeta: true, logLevel: 'off', // bytes that are no text are not news
       });
       this.term = term;
       this.fit = new FitAddon();
