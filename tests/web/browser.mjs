@@ -40,6 +40,8 @@ export async function open(browser, t, { viewport = WIDE, colorScheme = 'light',
 /** Serious and critical findings of axe, as text. */
 export async function axeFindings(page) {
   await page.evaluate(await (await import('node:fs/promises')).readFile(axe, 'utf8'));
+  // What is still fading in has not its colours yet.
+  await page.waitForFunction(() => document.getAnimations().every((a) => a.playState !== 'running' || a.effect?.getComputedTiming().iterations === Infinity));
   return page.evaluate(async () => {
     const r = await globalThis.axe.run(document, { resultTypes: ['violations'] });
     return r.violations

@@ -279,7 +279,7 @@ test('a person who scrolls up stays there; Latest comes back', LIMIT, async (t) 
   const { s, done } = fake.create({ session_name: 'Scroll', message: 'Begin' });
   await enter(page, `/s/${s.session.session_id}`);
   await page.waitForFunction(() => document.querySelectorAll('.tool').length > 3);
-  assert.ok(await page.$eval('.flow', (f) => f.scrollHeight - f.scrollTop - f.clientHeight < 5));
+  await page.waitForFunction(() => { const f = document.querySelector('.flow'); return f.scrollHeight - f.scrollTop - f.clientHeight < 5; });
   await page.hover('.flow');
   await page.mouse.wheel(0, -600);
   await page.waitForSelector('.to-end');

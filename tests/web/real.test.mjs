@@ -83,7 +83,8 @@ test('approval and budget of a session, its files and its timeline', options, as
   await page.click('.s-head >> text=Budget');
   await page.fill('#budget-turns', '40');
   await page.fill('#budget-cost_usd', '2.5');
-  await page.click('.dialog [type=submit]');
+  // The dialog does not wait for the answer.
+  await Promise.all([page.waitForResponse((r) => r.request().method() === 'PATCH' && r.ok()), page.click('.dialog [type=submit]')]);
   await page.waitForSelector('.dialog', { state: 'detached' });
   const { budget } = await call('GET', `/sessions/${id}`);
   assert.deepEqual([budget.turns, budget.cost_usd], [40, 2.5]);
@@ -138,7 +139,8 @@ test('a model is tried from the page, where model calls are made', { ...options,
   const { page } = await open(browser, t);
   await enter(page);
   await page.keyboard.press('Control+k');
-  await page.keyboard.type('connect a model');
+  await page.fill('.palette input', 'connect a model');
+  await page.waitForSelector('#palette-connect[aria-selected=true]');
   await page.keyboard.press('Enter');
   await page.fill('#cm-key', 'not-it');
   await page.click('.dialog button[type=submit]');

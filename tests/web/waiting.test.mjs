@@ -74,7 +74,7 @@ test('approvals and a question on the page survive the death of the worker and a
   await card.getByLabel('A word to the agent (optional)').fill('not on my machine');
   await card.getByRole('button', { name: 'Deny', exact: true }).click();
   await page.locator('.note-line[data-decision=denied]').waitFor();
-  await page.getByText('All of it is done.').waitFor();
+  await page.getByText('All of it is done.', { exact: true }).waitFor();
 
   const { events } = await call(`/events/${id}?limit=500`);
   const results = events.filter((e) => e.event_type === 'post_tool');
