@@ -122,31 +122,47 @@ static void on_screen_ready(void *userdata)
                 slot_fail(s, "the desktop cannot be started: %s", strerror(-r));
 }
 
-bool slot_screen_again(struct slot *s, const char *why, int (*open_screen)(struct slot *s))
+/* Another decoder in place of one that broke; false: the slot has lost its screen. */
+static bool open_again(struct slot *s, const char *why)
 {
         bool blind = screen_blind(s->desktop.screen);
         if (s->phase != SLOT_PHASE_READY || !screen_decoder_lost(s->desktop.screen) ||
             s->desktop.decoders++ >= DECODERS_MAX)
                 return false;
         s->desktop.screen = screen_free(s->desktop.screen);
-        if (open_screen(s) < 0)
+        if (slot_open_screen(s) < 0)
                 return false;
         screen_set_blind(s->desktop.screen, blind);
         log_warning("slot %s: %s; another one begins", s->config.id, why);
         return true;
 }
 
-static int open_screen(struct slot *s);
-
 static void on_screen_end(void *userdata, const char *why)
 {
         struct slot *s = userdata;
-        if (slot_screen_again(s, why, open_screen))
+        if (open_again(s, why))
                 return;
         /* When the server died its exit, with its last words, is the better reason: it may be here
          * already. */
         slot_fail(s, "the screen is lost: %s%s%s", why, s->desktop.log.data ? ": " : "",
                   s->desktop.log.data ? buf_head(&s->desktop.log) : "");
+}
+
+int slot_open_screen(struct slot *s)
+{
+        int fd = -1;
+        int r = s->ops->connect(s, &fd);
+        struct screen_config c = { .event = s->config.event,
+                                   .fd = fd,
+                                   .decoder = s->config.decoder,
+                                   .identity = s->config.host ? &s->config.host->identity : NULL,
+                                   .epoch = &s->epoch,
+                                   .on_ready = s->ops->screen_ready,
+                                   .on_end = on_screen_end,
+                                   .paste = slot_paste,
+                                   .no_spare_keys = s->ops->no_spare_keys,
+                                   .userdata = s };
+        return r == 0 ? screen_new(&c, &s->desktop.screen) : r;
 }
 
 static int start_server(struct slot *s)
@@ -232,26 +248,10 @@ int slot_paste(void *userdata, const char *text, size_t n, screen_done_fn fn, vo
         return r;
 }
 
-static int open_screen(struct slot *s)
-{
-        int fd = -1;
-        int r = connect_display(s, &fd);
-        struct screen_config c = { .event = s->config.event,
-                                   .fd = fd,
-                                   .decoder = s->config.decoder,
-                                   .identity = s->config.host ? &s->config.host->identity : NULL,
-                                   .epoch = &s->epoch,
-                                   .on_ready = on_screen_ready,
-                                   .on_end = on_screen_end,
-                                   .paste = slot_paste,
-                                   .userdata = s };
-        return r == 0 ? screen_new(&c, &s->desktop.screen) : r;
-}
-
 static void guest_up(struct slot *s)
 {
         s->listener = fd_close(s->listener); /* the helper has its copy; later only the server */
-        int r = open_screen(s);
+        int r = slot_open_screen(s);
         if (r == 0)
                 r = start_server(s);
         if (r < 0)
@@ -271,5 +271,6 @@ const struct slot_ops slot_desktop_ops = {
         .prepare = prepare,
         .guest_up = guest_up,
         .connect = connect_display,
+        .screen_ready = on_screen_ready,
         .end = end,
 };

@@ -28,6 +28,8 @@ struct slot_ops {
         int (*start)(struct slot *s, int stream, int gate);
         void (*guest_up)(struct slot *s);            /* ends in slot_set_ready or slot_fail */
         int (*connect)(struct slot *s, int *ret_fd); /* to the display; NULL = there is none */
+        void (*screen_ready)(void *slot);            /* of slot_open_screen: it has a picture */
+        bool no_spare_keys;                          /* as in struct screen_config */
         int (*resize)(struct slot *s, unsigned width, unsigned height); /* NULL = screen_resize */
         /* slot_pause and its end; NULL: by signals to the programs */
         void (*hold)(struct slot *s, bool hold);
@@ -106,9 +108,9 @@ struct slot {
 };
 
 void slot_set_ready(struct slot *s);
-/* slot-desktop.c: after on_end of the screen: another one where only its decoder broke, some times.
- * False: the slot has lost it. */
-bool slot_screen_again(struct slot *s, const char *why, int (*open_screen)(struct slot *s)) mustuse;
+/* slot-desktop.c: the screen of a display that ops->connect leads to. One whose decoder breaks is
+ * opened again, some times; then, or when the display ends, the slot fails. */
+int slot_open_screen(struct slot *s) mustuse;
 /* Takes the slot down and reports why; the caller must not touch what belongs to the run any more.
  */
 void slot_fail(struct slot *s, const char *fmt, ...) printf_like(2, 3);

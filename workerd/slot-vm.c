@@ -406,34 +406,9 @@ static void on_screen_ready(void *userdata)
                 slot_fail(s, "the screen cannot be made that size: %s", strerror(-r));
 }
 
-static int open_screen(struct slot *s);
-
-static void on_screen_end(void *userdata, const char *why)
-{
-        if (!slot_screen_again(userdata, why, open_screen))
-                slot_fail(userdata, "the screen is lost: %s", why);
-}
-
-static int open_screen(struct slot *s)
-{
-        int fd = -1;
-        int r = connect_display(s, &fd);
-        struct screen_config c = { .event = s->config.event,
-                                   .fd = fd,
-                                   .decoder = s->config.decoder,
-                                   .identity = s->config.host ? &s->config.host->identity : NULL,
-                                   .epoch = &s->epoch,
-                                   .on_ready = on_screen_ready,
-                                   .on_end = on_screen_end,
-                                   .paste = slot_paste,
-                                   .no_spare_keys = true,
-                                   .userdata = s };
-        return r == 0 ? screen_new(&c, &s->desktop.screen) : r;
-}
-
 static void guest_up(struct slot *s)
 {
-        int r = open_screen(s);
+        int r = slot_open_screen(s);
         if (r < 0)
                 slot_fail(s, "the screen cannot be opened: %s", strerror(-r));
 }
@@ -475,6 +450,8 @@ const struct slot_ops slot_vm_ops = {
         .start = start,
         .guest_up = guest_up,
         .connect = connect_display,
+        .screen_ready = on_screen_ready,
+        .no_spare_keys = true,
         .resize = resize,
         .hold = hold,
         .end = end,

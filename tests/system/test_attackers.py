@@ -48,7 +48,7 @@ def test_a_ticket_is_for_the_page_that_asked(edge):  # noqa: F811
 @pytest.mark.parametrize("mode", [["-H"], ["-B"], ["-X", "-w", "16", "-y", "32", "-n", "2", "-z", "16"], ["-R", "-a", "10", "-b", "3000"]], ids=["head", "body", "read", "range"])
 def test_slow_attacks_hold_nobody_up(own_edge, mode, tmp_path):  # noqa: F811
     """400 connections of each kind; an honest client on another address is answered all the while, and nothing is left behind."""
-    edge = own_edge(connections_per_address="100", head_timeout="2s", body_timeout="2s", failures_per_second="0")
+    edge = own_edge(connections_per_address="100", head_timeout="2s", body_timeout="2s", failures_per_second="0", requests_per_second="0")
     path = "/app-3F2A9C1B.js" if mode[0] in ("-X", "-R") else "/tickets"
     attack = subprocess.Popen(["slowhttptest", *mode, "-c", "400", "-r", "400", "-i", "1", "-l", "6", "-p", "3", "-u", f"http://127.0.0.1:{edge.port}{path}"],
                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path)
