@@ -26,7 +26,7 @@ static bool has_live_child(const struct coordinator *c, const char *id)
         while (map_next(c->sessions.by_id, &iter, NULL, &p)) {
                 const struct session *s = p;
 
-                if (s->exists && streq(s->parent, id) && !session_ended(s) &&
+                if (s->exists && session_is_under(s, id) && !session_ended(s) &&
                     s->state != SESSION_STATE_IDLE)
                         return true;
         }
@@ -41,7 +41,7 @@ static size_t live_children(const struct coordinator *c, const char *id)
         while (map_next(c->sessions.by_id, &iter, NULL, &p)) {
                 const struct session *s = p;
 
-                n += s->exists && streq(s->parent, id) && !session_ended(s) &&
+                n += s->exists && session_is_under(s, id) && !session_ended(s) &&
                      s->state != SESSION_STATE_IDLE;
         }
         return n;
@@ -171,7 +171,7 @@ static void look_loaded(struct request *q)
         const struct child_look *m = q->msg;
         const struct session *s = q->session;
 
-        if (!s->exists || !streq(s->parent, m->session_id)) {
+        if (!s->exists || !session_is_under(s, m->session_id)) {
                 request_refuse(q, ERROR_CODE_NOT_FOUND, "there is no session %s under this one",
                                m->child_id);
                 request_end(q);
@@ -288,10 +288,10 @@ static void end_child(struct coordinator *c, struct session *s)
         hub_submit_own(c->hub, &op->entry);
 }
 
-static bool is_over(const struct children *ch, const char *id)
+static bool parent_is_over(const struct children *ch, const struct session *s)
 {
-        for (size_t i = 0; id && i < ch->n_over; i++)
-                if (streq(ch->over[i], id))
+        for (size_t i = 0; i < ch->n_over; i++)
+                if (session_is_under(s, ch->over[i]))
                         return true;
         return false;
 }
@@ -307,7 +307,7 @@ static void on_end_task(void *userdata)
         while (map_next(c->sessions.by_id, &iter, NULL, &p)) {
                 struct session *s = p;
 
-                if (s->loaded && s->exists && !session_ended(s) && is_over(ch, s->parent) &&
+                if (s->loaded && s->exists && !session_ended(s) && parent_is_over(ch, s) &&
                     (s->worker_id || s->state == SESSION_STATE_QUEUED))
                         end_child(c, s);
         }
@@ -352,7 +352,7 @@ void children_heal(struct coordinator *c)
                 pg_query(c->pool, on_orphans, c,
                          "SELECT s.session_id FROM core.session s LEFT JOIN core.session p "
                          "ON p.session_id = s.parent_session_id "
-                         "WHERE s.parent_session_id IS NOT NULL "
+                         "WHERE s.parent_session_id IS NOT NULL AND s.depth > 0 "
                          "AND (s.worker_id IS NOT NULL OR s.status = 'queued') "
                          "AND (p.session_id IS NULL OR (p.status IN ('finished', 'stopped', "
                          "'failed') AND s.queued_at < p.modified_at)) LIMIT 1000",

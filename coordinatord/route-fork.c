@@ -58,7 +58,7 @@ static void fill(struct session *s, const struct fork *f, const struct session_f
         s->width = from->width;
         s->height = from->height;
         s->parent = xstrdup(from->id);
-        s->depth = from->depth;
+        s->depth = 0; /* a person's, beside the first one and not under it: session_is_under */
         s->last_message_seq = f->last_message_seq;
 }
 

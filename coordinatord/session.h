@@ -103,6 +103,12 @@ extern const struct state_table session_states;
 #define SESSION_ENDED                                                                              \
         (SESSION_STATE_BIT(SESSION_STATE_FINISHED) | SESSION_STATE_BIT(SESSION_STATE_STOPPED) |    \
          SESSION_STATE_BIT(SESSION_STATE_FAILED))
+/* Is it a child of `parent`? A fork names where it comes from, but nobody's end is its end. */
+static inline bool session_is_under(const struct session *s, const char *parent)
+{
+        return s->depth > 0 && streq(s->parent, parent);
+}
+
 static inline bool session_ended(const struct session *s)
 {
         return SESSION_ENDED & SESSION_STATE_BIT(s->state);

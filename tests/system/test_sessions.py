@@ -246,6 +246,24 @@ def test_fork(berth):
     wait_until(lambda: berth.sql(f"SELECT count(*) FROM core.attachment WHERE digest = '{digest}'") == "0", 40, "the attachments to be purged")
 
 
+def test_a_fork_goes_its_own_way(berth):
+    """Stopped, ended or deleted: what becomes of the first session is nothing to a fork at work, and a fork is no child in the sums."""
+    first = berth.create([{"text": "one"}])["session_id"]
+    berth.wait_status(first, "idle")
+    fork = berth.call("POST", f"/sessions/{first}/fork", 201, json={}).json()["session_id"]
+    berth.call("POST", f"/sessions/{fork}/messages", 202, json=script([{"tools": [["bash", {"command": f"sleep 0.3; echo {i}"}]]} for i in range(6)] + [{"text": "fork is through"}]))
+    berth.wait_status(fork, "running")
+    berth.call("POST", f"/sessions/{first}/stop", 200)
+    wait_until(lambda: len(results(berth.events(fork))) >= 2, 20, lambda: berth.session(fork))
+    end(berth, first)
+    assert berth.wait_status(fork, "idle", "stopped")["status"] == "idle"
+    events = berth.events(fork)
+    assert_gap_free(events)
+    assert answer(events) == "fork is through" and len(results(events)) == 6
+    assert berth.sql(f"SELECT core.session_below('{first}')") == "{0,0,0,0,0,0}"
+    end(berth, fork)
+
+
 def test_children(berth):
     """parent_session_id, the limit of depth, the filter."""
     top = berth.create(kind="external")["session_id"]
