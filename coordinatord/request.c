@@ -198,7 +198,7 @@ void request_once(struct request *q, const char *tenant, const char *scope, cons
         struct coordinator *c = q->c;
         cleanup_free char *name = NULL;
 
-        if (!key) {
+        if (!key || !digest) {
                 step(q);
                 return;
         }

@@ -10,6 +10,8 @@ static const char agent_put[] = "SELECT core.agent_put($1, $2, $3, $4::jsonb)";
 static const char agent_remove[] =
         "WITH gone AS (DELETE FROM core.agent WHERE tenant = $1 AND name = $2 RETURNING name) "
         "SELECT name, CASE WHEN $3::text IS NOT NULL THEN core.audit_add($3::json) END FROM gone";
+static const char agent_shown[] =
+        "SELECT core.agent_json(a) FROM core.agent a WHERE tenant = $1 AND name = $2";
 static const char agent_find[] =
         "SELECT status, version, body::text FROM core.agent WHERE tenant = $1 AND name = $2";
 
@@ -40,6 +42,18 @@ static struct pg_batch *fenced_batch(const struct coordinator *c)
         return b;
 }
 
+static const char put_scope[] = "agent.create"; /* only who makes one sends a key */
+
+struct putting {
+        struct request q;
+        char *changes;
+};
+
+static void put_release(struct request *q)
+{
+        free(container_of(q, struct putting, q)->changes);
+}
+
 static void overloaded(struct request *q)
 {
         request_refuse(q, ERROR_CODE_UNAVAILABLE, "the database is overloaded; try again");
@@ -58,26 +72,59 @@ static void on_put(void *userdata, int r, PGresult **results, size_t n,
         request_end(q);
 }
 
+static void put_once(struct request *q)
+{
+        const struct agent_put *m = q->msg;
+        struct pg_batch *b = fenced_batch(q->c);
+
+        pg_batch_add(b, agent_put, "ssBs", m->tenant, m->name, (int) m->create,
+                     container_of(q, struct putting, q)->changes);
+        route_keep_object(q, b, m->tenant, put_scope, m->idempotency_key, m->name);
+        audit_with(q, b, m->name);
+        if (pg_submit(q->c->pool, b, on_put, q) < 0)
+                overloaded(q);
+}
+
+static void on_made(void *userdata, int r, PGresult **results, size_t n,
+                    const struct pg_error *error)
+{
+        struct request *q = userdata;
+
+        if (r < 0)
+                request_refuse(q, ERROR_CODE_UNAVAILABLE, "the agent could not be read; try again");
+        else if (PQntuples(results[0]) == 0)
+                request_refuse(q, ERROR_CODE_NOT_FOUND, "the agent was deleted meanwhile");
+        else
+                request_reply(q, &(struct agent_reply){ span_of(pg_str(results[0], 0, 0)) });
+        request_end(q);
+}
+
+static void put_replay(struct request *q, const PGresult *found)
+{
+        const struct agent_put *m = q->msg;
+
+        if (pg_query(q->c->pool, on_made, q, agent_shown, "ss", m->tenant, pg_str(found, 0, 4)) < 0)
+                overloaded(q);
+}
+
 int route_agent_put(void *userdata, struct rpc_peer *p, struct rpc_request *req, const void *msg)
 {
         struct coordinator *c = userdata;
         struct request *q =
-                request_new(c, sizeof(struct request), p, req, &wire_agent_put, msg, true);
-        cleanup_free char *changes = NULL;
+                request_new(c, sizeof(struct putting), p, req, &wire_agent_put, msg, true);
 
         if (!q)
                 return 0;
         const struct agent_put *m = q->msg;
+        q->release = put_release;
         if (!route_tenant(q, m->tenant) ||
-            route_json(q, "changes", m->changes, JSON_OBJECT, &changes) < 0) {
+            route_json(q, "changes", m->changes, JSON_OBJECT,
+                       &container_of(q, struct putting, q)->changes) < 0) {
                 request_end(q);
                 return 0;
         }
-        struct pg_batch *b = fenced_batch(c);
-        pg_batch_add(b, agent_put, "ssBs", m->tenant, m->name, (int) m->create, changes);
-        audit_with(q, b, m->name);
-        if (pg_submit(c->pool, b, on_put, q) < 0)
-                overloaded(q);
+        request_once(q, m->tenant, put_scope, m->idempotency_key, m->request_digest, put_once,
+                     put_replay);
         return 0;
 }
 

@@ -2,6 +2,11 @@
 #include "lease.h"
 #include "route.h"
 
+struct control {
+        struct request q;
+        char scope[SESSION_ID_MAX + 32];
+};
+
 static int ended(struct request *q, const struct session *s)
 {
         return hub_refuse(&q->entry, ERROR_CODE_CONFLICT, "the session has ended already (%s)",
@@ -69,6 +74,7 @@ static int control_apply(struct request *q, struct session *s, struct hub_batch 
                 return hub_refuse(&q->entry, ERROR_CODE_CONFLICT, "a session that is %s cannot %s",
                                   session_state_name(s->state), session_action_name(m->action));
         hub_session_write(b, s, true);
+        route_keep_key(q, b, container_of(q, struct control, q)->scope, m->idempotency_key);
         return 0;
 }
 
@@ -86,14 +92,25 @@ static void control_submit(struct request *q)
         request_submit(q, 512, 1, control_apply, control_done);
 }
 
+static void control_once(struct request *q)
+{
+        request_with_session(q, ((const struct session_control *) q->msg)->session_id,
+                             control_submit);
+}
+
 int route_session_control(void *userdata, struct rpc_peer *p, struct rpc_request *req,
                           const void *msg)
 {
-        struct request *q = request_new(userdata, sizeof(struct request), p, req,
+        struct request *q = request_new(userdata, sizeof(struct control), p, req,
                                         &wire_session_control, msg, true);
 
-        if (q)
-                request_with_session(q, ((const struct session_control *) q->msg)->session_id,
-                                     control_submit);
+        if (!q)
+                return 0;
+        struct control *o = container_of(q, struct control, q);
+        const struct session_control *m = q->msg;
+        (void) snprintf(o->scope, sizeof(o->scope), "session.%s/%s", session_action_name(m->action),
+                        m->session_id);
+        request_once(q, m->tenant, o->scope, m->idempotency_key, m->request_digest, control_once,
+                     route_session_replay);
         return 0;
 }

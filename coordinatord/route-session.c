@@ -124,6 +124,7 @@ int route_session_patch(void *userdata, struct rpc_peer *p, struct rpc_request *
 
 struct ending {
         struct request q;
+        char scope[SESSION_ID_MAX + 16];
         char worker_id[65]; /* who held it when it was stored, "" = nobody */
         uint64_t epoch;
         enum cancel_reason reason;
@@ -168,6 +169,7 @@ static int stop_apply(struct request *q, struct session *s, struct hub_batch *b)
                 return hub_refuse(&q->entry, ERROR_CODE_CONFLICT,
                                   "a session that is %s cannot stop", session_state_name(s->state));
         take_lease(q, s, b);
+        route_keep_key(q, b, container_of(q, struct ending, q)->scope, m->idempotency_key);
         return 0;
 }
 
@@ -192,6 +194,20 @@ static void stop_submit(struct request *q)
         request_submit(q, 512, 2, stop_apply, end_done);
 }
 
+static void stop_once(struct request *q)
+{
+        request_with_session(q, ((const struct session_stop *) q->msg)->session_id, stop_submit);
+}
+
+/* It was stopped by the first request with this key, whatever happened to it since. */
+static void stop_replay(struct request *q, const PGresult *found)
+{
+        struct ok_reply reply = { 0 };
+
+        request_reply(q, &reply);
+        request_end(q);
+}
+
 int route_session_stop(void *userdata, struct rpc_peer *p, struct rpc_request *req, const void *msg)
 {
         struct request *q =
@@ -199,8 +215,12 @@ int route_session_stop(void *userdata, struct rpc_peer *p, struct rpc_request *r
 
         if (!q)
                 return 0;
+        struct ending *e = container_of(q, struct ending, q);
+        const struct session_stop *m = q->msg;
         q->sticky = true; /* the worker is told at once: it must not be taken back */
-        request_with_session(q, ((const struct session_stop *) q->msg)->session_id, stop_submit);
+        (void) snprintf(e->scope, sizeof(e->scope), "session.stop/%s", m->session_id);
+        request_once(q, m->tenant, e->scope, m->idempotency_key, m->request_digest, stop_once,
+                     stop_replay);
         return 0;
 }
 

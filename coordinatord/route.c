@@ -61,6 +61,21 @@ void route_emit_message(struct hub_batch *b, struct session *s, const char *mess
                 hub_event(b, s, EVENT_TYPE_MESSAGE, (struct span){ body.data, body.len });
 }
 
+void route_keep_key(struct request *q, struct hub_batch *b, const char *scope, const char *key)
+{
+        if (key && q->digest)
+                hub_idempotency(b, q->session->tenant, scope, key, q->digest, q->session->id, NULL,
+                                0);
+}
+
+void route_keep_object(struct request *q, struct pg_batch *b, const char *tenant, const char *scope,
+                       const char *key, const char *object)
+{
+        if (key && q->digest)
+                pg_batch_add(b, store_idempotency_object, "sssss", tenant, scope, key, q->digest,
+                             object);
+}
+
 void route_session_done(struct request *q, const struct hub_batch *b)
 {
         const char *json = hub_session_json(b, q->session);

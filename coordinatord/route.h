@@ -17,6 +17,12 @@ int route_check_room(struct request *q, const struct session *s, const char *ten
 /* For apply: a person's message; `content` is a JSON array. Sets last_message_seq. */
 void route_emit_message(struct hub_batch *b, struct session *s, const char *message_id,
                         const char *content, bool pinned);
+/* For apply of a request under request_once: the key is stored with the act on the session. `scope`
+ * is kept until the commit. Nothing without a key. */
+void route_keep_key(struct request *q, struct hub_batch *b, const char *scope, const char *key);
+/* The same as a statement of a transaction beside the hub: what was made is named `object`. */
+void route_keep_object(struct request *q, struct pg_batch *b, const char *tenant, const char *scope,
+                       const char *key, const char *object);
 /* For request_once: answers with the session that the first request made. */
 void route_session_replay(struct request *q, const PGresult *found);
 /* A done function: answers with the session object. */

@@ -27,8 +27,7 @@ const char store_holder[] = "SELECT l.pid, a.query_start::text FROM " HOLDER;
 const char store_end_holder[] = "SELECT pg_terminate_backend(l.pid) FROM " HOLDER
                                 " AND l.pid = $1::int AND a.query_start::text = $2";
 
-const char store_activate[] =
-        "UPDATE core.hub SET term = term + 1 RETURNING term, batch, cursor, db_epoch";
+const char store_activate[] = "SELECT term, batch, cursor, db_epoch FROM core.hub_activate()";
 
 int store_migrate(const struct pg_config *c, char **ret_error)
 {
@@ -557,10 +556,13 @@ void store_batch_jsons(struct hub_batch *b, const PGresult *last)
 
 /* ---- the rest ---- */
 
-/* -> request_digest, session_id, message_id, seq */
+/* -> request_digest, session_id, message_id, seq, object */
 const char store_idempotency_find[] =
-        "SELECT request_digest, session_id, message_id, seq FROM core.idempotency "
+        "SELECT request_digest, session_id, message_id, seq, object FROM core.idempotency "
         "WHERE tenant = $1 AND scope = $2 AND key = $3";
+const char store_idempotency_object[] =
+        "INSERT INTO core.idempotency (tenant, scope, key, request_digest, session_id, object) "
+        "VALUES ($1, $2, $3, $4, '', $5)";
 
 /* -> json, seq, the session's last_seq; in seq order: at least one event, then until `bytes` are
  * full. */

@@ -51,6 +51,7 @@ extern const char store_live_ids[];
 /* ---- the rest, one statement each; what they return is said in store.c ---- */
 
 extern const char store_idempotency_find[];   /* tenant, scope, key */
+extern const char store_idempotency_object[]; /* tenant, scope, key, digest, object */
 extern const char store_session_json[];       /* session_id */
 extern const char store_history[];            /* session_id, after_seq, limit, bytes */
 extern const char store_attachment[];         /* session_id, digest */

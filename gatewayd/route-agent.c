@@ -147,14 +147,19 @@ static void put(struct http_request *req, const char *name, bool create)
 {
         cleanup_json json_t *changes = json_copy(req->json);
         cleanup_free char *text = NULL;
+        const char *key = NULL;
 
         (void) json_object_del(changes, "name");
         text = json_text(changes);
+        if (create && http_idempotency_key(req, &key) < 0)
+                return;
         coordinator_call(req, &wire_agent_put,
                          &(struct agent_put){ .tenant = req->principal.tenant,
                                               .name = name,
                                               .create = create,
-                                              .changes = span_of(text) },
+                                              .changes = span_of(text),
+                                              .idempotency_key = key,
+                                              .request_digest = req->body_digest },
                          create ? on_created : on_changed);
 }
 

@@ -10,12 +10,15 @@ static void on_controlled(void *userdata, int r, const void *reply)
 
 static void control(struct http_request *req, enum session_action action)
 {
-        const struct session_control m = { .tenant = req->principal.tenant,
-                                           .session_id = req->params[0],
-                                           .action = action };
+        struct session_control m = { .tenant = req->principal.tenant,
+                                     .session_id = req->params[0],
+                                     .request_digest = req->body_digest,
+                                     .action = action };
 
         if (!session_id_ok(m.session_id))
                 return no_session(req);
+        if (http_idempotency_key(req, &m.idempotency_key) < 0)
+                return;
         coordinator_call(req, &wire_session_control, &m, on_controlled);
 }
 

@@ -236,6 +236,9 @@ static void token_create(struct http_request *req)
                 return;
         if (!user_name_ok(b.name))
                 return bad_name(req, "name");
+        if (http_idempotency_key(req, &m.idempotency_key) < 0)
+                return;
+        m.request_digest = req->body_digest;
         random_bytes(bytes, sizeof(bytes));
         cleanup_free char *text = xmalloc(4 + base64_size(sizeof(bytes)));
         memcpy(text, "bt_", 3);
@@ -276,6 +279,9 @@ static void user_create(struct http_request *req)
                 return;
         if (!user_name_ok(b.name))
                 return bad_name(req, "name");
+        if (http_idempotency_key(req, &m.idempotency_key) < 0)
+                return;
+        m.request_digest = req->body_digest;
         m.name = b.name;
         m.role = b.role;
         m.has_disabled = b.has_disabled;
@@ -345,6 +351,9 @@ static void tenant_put(struct http_request *req, const char *name, bool create,
         m.tenant = create ? b.name : name;
         if (!name_ok(m.tenant))
                 return create ? bad_name(req, "name") : none(req, "tenant");
+        if (create && http_idempotency_key(req, &m.idempotency_key) < 0)
+                return;
+        m.request_digest = req->body_digest;
         cleanup_free char *limits = b.limits ? json_text(b.limits) : NULL;
         m.limits = span_of(limits);
         m.has_disabled = b.has_disabled;

@@ -238,11 +238,14 @@ static void on_stopped(void *userdata, int r, const void *reply)
 
 static void stop(struct http_request *req)
 {
-        const struct session_stop m = { .tenant = req->principal.tenant,
-                                        .session_id = req->params[0] };
+        struct session_stop m = { .tenant = req->principal.tenant,
+                                  .session_id = req->params[0],
+                                  .request_digest = req->body_digest };
 
         if (!session_id_ok(m.session_id))
                 return no_session(req);
+        if (http_idempotency_key(req, &m.idempotency_key) < 0)
+                return;
         coordinator_call(req, &wire_session_stop, &m, on_stopped);
 }
 
