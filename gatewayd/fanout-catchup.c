@@ -206,6 +206,40 @@ static struct updates_at updates_since(const struct fanout *f)
         return since;
 }
 
+static void end_all(struct list *subscribers)
+{
+        struct subscriber *s, *tmp;
+
+        list_foreach_safe (s, tmp, subscribers, link)
+                subscriber_end(s, "resync", "{\"type\":\"resync\"}", SINK_CLOSE_GONE,
+                               "the database was restored");
+}
+
+void fanout_history(struct fanout *f, uint64_t cursor, uint64_t least, const char *epoch)
+{
+        bool known = f->epoch[0] != '\0';
+        size_t iter = 0;
+        void *value;
+
+        if (known && streq(f->epoch, epoch) && cursor >= least)
+                return;
+        (void) snprintf(f->epoch, sizeof(f->epoch), "%s", epoch);
+        if (!known && cursor >= least)
+                return;
+        log_warning("the database's history is another one than before: every stream begins anew");
+        f->cursor = cursor;
+        f->deleted = map_free(f->deleted);
+        f->deleted = map_new();
+        end_all(&f->all);
+        while (map_next(f->topics, &iter, NULL, &value)) {
+                struct topic *t = value;
+
+                topic_forget_joined(t);
+                t->known_seq = 0;
+                end_all(&t->subscribers);
+        }
+}
+
 static void on_poll(void *userdata, int r, PGresult **results, size_t n,
                     const struct pg_error *error)
 {
@@ -218,6 +252,8 @@ static void on_poll(void *userdata, int r, PGresult **results, size_t n,
                 return; /* gap stays set: tried again in a second */
         }
         f->gap = false;
+        fanout_history(f, (uint64_t) pg_i64(results[0], 0, 0), f->polled_cursor,
+                       pg_str(results[0], 0, 1));
         f->cursor = MAX(f->cursor, (uint64_t) pg_i64(results[0], 0, 0));
         for (int i = 0; i < PQntuples(results[1]); i++) {
                 struct topic *t = map_get(f->topics, pg_str(results[1], i, 0));
@@ -268,12 +304,13 @@ void fanout_poll(struct fanout *f)
         ids = watched(f);
         b = pg_batch_new();
         pg_batch_tenant(b, PG_ALL_TENANTS); /* told apart by to_all() and the topics */
-        pg_batch_add(b, "SELECT cursor FROM core.hub", "");
+        pg_batch_add(b, "SELECT cursor, db_epoch FROM core.hub", "");
         pg_batch_add(b, seqs_sql, "s", ids);
         pg_batch_add(b, deleted_sql, "");
         if (f->gap || now > f->tick_at + FANOUT_SILENCE_USEC)
                 pg_batch_add(b, updated_sql, "usu", since.usec, since.id,
                              (uint64_t) FANOUT_UPDATED);
         f->polled_at = now;
+        f->polled_cursor = f->cursor;
         f->polling = pg_submit(f->gateway->pg, b, on_poll, f) == 0;
 }

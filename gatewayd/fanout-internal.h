@@ -72,12 +72,14 @@ struct fanout {
         struct list joining; /* struct joined */
         size_t n_subscribers;
         uint64_t cursor;   /* newest global id heard of */
+        char epoch[64];    /* whose history it is, "" = not read yet */
         uint64_t tick_at;  /* monotonic, last tick */
         uint64_t heard_at; /* the same, or when the present subscription was made */
         bool gap;          /* an id was skipped: session streams may have missed events */
         bool polling;
-        uint64_t polled_at;  /* monotonic */
-        struct map *deleted; /* session ids whose deletion was told */
+        uint64_t polled_cursor; /* cursor when the poll was sent */
+        uint64_t polled_at;     /* monotonic */
+        struct map *deleted;    /* session ids whose deletion was told */
         struct loop_timer timer;
 };
 
@@ -110,4 +112,8 @@ void subscriber_end(struct subscriber *s, const char *type, const char *json, ui
                     const char *reason);
 /* Tells everybody whom it concerns, once. */
 void fanout_deleted(struct fanout *f, const char *tenant, const char *session_id);
+/* What the database says: its cursor, `least` that this must be (0: anything), its epoch. When the
+ * history is another one, or ends before what was shown, all readers are told `resync` and begin
+ * anew: the database was restored. */
+void fanout_history(struct fanout *f, uint64_t cursor, uint64_t least, const char *epoch);
 void fanout_poll(struct fanout *f);

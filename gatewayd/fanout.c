@@ -270,13 +270,14 @@ void fanout_session_stream(struct fanout *f, struct http_request *req, const cha
 }
 
 void fanout_all_sessions(struct fanout *f, struct http_request *req, struct span sessions_json,
-                         uint64_t cursor, uint64_t after)
+                         uint64_t cursor, const char *epoch, uint64_t after)
 {
         struct subscriber *s = subscriber_new(f, req);
         struct frame *init;
-        char tail[64];
+        char tail[160];
 
-        snprintf(tail, sizeof(tail), ",\"cursor\":%" PRIu64 "}", cursor);
+        fanout_history(f, cursor, cursor, epoch);
+        snprintf(tail, sizeof(tail), ",\"cursor\":%" PRIu64 ",\"epoch\":\"%s\"}", cursor, epoch);
         const struct span parts[] = { span_text("{\"type\":\"init\",\"sessions\":"), sessions_json,
                                       span_text(tail) };
         init = frame_ws_text(parts, ARRAY_LEN(parts), false);

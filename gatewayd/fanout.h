@@ -26,10 +26,10 @@ uint64_t fanout_cursor(const struct fanout *f); /* newest global event id heard 
  * EVENT_TYPE_*, 0 = every one. */
 void fanout_session_stream(struct fanout *f, struct http_request *req, const char *session_id,
                            uint64_t last_seq, uint64_t after_seq, uint32_t types, bool deltas);
-/* sessions_json: a JSON array for the init message, read together with cursor; after: where the
- * client resumes, or cursor. */
+/* sessions_json: a JSON array for the init message, read together with cursor and epoch (whose
+ * history that is); after: where the client resumes, or cursor. */
 void fanout_all_sessions(struct fanout *f, struct http_request *req, struct span sessions_json,
-                         uint64_t cursor, uint64_t after);
+                         uint64_t cursor, const char *epoch, uint64_t after);
 
 /* The update type of /sessions/{id}/stream for an event type. */
 const char *fanout_update_type(enum event_type t);

@@ -66,6 +66,13 @@ void events_gone(struct http_request *req, uint64_t oldest)
         http_reply_json(req, 410, span_of(text));
 }
 
+void another_history(struct http_request *req)
+{
+        http_reply_problem(req, 410, "resync", "epoch",
+                           "The database was restored since: positions of before mean nothing "
+                           "here. Read again without one.");
+}
+
 void no_session(struct http_request *req)
 {
         http_reply_error(req, ERROR_CODE_NOT_FOUND, NULL, "there is no session with this id");

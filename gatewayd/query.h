@@ -21,6 +21,8 @@ void database_failed(struct http_request *req, int r, const struct pg_error *err
 
 /* 410: what the reader has not seen yet is gone; `oldest` is where it may begin (seq or id). */
 void events_gone(struct http_request *req, uint64_t oldest);
+/* 410: the reader's position is of another history (an older db_epoch). */
+void another_history(struct http_request *req);
 void no_session(struct http_request *req); /* 404 */
 /* For the rpc_reply_fn of calls that answer with a session. */
 void session_reply(struct http_request *req, int status, int r, const void *reply);

@@ -11,19 +11,22 @@ struct page {
         struct http_request *req;
         uint64_t limit;
         uint64_t after;
-        bool given; /* the reader named a position */
+        bool given;     /* the reader named a position */
+        char epoch[64]; /* of the history that the position is of, "" = not said */
         bool deltas;
 };
 
 static struct page *page_new(struct http_request *req)
 {
         struct page *p = xnew(struct page);
+        const char *epoch = http_query(req, "epoch");
 
         p->req = req;
+        snprintf(p->epoch, sizeof(p->epoch), "%s", epoch ? epoch : "");
         return p;
 }
 
-static void events_reply(struct page *p, const PGresult *rows, uint64_t newest)
+static void events_reply(struct page *p, const PGresult *rows, uint64_t newest, const char *epoch)
 {
         cleanup_buf struct buf b = BUF_INIT;
 
@@ -32,22 +35,28 @@ static void events_reply(struct page *p, const PGresult *rows, uint64_t newest)
                 buf_puts(&b, i ? "," : "");
                 buf_puts(&b, pg_str(rows, i, 0));
         }
-        buf_putf(&b, "],\"newest\":%" PRIu64 ",", newest);
+        buf_putf(&b, "],\"newest\":%" PRIu64 ",\"epoch\":\"%s\",", newest, epoch);
         bounded_page_end(&b, rows, p->limit);
         http_reply_json_take(p->req, 200, &b);
 }
 
-/* Newest and oldest event of a session; what is not there any more was removed by retention. */
+/* Newest and oldest event of a session; what is not there any more was removed by retention. And
+ * whose history that is. */
 #define SESSION_RANGE                                                                              \
         "SELECT last_seq, COALESCE((SELECT min(seq) FROM core.event WHERE session_id = $1), "      \
-        "last_seq + 1) FROM core.session WHERE session_id = $1 AND tenant = $2"
-#define ALL_RANGE "SELECT cursor, (SELECT id + 1 FROM core.event_expired) FROM core.hub"
+        "last_seq + 1), db_epoch FROM core.session, core.hub WHERE session_id = $1 AND tenant = "  \
+        "$2"
+#define ALL_RANGE "SELECT cursor, (SELECT id + 1 FROM core.event_expired), db_epoch FROM core.hub"
 
 /* The range's row against the reader's position. True after the request was answered. */
 static bool refused_as_gone(struct page *p, const PGresult *range)
 {
         uint64_t oldest = (uint64_t) pg_i64(range, 0, 1);
 
+        if (p->given && p->epoch[0] && !streq(p->epoch, pg_str(range, 0, 2))) {
+                another_history(p->req);
+                return true;
+        }
         if (!p->given || p->after + 1 >= oldest)
                 return false;
         events_gone(p->req, oldest);
@@ -64,7 +73,8 @@ static void on_events(void *userdata, int r, PGresult **results, size_t n,
         else if (PQntuples(results[0]) == 0)
                 no_session(p->req);
         else if (!refused_as_gone(p, results[n - 1]))
-                events_reply(p, results[1], (uint64_t) pg_i64(results[0], 0, 0));
+                events_reply(p, results[1], (uint64_t) pg_i64(results[0], 0, 0),
+                             pg_str(results[n - 1], 0, 2));
 }
 
 /* types=message,post_tool -> {message,post_tool}. -EINVAL after a reply. */
@@ -103,7 +113,9 @@ static void submit(struct page *p, struct pg_batch *b, pg_done_fn fn)
 
 static void session_events(struct http_request *req)
 {
-        static const char *const known[] = { "after_seq", "limit", "types", "cursor", NULL };
+        static const char *const known[] = {
+                "after_seq", "limit", "types", "cursor", "epoch", NULL
+        };
         cleanup_free char *types = NULL;
         uint64_t limit, after, cursor;
         struct pg_batch *b;
@@ -136,7 +148,7 @@ static void session_events(struct http_request *req)
 
 static void all_events(struct http_request *req)
 {
-        static const char *const known[] = { "after", "limit", "types", "cursor", NULL };
+        static const char *const known[] = { "after", "limit", "types", "cursor", "epoch", NULL };
         cleanup_free char *types = NULL;
         uint64_t limit, after, cursor;
         struct pg_batch *b;
@@ -224,7 +236,7 @@ static void on_stream_session(void *userdata, int r, PGresult **results, size_t 
 
 static void session_stream(struct http_request *req)
 {
-        static const char *const known[] = { "after_seq", "deltas", NULL };
+        static const char *const known[] = { "after_seq", "deltas", "epoch", NULL };
         const char *deltas = http_query(req, "deltas");
         uint64_t after, id;
         struct pg_batch *b;
@@ -281,12 +293,12 @@ static void on_init(void *userdata, int r, PGresult **results, size_t n,
                 buf_putf(&b, "%s%s", i ? "," : "", pg_str(results[1], i, 0));
         buf_puts(&b, "]");
         fanout_all_sessions(req->gateway->fanout, req, (struct span){ b.data, b.len }, cursor,
-                            p->after == UINT64_MAX ? cursor : p->after);
+                            pg_str(results[0], 0, 2), p->after == UINT64_MAX ? cursor : p->after);
 }
 
 static void all_sessions(struct http_request *req)
 {
-        static const char *const known[] = { "after", NULL };
+        static const char *const known[] = { "after", "epoch", NULL };
         struct pg_batch *b;
         struct page *p;
         uint64_t after;

@@ -1,6 +1,6 @@
 /** All sessions, live through /ws: init, event, session_updated, session_deleted; resumes after the last cursor it saw. */
 import { batch, computed, signal } from '@preact/signals';
-import { postJson, request } from '../lib/api';
+import { ApiError, getJson, postJson, request } from '../lib/api';
 import { LiveSocket, type Link } from '../lib/socket';
 import { describe } from '../model/describe';
 import type { BerthEvent, Session, SessionStatus } from '../types';
@@ -17,6 +17,22 @@ export const sorted = computed(() => [...sessions.value.values()].sort((a, b) =>
 
 let socket: LiveSocket | null = null;
 let cursor: string | null = null;
+/** Whose history `cursor` and every seq are of: a database that was restored has another one. */
+let epoch: string | null = null;
+
+export const historyEpoch = (): string | null => epoch;
+
+/** The part of an address that says of which history its position is. */
+export const ofEpoch = (of: string | null): string => (of === null ? '' : `&epoch=${encodeURIComponent(of)}`);
+
+/** Does a position lead nowhere any more? What follows it was removed by retention, or it is of another history. */
+export async function positionLost(path: string, position: number): Promise<boolean> {
+  try {
+    return (await getJson<{ newest: number }>(path)).newest < position;
+  } catch (e) {
+    return e instanceof ApiError && e.status === 410;
+  }
+}
 
 function put(s: Session): void {
   const m = new Map(sessions.value);
@@ -53,11 +69,12 @@ function onEvent(e: BerthEvent): void {
 }
 
 function onMessage(data: unknown): void {
-  const m = data as { type?: string; sessions?: Session[]; cursor?: string | number; event?: BerthEvent; session?: Session; session_id?: string };
+  const m = data as { type?: string; sessions?: Session[]; cursor?: string | number; epoch?: string; event?: BerthEvent; session?: Session; session_id?: string };
   switch (m.type) {
     case 'init':
       sessions.value = new Map((m.sessions ?? []).map((s) => [s.session_id, s]));
       if (cursor === null && m.cursor !== undefined && m.cursor !== null) cursor = String(m.cursor);
+      epoch = m.epoch ?? null;
       loaded.value = true;
       break;
     case 'event':
@@ -68,6 +85,10 @@ function onMessage(data: unknown): void {
       break;
     case 'session_deleted':
       if (m.session_id) drop(m.session_id);
+      break;
+    case 'gone':
+    case 'resync':
+      cursor = null;
       break;
     default:
       break;
@@ -94,8 +115,13 @@ function later(data: unknown): void {
 
 export function startFeed(): () => void {
   socket = new LiveSocket({
-    path: () => (cursor === null ? '/ws' : `/ws?after=${encodeURIComponent(cursor)}`),
+    path: () => (cursor === null ? '/ws' : `/ws?after=${encodeURIComponent(cursor)}${ofEpoch(epoch)}`),
     message: later,
+    refused: async () => {
+      // The list comes whole with each new connection: without a position nothing is missing in it.
+      if (cursor !== null && (await positionLost(`/events?after=${encodeURIComponent(cursor)}&limit=1${ofEpoch(epoch)}`, Number(cursor)))) cursor = null;
+      return false;
+    },
     state: (l) => {
       link.value = l;
     },
@@ -104,6 +130,7 @@ export function startFeed(): () => void {
     socket?.close();
     socket = null;
     cursor = null;
+    epoch = null;
     waiting = [];
     loaded.value = false;
     sessions.value = new Map();

@@ -4,7 +4,7 @@ import { ApiError, getJson, postJson } from '../lib/api';
 import { LiveSocket, type Link } from '../lib/socket';
 import { Transcript, type Item, type LiveBlock, type UserItem } from '../model/transcript';
 import type { BerthEvent, Delta, ImageBlock, Session, SessionStatus, Usage } from '../types';
-import { patchSession, sessions } from './feed';
+import { historyEpoch, ofEpoch, patchSession, positionLost, sessions } from './feed';
 
 const CATCHING_UP_MS = 2500;
 
@@ -20,7 +20,9 @@ export class SessionStream {
   /** False until the history that existed at opening has been read. */
   readonly caughtUp = signal(false);
   readonly lastImage = signal<ImageBlock | null>(null);
-  private readonly transcript = new Transcript();
+  private transcript = new Transcript();
+  /** Whose history the transcript is of; null as long as it is not known. */
+  private epoch: string | null = null;
   private readonly socket: LiveSocket;
   private target: number | null = null;
   private frame = 0;
@@ -33,7 +35,7 @@ export class SessionStream {
 
   constructor(readonly id: string) {
     this.socket = new LiveSocket({
-      path: () => `/sessions/${encodeURIComponent(id)}/stream?after_seq=${this.transcript.lastSeq}&deltas=true`,
+      path: () => `/sessions/${encodeURIComponent(id)}/stream?deltas=true${this.position()}`,
       message: (d) => this.take(d),
       state: (l) => {
         this.link.value = l;
@@ -45,6 +47,8 @@ export class SessionStream {
       },
       refused: async (e) => {
         if (e?.status === 401) return true;
+        const after = this.transcript.lastSeq;
+        if (after > 0 && (await positionLost(`/events/${encodeURIComponent(id)}?limit=1${this.position()}`, after))) this.startOver();
         return this.gone();
       },
     });
@@ -77,6 +81,24 @@ export class SessionStream {
     }
   }
 
+  /** Where the server goes on. Nothing of it yet: it begins with the oldest event that is kept. */
+  private position(): string {
+    return this.transcript.lastSeq === 0 ? '' : `&after_seq=${this.transcript.lastSeq}${ofEpoch(this.epoch)}`;
+  }
+
+  /** What was shown is not the history any more, or not all that is left of it: read again from its beginning. */
+  private startOver(): void {
+    this.transcript = new Transcript();
+    this.epoch = null;
+    this.kept.length = 0;
+    this.gapAt = -1;
+    this.events.value = [];
+    this.caughtUp.value = false;
+    this.target = null;
+    void this.describe();
+    this.show();
+  }
+
   private async gone(): Promise<boolean> {
     try {
       await getJson(`/sessions/${encodeURIComponent(this.id)}`);
@@ -95,8 +117,13 @@ export class SessionStream {
       this.show();
       return;
     }
+    if (u.type === 'gone' || u.type === 'resync') {
+      this.startOver();
+      return;
+    }
     if (typeof u.seq !== 'number' || !u.event_type) return;
-    if (u.seq > this.transcript.lastSeq + 1 && this.gapAt !== this.transcript.lastSeq) {
+    this.epoch ??= historyEpoch();
+    if (this.transcript.lastSeq > 0 && u.seq > this.transcript.lastSeq + 1 && this.gapAt !== this.transcript.lastSeq) {
       // Something is missing between: ask again from the last one we have. Once per place, so that it can't go round for ever.
       this.gapAt = this.transcript.lastSeq;
       this.socket.reopen();
