@@ -14,14 +14,15 @@
 #include "slot-stage.h"
 
 #define PROBE_WAIT_MS 2000
+#define PROBE_KILL_MS 500
 #define PAGE 4096U
 
 /* The step that failed, NULL = the machine ran and halted. */
-static const char *run(void)
+static const char *run(const char *device)
 {
-        int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+        int kvm = open(device, O_RDWR | O_CLOEXEC);
         if (kvm < 0)
-                return "/dev/kvm cannot be opened by a slot's user";
+                return MACHINE_KVM " cannot be opened by a slot's user";
         if (ioctl(kvm, KVM_GET_API_VERSION, 0) != KVM_API_VERSION)
                 return "KVM has another version";
         int vm = ioctl(kvm, KVM_CREATE_VM, 0);
@@ -53,25 +54,25 @@ static const char *run(void)
         return state->exit_reason == KVM_EXIT_HLT ? NULL : "KVM runs machines wrongly";
 }
 
-static __attribute__((noreturn)) void child(const struct stage *stage, int out)
+static __attribute__((noreturn)) void child(const char *device, const struct stage *stage, int out)
 {
         const char *failed = stage ? stage_enter(stage) : NULL;
         if (!failed)
-                failed = run();
+                failed = run(device);
         if (failed)
                 (void) !write(out, failed, strlen(failed));
         _exit(failed ? 1 : 0);
 }
 
-bool machine_probe_kvm(struct identity *identity, char *why, size_t why_size)
+bool machine_probe_kvm(const char *device, struct identity *identity, char *why, size_t why_size)
 {
-        static const char *const used[] = { "/dev/kvm", NULL };
+        const char *const used[] = { device, NULL };
         struct slot_limits limits = { 0 };
         struct stage stage;
         int pair[2], status = 0;
         slot_limits_default(&limits);
-        (void) snprintf(why, why_size, "there is no /dev/kvm");
-        if (access("/dev/kvm", F_OK) < 0)
+        (void) snprintf(why, why_size, "there is no " MACHINE_KVM);
+        if (access(device, F_OK) < 0)
                 return false;
         (void) snprintf(why, why_size, "KVM cannot be tried");
         if (stage_plan(identity, NULL, &limits, used, &stage) < 0 || pipe2(pair, O_CLOEXEC) < 0)
@@ -79,15 +80,14 @@ bool machine_probe_kvm(struct identity *identity, char *why, size_t why_size)
         cleanup_close int in = pair[0], out = pair[1];
         pid_t pid = fork();
         if (pid == 0)
-                child(&stage, out);
+                child(device, &stage, out);
         cleanup_close int process = pid < 0 ? -1 : pidfd_open(pid, 0);
         struct pollfd p = { .fd = process, .events = POLLIN };
         bool ended = process >= 0 && poll(&p, 1, PROBE_WAIT_MS) > 0;
         if (pid > 0) {
                 (void) kill(pid, SIGKILL);
-                /* One that hangs in the kernel cannot be waited for; as a subreaper's child it is
-                 * collected when it goes. */
-                (void) waitpid(pid, &status, ended ? 0 : WNOHANG);
+                /* One that hangs in the kernel may not even go then: it is not waited for. */
+                (void) waitpid(pid, &status, ended || poll(&p, 1, PROBE_KILL_MS) > 0 ? 0 : WNOHANG);
         }
         /* NOLINTNEXTLINE(clang-analyzer-deadcode.DeadStores): the cleanup reads it */
         out = fd_close(out);

@@ -139,7 +139,8 @@ int machine_new(const struct machine_config *c, struct machine **ret, char **ret
         if (r < 0)
                 return r;
         if (c->kvm)
-                m->kvm = machine_probe_kvm(c->identity, m->kvm_why, sizeof(m->kvm_why));
+                m->kvm =
+                        machine_probe_kvm(MACHINE_KVM, c->identity, m->kvm_why, sizeof(m->kvm_why));
         else
                 (void) snprintf(m->kvm_why, sizeof(m->kvm_why), "vm_kvm is off");
         r = make_key(m, c->helper);

@@ -59,4 +59,5 @@ void machine_draft_done(struct machine_draft *d); /* gives it up when it is not 
 /* machine-kvm.c: makes a machine of one instruction in a process of its own and runs it, for at
  * most 2 s, as a slot would. False with the reason in `why`: the device can be there and refuse, or
  * hang. */
-bool machine_probe_kvm(struct identity *identity, char *why, size_t why_size);
+#define MACHINE_KVM "/dev/kvm"
+bool machine_probe_kvm(const char *device, struct identity *identity, char *why, size_t why_size);

@@ -168,5 +168,12 @@ void slot_proof_json(const struct slot_proof *p, const struct slot_limits *l, st
                 buf_puts(to, ",\"why\":");
                 buf_put_json_string(to, p->identity_why, strlen(p->identity_why));
         }
+        if (p->machine)
+                buf_putf(to, "},\"machine\":{\"by\":\"%s\",\"proven\":%s", p->machine,
+                         streq(p->machine, "none") ? "false" : "true");
+        if (p->machine && p->machine_why[0]) {
+                buf_puts(to, ",\"why\":");
+                buf_put_json_string(to, p->machine_why, strlen(p->machine_why));
+        }
         buf_puts(to, "},\"sandbox\":\"bubblewrap\",\"version\":\"" BERTH_VERSION "\"}");
 }

@@ -176,6 +176,9 @@ struct slot_proof {
         } limits[SLOT_LIMIT_MAX];
         const char *identity;   /* idmap, subuid or own uid */
         char identity_why[160]; /* "" or why it is the worker's own */
+        const char *machine;    /* slots of the kind vm run by kvm, emulation or none; NULL = they
+                                   are not wanted. Not filled by slot_prove. */
+        char machine_why[240];  /* "" or why it is not KVM, or none */
 };
 /* Makes a small slot with these parts (bwrap, user namespaces, seccomp, host) that tries to exceed
  * each limit. 0, also when a limit does not hold (that is in *ret); a negative errno with *ret_why

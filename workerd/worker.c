@@ -447,12 +447,15 @@ static void tell_proof(struct worker *w, const struct slot_config *c, const stru
 
 /* Slots of the kind vm need more of the host than others. A worker that is to keep one warm says
  * what is missing and ends; else it only does without the kind. */
-static int open_machine(struct worker *w, struct slot_config *config)
+static int open_machine(struct worker *w, struct slot_config *config, struct slot_proof *told)
 {
         cleanup_free char *why = NULL;
         int r = parts_machine(w->settings, w->host, &w->machine, &why);
 
         config->machine = w->machine;
+        told->machine = r < 0 ? "none" : w->machine->kvm ? "kvm" : "emulation";
+        (void) snprintf(told->machine_why, sizeof(told->machine_why), "%s",
+                        r < 0 ? why : w->machine->kvm_why);
         if (r == 0) {
                 log_notice("virtual machines: %s%s%s", w->machine->kvm ? "KVM" : "without KVM (",
                            w->machine->kvm_why, w->machine->kvm ? "" : ")");
@@ -504,7 +507,7 @@ static int open_slot(struct worker *w)
         const struct slot_host_config host = { .userns = s->slot_userns,
                                                .cgroups = s->slot_cgroups };
         struct slot_config config;
-        struct slot_proof proof = { 0 };
+        struct slot_proof proof = { 0 }, machine = { 0 };
         cleanup_free char *why = NULL;
         unsigned killed = 0;
         int r = slot_reconcile(s->state_dir, &killed);
@@ -524,7 +527,7 @@ static int open_slot(struct worker *w)
                 return r;
         config.host = w->host;
         if (w->kinds & UINT32_C(1) << SLOT_KIND_VM) {
-                r = open_machine(w, &config);
+                r = open_machine(w, &config, &machine);
                 if (r < 0)
                         return r;
         }
@@ -533,6 +536,8 @@ static int open_slot(struct worker *w)
                 log_error("slots cannot be made here: %s", why ? why : strerror(-r));
                 return r;
         }
+        proof.machine = machine.machine;
+        memcpy(proof.machine_why, machine.machine_why, sizeof(proof.machine_why));
         tell_proof(w, &config, &proof);
         r = slot_new(&config, &w->slot);
         if (r < 0)
