@@ -165,14 +165,14 @@ static void piece(struct ws_client *c, const struct ws_piece *p)
                 head.len = 0;
                 at += n;
         } while (at < p->payload.len && c->wsi);
-        if (!p->end && c->wsi)
-                return;
-        serve(c, LWS_POLLOUT); /* a pong or the answer to a close frame is due */
+        /* A pong, the answer to a close frame, or (within a message, too) a close frame because the
+         * text is not UTF-8 may be due. */
+        serve(c, LWS_POLLOUT);
         bool closes = collect(c);
         if (c->guard.closed) {
                 c->deaf = true;
                 sink_peer_closed(&c->sink);
-        } else if (!c->wsi) { /* libwebsockets has refused the content */
+        } else if (closes || !c->wsi) { /* libwebsockets has refused the content */
                 c->deaf = true;
                 sink_close_with(&c->sink, closes ? NULL : frame_ws_close(1002, "protocol error"));
         }

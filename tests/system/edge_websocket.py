@@ -33,7 +33,7 @@ def frame(first, payload=b"", mask=b"\x11\x22\x33\x44", form=0):
     else:
         length = bytes([bit | n])
     if mask is not None:
-        payload = bytes(b ^ mask[i % 4] for i, b in enumerate(payload))
+        payload = (int.from_bytes(payload, "big") ^ int.from_bytes((mask * (n // 4 + 1))[:n], "big")).to_bytes(n, "big")
     return bytes([first]) + length + (mask or b"") + payload
 
 
