@@ -2,10 +2,13 @@
 import asyncio
 import json
 import pathlib
+import re
 import shutil
+import socket
 import ssl
 import subprocess
 import time
+import warnings
 
 import pytest
 import requests
@@ -68,7 +71,7 @@ def proxy(request, stack, certificate, tmp_path_factory):
     http.trust_env = False  # neither a proxy nor other certificates of the environment
     http.verify = str(certificate / "cert.pem")
     http.headers["Authorization"] = f"Bearer {stack.stack.token}"
-    http.url = f"https://localhost:{port}"
+    http.url, http.kind = f"https://localhost:{port}", request.param
     http.context = ssl.create_default_context(cafile=str(certificate / "cert.pem"))
 
     def up():
@@ -90,14 +93,59 @@ def test_calls_and_headers(proxy):
     assert proxy.get(proxy.url + "/me", headers={"Authorization": ""}, timeout=10).status_code == 401
 
 
-def test_old_tls_is_refused(proxy):
-    import socket
+def handshake(proxy, versions, ciphers):
+    """What is agreed on by a client that would take anything of this: (version, cipher), or the alert's name."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
+    context.set_ciphers(f"{ciphers}:@SECLEVEL=0")  # else it is our own library that refuses
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.minimum_version, context.maximum_version = versions
+    with socket.create_connection(("127.0.0.1", int(proxy.url.rsplit(":", 1)[1])), timeout=10) as s:
+        try:
+            with context.wrap_socket(s, server_hostname="localhost") as t:
+                assert t.compression() is None
+                return t.version(), t.cipher()[0]
+        except ssl.SSLError as e:
+            return e.reason
+
+
+def test_old_tls_is_refused(proxy):
+    """What testssl would mark down: old versions, ciphers without encryption, authentication, forward secrecy or a tag."""
+    v = ssl.TLSVersion
+    for old in (v.TLSv1, v.TLSv1_1):
+        assert "PROTOCOL_VERSION" in handshake(proxy, (old, old), "ALL"), old
+    for weak in ("eNULL", "aNULL", "PSK", "kRSA", "3DES", "CAMELLIA", "ARIA", "AESCCM", "DHE", "SHA1", "SHA256+AES:!AESGCM", "SHA384+AES:!AESGCM"):
+        try:
+            agreed = handshake(proxy, (v.TLSv1_2, v.TLSv1_2), weak)
+        except ssl.SSLError:  # the library has none of them any more
+            continue
+        if agreed == "NO_CIPHERS_AVAILABLE":  # nor for this version
+            continue
+        if agreed[0] == "TLSv1.2":
+            # Caddy still has one of this kind, last in its list.
+            assert agreed[1].startswith("ECDHE-"), (weak, agreed)
+            assert proxy.kind == "caddy", (weak, agreed)
+        else:
+            assert agreed == "SSLV3_ALERT_HANDSHAKE_FAILURE", (weak, agreed)
+    for version in (v.TLSv1_2, v.TLSv1_3):
+        name, cipher = handshake(proxy, (version, version), "ALL")
+        assert name == version.name.replace("v1_", "v1.") and ("GCM" in cipher or "CHACHA20" in cipher), (name, cipher)
+
+
+def test_renegotiation_is_refused(proxy):
+    """The client asks (R) and is sent away; its input stays open, so that it does not leave by itself."""
     port = int(proxy.url.rsplit(":", 1)[1])
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as s, pytest.raises((ssl.SSLError, ConnectionError)):
-        context.wrap_socket(s, server_hostname="localhost")
+    with subprocess.Popen(["openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-tls1_2", "-servername", "localhost"],
+                          stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as client:
+        client.stdin.write("R\n")
+        client.stdin.flush()
+        try:
+            assert client.wait(30) != 0
+        finally:
+            client.kill()
+        said = client.stdout.read()
+    assert "RENEGOTIATING" in said and re.search("no renegotiation|unexpected message", said), said[-1500:]
 
 
 def test_streams_come_at_once(proxy, stack):
