@@ -19,17 +19,21 @@ static void put(struct buf *b, const struct docserver *d)
         struct runners_load load;
         struct reading_counts reading;
         const char *problem = vectors_problem(d->vectors);
+        struct otlp_counts spans;
 
         runners_load(d->runners, &load);
         reading_counts(d->reading, &reading);
+        otlp_counts(d->daemon->otlp, &spans);
         buf_putf(b,
                  "{\"version\":\"" BERTH_VERSION
                  "\",\"jobs\":{\"workers\":%u,\"slots\":%u,\"slots_busy\":%u,\"calls\":%u,"
                  "\"calls_busy\":%u},\"reading\":{\"now\":%" PRIu64 ",\"ready\":%" PRIu64
                  ",\"none\":%" PRIu64 ",\"failed\":%" PRIu64 ",\"again\":%" PRIu64
-                 "},\"questions\":%zu,\"search\":{\"language\":",
+                 "},\"questions\":%zu,\"spans\":{\"sent\":%" PRIu64 ",\"dropped\":%" PRIu64
+                 ",\"rejected\":%" PRIu64 "},\"search\":{\"language\":",
                  load.workers, load.slots, load.slots_busy, load.calls, load.calls_busy,
-                 reading.now, reading.ready, reading.none, reading.failed, reading.again, d->asks);
+                 reading.now, reading.ready, reading.none, reading.failed, reading.again, d->asks,
+                 spans.sent, spans.dropped, spans.rejected);
         buf_put_json_string(b, d->settings->search_language, strlen(d->settings->search_language));
         buf_putf(b, ",\"mode\":\"%s\",\"vectors\":%s", problem[0] ? "text" : "hybrid",
                  problem[0] ? "false" : "true");

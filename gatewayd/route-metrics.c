@@ -1,6 +1,7 @@
 /* GET /metrics: the whole installation for Prometheus. The gateway's own figures are at hand, the
- * coordinator's are in its row of core.status (at most 5 s old), those of slots and documents in
- * their tables. Without the database the page has what the gateway knows, and berth_database_up 0.
+ * coordinator's are in its row of core.status (at most 5 s old), docserverd's in docs.status, those
+ * of slots and documents in their tables. Without the database the page has what the gateway knows,
+ * and berth_database_up 0.
  */
 #include "common/base/json.h"
 #include "gatewayd/fanout.h"
@@ -297,6 +298,8 @@ static void put_traces(struct buf *b, const struct gateway *g, PGresult *const *
                 if (!streq(pg_str(results[1], i, 2), "offline"))
                         put_told_counts(b, "workerd", pg_str(results[1], i, 0),
                                         pg_str(results[1], i, 3));
+        if (PQntuples(results[4]) > 0)
+                put_told_counts(b, "docserverd", NULL, pg_str(results[4], 0, 0));
 }
 
 static void on_metrics(void *userdata, int r, PGresult **results, size_t n,
@@ -356,6 +359,9 @@ static void metrics(struct http_request *req)
                      "SELECT COALESCE(sum(bytes), 0)::bigint, COALESCE(sum(documents), 0)::bigint "
                      "FROM docs.usage",
                      "");
+        pg_batch_add(
+                b, "SELECT json FROM docs.status WHERE updated_at > now() - interval '12 seconds'",
+                "");
         int r = pg_submit(g->pg, b, on_metrics, req);
         if (r < 0)
                 on_metrics(req, r, NULL, 0, NULL);

@@ -119,6 +119,19 @@ def test_who_may_read(metered, port):
     assert requests.get(own + "/sessions", timeout=10).status_code == 404 and requests.post(own + "/metrics", timeout=10).status_code == 405
 
 
+def test_the_dashboard_shows_every_metric_and_no_other(metered):
+    """By name: those of the page and those that the sources know (some appear with what they count)."""
+    known = set(re.findall(r"^# TYPE (\S+)", metered.call("GET", "/metrics", 200).text, re.M))
+    for path in (ROOT / "gatewayd").glob("*metrics.c"):
+        known |= set(re.findall(r'"((?:berth|process)_[a-z_]+)["{]', path.read_text()))
+    known = {n for n in known if not re.search("_(bucket|sum|count)$", n)}
+    panels = json.loads((EXAMPLES / "dashboard.json").read_text())["panels"]
+    shown = set(re.findall(r"\b(?:berth|process)_[a-z_]+\b", " ".join(t["expr"] for p in panels for t in p.get("targets", []))))
+    shown = {re.sub("_(bucket|sum|count)$", "", n) for n in shown}
+    assert shown == known, (shown ^ known)
+    assert len({p["id"] for p in panels}) == len({json.dumps(p["gridPos"]) for p in panels}) == len(panels)
+
+
 @needs_prometheus
 def test_promtool_finds_nothing_to_say(metered):
     checked = subprocess.run(["promtool", "check", "metrics"], input=metered.call("GET", "/metrics", 200).text, capture_output=True, text=True, timeout=60)
@@ -161,7 +174,7 @@ def test_a_real_prometheus_scrapes_it(metered, port, tmp_path):
         assert firing == [], firing
         there = {r["metric"]["__name__"] for r in query('{job="berth"}')}
         asked = " ".join(t["expr"] for p in json.loads((EXAMPLES / "dashboard.json").read_text())["panels"] for t in p.get("targets", []))
-        asked += " ".join(r["query"] for r in rules)
+        asked += " " + " ".join(r["query"] for r in rules)
         wanted = set(re.findall(r"\b(?:berth|process)_[a-z_]+\b", asked))
         assert len(wanted) >= 20 and wanted <= there, wanted - there
         for panel in json.loads((EXAMPLES / "dashboard.json").read_text())["panels"]:

@@ -205,6 +205,7 @@ def test_a_collector_that_fails_costs_spans_and_nothing_else(traced, collector):
     assert total(read(traced), "berth_trace_spans_total", process="gatewayd", result="sent") > 5
     assert total(read(traced), "berth_trace_spans_total", process="workerd", worker="1", result="sent") > 5
     wait_until(lambda: total(read(traced), "berth_trace_spans_total", process="coordinatord", result="sent") > 3, 30, "the coordinator's figures")
+    wait_until(lambda: total(read(traced), "berth_trace_spans_total", process="docserverd", result="sent") > 0, 30, "the document store's figures")
 
 
 def test_a_stopped_collector_and_a_full_queue(tmp_path):
