@@ -1,8 +1,16 @@
 /* What is wrong on this host and how to mend it: one line per check. */
 #include "ctl.h"
 
+#include <dirent.h>
+#include <glob.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/timex.h>
+#include <time.h>
 #include <unistd.h>
+
+#define IMAGE "/var/lib/berth/images/desktop"
+#define IMAGE_OLD_DAYS 60
 
 enum verdict { GOOD, NOTE, BAD };
 
@@ -112,6 +120,112 @@ static void check_api(struct doctor *d)
         }
 }
 
+/* Of this host, unless the configuration names another. */
+static void check_database_server(struct doctor *d)
+{
+        cleanup_fclose FILE *f = fopen(BERTH_CONFDIR "/coordinatord.conf", "re");
+        char line[1024];
+        glob_t found = { 0 };
+
+        while (f && fgets(line, sizeof(line), f))
+                if (str_starts(line, "database ") && strstr(line, "host=") &&
+                    !strstr(line, "host=/"))
+                        return;
+        bool there = glob("/usr/lib/postgresql/*/bin/postgres", 0, NULL, &found) == 0;
+        globfree(&found);
+        check(d, there, "PostgreSQL is installed",
+              "apt-get install postgresql; then " BERTH_LIBDIR "/setup-database");
+}
+
+/* A file that others may change is no configuration; one that the daemons cannot read is none
+ * either; keys are root's alone. */
+static void check_file(struct doctor *d, const char *path, bool secret)
+{
+        struct stat st;
+
+        if (stat(path, &st) < 0)
+                return;
+        mode_t open_to = st.st_mode & (secret ? 0077 : 0022);
+        bool readable = secret || (st.st_mode & (S_ISDIR(st.st_mode) ? 0005 : 0044)) != 0;
+        if (st.st_uid == 0 && !open_to && readable) {
+                tell(d, GOOD, path, NULL);
+                return;
+        }
+        cleanup_free char *what = xasprintf("%s: %s (mode %04o)", path,
+                                            st.st_uid != 0 ? "does not belong to root"
+                                            : !readable    ? "the daemons cannot read it"
+                                            : secret       ? "others than root may come to it"
+                                                           : "others than root may write to it",
+                                            (unsigned) (st.st_mode & 07777));
+        cleanup_free char *remedy =
+                xasprintf("chown root %s; chmod %s %s", path, secret ? "go=" : "u=rwX,go=rX", path);
+        tell(d, BAD, what, remedy);
+}
+
+static void check_folder(struct doctor *d, const char *path, bool secret)
+{
+        struct dirent **names = NULL;
+        int n = scandir(path, &names, NULL, alphasort);
+
+        check_file(d, path, secret);
+        for (int i = 0; i < n; i++) {
+                cleanup_free char *name = xasprintf("%s/%s", path, names[i]->d_name);
+                if (names[i]->d_name[0] != '.' && !streq(names[i]->d_name, "credentials"))
+                        check_file(d, name, secret);
+                free(names[i]);
+        }
+        free(names);
+}
+
+static void check_rights(struct doctor *d)
+{
+        if (access(BERTH_CONFDIR, F_OK) < 0)
+                return;
+        check_folder(d, BERTH_CONFDIR, false);
+        if (geteuid() == 0)
+                check_folder(d, BERTH_CONFDIR "/credentials", true);
+}
+
+static void check_clock(struct doctor *d)
+{
+        struct timex t = { .modes = 0 };
+        struct stat st;
+        int state = adjtimex(&t);
+
+        /* Nothing of this installation is from the future. */
+        bool past = stat("/proc/self/exe", &st) == 0 && st.st_mtime > time(NULL) + 24L * 3600;
+        check(d, !past, "the clock is not behind what is installed",
+              "set it: apt-get install systemd-timesyncd; timedatectl set-ntp true");
+        if (state < 0 || past)
+                return;
+        tell(d, state == TIME_ERROR ? NOTE : GOOD,
+             state == TIME_ERROR ? "nothing keeps the clock right" : "the clock is kept right",
+             "apt-get install systemd-timesyncd; timedatectl set-ntp true");
+}
+
+static void check_image(struct doctor *d)
+{
+        struct tm built = { 0 };
+        char target[256] = "";
+        ssize_t n = readlink(IMAGE, target, sizeof(target) - 1);
+
+        check(d, access(IMAGE "/usr", F_OK) == 0, "there is a slot image",
+              "berthctl image build desktop (as root; some minutes)");
+        if (n <= 0)
+                return;
+        cleanup_free char *path = xasprintf("/var/lib/berth/images/%s.json", target);
+        cleanup_json json_t *facts = json_load_file(path, 0, NULL);
+        if (!strptime(show_member(facts, "built_at"), "%Y-%m-%dT%H:%M:%SZ", &built))
+                return;
+        long days = (long) ((time(NULL) - timegm(&built)) / (24L * 3600));
+        cleanup_free char *what = xasprintf("the slot image %s is %ld days old", target, days);
+        cleanup_free char *remedy = xasprintf(
+                "its packages have had updates since: mv /var/lib/berth/images/%s{,.old}; berthctl "
+                "image build; restart the workers, then remove the old one",
+                target);
+        tell(d, days > IMAGE_OLD_DAYS ? NOTE : GOOD, what, remedy);
+}
+
 static void check_slots(struct doctor *d)
 {
         const char *const as_root[] = { "setpriv",
@@ -140,10 +254,13 @@ static void check_slots(struct doctor *d)
               "sysctl kernel.apparmor_restrict_unprivileged_userns=0, or give bwrap a profile");
         check(d, run_program(geteuid() == 0 ? as_root : as_root + 4, NULL, true) == 0,
               "bubblewrap makes a sandbox", "apt-get install bubblewrap; then the checks above");
-        check(d, access("/var/lib/berth/images/desktop/usr", F_OK) == 0, "there is a slot image",
-              "berthctl image build desktop (as root; some minutes)");
-        if (geteuid() == 0 && access("/etc/berth", F_OK) == 0 &&
-            access("/etc/berth/credentials/anthropic-key", F_OK) < 0)
+        check_image(d);
+        bool kvm = access("/dev/kvm", F_OK) == 0;
+        tell(d, kvm ? GOOD : NOTE, kvm ? "there is KVM" : "there is no KVM",
+             "only slots that are machines want it, and are some ten times slower without: enable "
+             "virtualization in the firmware, or nested virtualization of the host above");
+        if (geteuid() == 0 && access(BERTH_CONFDIR, F_OK) == 0 &&
+            access(BERTH_CONFDIR "/credentials/anthropic-key", F_OK) < 0)
                 tell(d, NOTE, "no model key is set",
                      "install -m 600 KEYFILE /etc/berth/credentials/anthropic-key; systemctl "
                      "restart 'berth-workerd@*'; or set anthropic_url to a local model");
@@ -164,6 +281,13 @@ static void check_disk(struct doctor *d, const char *path)
         check(d, !low, what, "free some space: old images, finished sessions, old backups");
 }
 
+static bool lies_elsewhere(const char *path, const char *folder)
+{
+        struct stat a, b;
+
+        return stat(path, &a) == 0 && stat(folder, &b) == 0 && a.st_dev != b.st_dev;
+}
+
 int cmd_doctor(struct ctl *c, int argc, char **argv)
 {
         cleanup_json json_t *checks = json_array();
@@ -174,9 +298,14 @@ int cmd_doctor(struct ctl *c, int argc, char **argv)
                 return 2;
         }
         check_units(&d);
+        check_database_server(&d);
         check_api(&d);
+        check_rights(&d);
+        check_clock(&d);
         check_slots(&d);
         check_disk(&d, "/var/lib");
+        if (lies_elsewhere("/var/lib/postgresql", "/var/lib"))
+                check_disk(&d, "/var/lib/postgresql");
         check_disk(&d, "/tmp");
         if (c->json)
                 show_json(checks);

@@ -184,3 +184,51 @@ def test_doctor(berth):
     results = {c["check"]: c["result"] for c in done}
     assert results["the gateway answers"] == "ok" and results["the database answers"] == "ok"
     assert all(c["remedy"] for c in done if c["result"] != "ok")
+
+
+def examined(berth, setup, program=PROGRAM):
+    """What doctor says in a view of this host that the commands make: check -> its row."""
+    env = {"PATH": os.environ["PATH"], "BERTH_URL": berth.stack.url, "BERTH_TOKEN": berth.stack.token}
+    env |= {k: v for k, v in os.environ.items() if k.endswith("SAN_OPTIONS")}
+    done = subprocess.run(["unshare", "-m", "sh", "-ec", f'{setup}\nexec "$0" --json doctor', str(program)], capture_output=True, text=True, timeout=60, env=env)
+    assert done.stdout.startswith("["), done.stderr
+    return done.returncode, {c["check"]: c for c in json.loads(done.stdout)}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: mounts over what doctor looks at")
+def test_doctor_finds_what_is_wrong(berth, tmp_path):
+    conf, images, late = tmp_path / "conf", tmp_path / "images", tmp_path / "berthctl"
+    for folder in (conf, conf / "credentials", images, images / "desktop-0123456789ab" / "usr"):
+        folder.mkdir(parents=True)
+    for name, mode in (("gatewayd.conf", 0o666), ("coordinatord.conf", 0o600), ("workerd.conf", 0o644), ("credentials/anthropic-key", 0o644), ("credentials/egress", 0o600)):
+        (conf / name).write_text("")
+        (conf / name).chmod(mode)
+    (conf / "credentials").chmod(0o700)
+    (images / "desktop").symlink_to("desktop-0123456789ab")
+    (images / "desktop-0123456789ab.json").write_text('{"built_at": "2025-01-02T03:04:05Z"}')
+    shutil.copy2(PROGRAM, late)
+    os.utime(late, (time.time() + 90 * 3600,) * 2)
+    at = "/usr/local/etc" if "/usr/local/etc/berth" in PROGRAM.read_bytes().decode("latin-1") else "/etc"
+    view = f"""mount -t tmpfs -o size=64M none /var/lib; mkdir -p /var/lib/berth/images; mount --bind {images} /var/lib/berth/images
+        mkdir -p {at}; mount -t tmpfs none {at}; mkdir {at}/berth; mount --bind {conf} {at}/berth"""
+    broken = view + f"""
+        echo 0 >/var/lib/zero; mount --bind /var/lib/zero /proc/sys/user/max_user_namespaces
+        mkdir -p /var/lib/dev; for d in null zero urandom; do touch /var/lib/dev/$d; mount --bind /dev/$d /var/lib/dev/$d; done; mount --rbind /var/lib/dev /dev
+        mkdir -p /usr/lib/postgresql; mount -t tmpfs none /usr/lib/postgresql"""
+    code, said = examined(berth, broken, late)
+    assert code == 1
+    bad = {name for name, c in said.items() if c["result"] == "wrong"}
+    notes = {name for name, c in said.items() if c["result"] == "note"}
+    for part in ("PostgreSQL is installed", "gatewayd.conf: others than root may write to it (mode 0666)", "coordinatord.conf: the daemons cannot read it (mode 0600)",
+                 "anthropic-key: others than root may come to it (mode 0644)", "user namespaces are allowed", "the clock is not behind", "/var/lib has 0 GiB free"):
+        assert any(part in name for name in bad), (part, said)
+    assert not any("workerd.conf" in name or "egress" in name for name in bad)
+    assert "there is no KVM" in notes and any("desktop-0123456789ab is " in name for name in notes), notes
+    assert all(c["remedy"] for c in said.values() if c["result"] != "ok")
+    for name in ("gatewayd.conf", "coordinatord.conf"):
+        (conf / name).chmod(0o644)
+    (conf / "credentials" / "anthropic-key").chmod(0o600)
+    (images / "desktop-0123456789ab.json").write_text(json.dumps({"built_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 86400))}))
+    code, said = examined(berth, view)
+    assert {n for n, c in said.items() if c["result"] != "ok" and (".conf" in n or "key" in n or "image" in n or "clock is not" in n or "PostgreSQL" in n)} == set(), said
+    assert said["the slot image desktop-0123456789ab is 1 days old"]["result"] == "ok"
