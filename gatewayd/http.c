@@ -195,6 +195,9 @@ static void answered(struct http_request *req, int status, uint64_t usec)
 {
         const struct http_request_private *p = req->priv;
         const struct principal *who = &req->principal;
+        const char *about = req->route && str_starts(req->route->pattern, "/sessions/{id}")
+                                    ? req->params[0]
+                                    : "";
         /* 503 is a part that is away: whoever lost it says so, once. */
         int level = status >= 500 && status != 503            ? LOG_WARNING
                     : req->route && rights_is_act(req->route) ? LOG_INFO
@@ -206,6 +209,7 @@ static void answered(struct http_request *req, int status, uint64_t usec)
         if (!log_wanted(level))
                 return;
         TRACE_SCOPE(&p->span.at);
+        LOG_SCOPE("SESSION", about);
         LOG_SCOPE("REQUEST", p->id);
         LOG_SCOPE("TENANT", who->tenant);
         LOG_SCOPE("PEER", p->address);

@@ -34,6 +34,7 @@ int main(int argc, char **argv)
 
         if (r <= 0)
                 return daemon_exit_code(r);
+        log_field_set("SLOT", settings.worker_id);
         return daemon_exit_code(streq(settings.serves, "jobs") ? serve_jobs(&d, &settings)
                                                                : run(&d, &settings));
 }

@@ -199,6 +199,7 @@ static void drop_session(struct worker *w, const char *why, bool tell, bool keep
         if (keep && w->state == SLOT_STATE_BUSY)
                 w->leaving = session_take_results(w->session);
         w->session = session_free(w->session);
+        log_field_set("SESSION", "");
         display_session_over(w->display);
         if (w->leaving) {
                 worker_set_state(w, SLOT_STATE_RESETTING, "the session left; its results are kept");
@@ -273,6 +274,7 @@ static int on_assign(void *userdata, const struct session_assign *m, const char 
                 *why = "the assignment makes no sense to the worker";
                 return r;
         }
+        log_field_set("SESSION", m->session_id);
         log_info("session %s: assigned (epoch %" PRIu64 ", %s)", m->session_id, m->epoch,
                  slot_kind_name(m->kind));
         fit_session(w);

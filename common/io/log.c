@@ -2,6 +2,7 @@
 #include "log.h"
 
 #include <poll.h>
+#include <pthread.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -14,6 +15,8 @@
 
 #define LINE_MAX_BYTES 4000 /* below PIPE_BUF: one line is one atomic write */
 #define FIELDS_MAX 8
+#define PROCESS_FIELDS_MAX 4
+#define VALUE_MAX sizeof(((struct log_scope *) 0)->value)
 #define STALL_MSEC 50
 
 static int log_level_max = LOG_INFO;
@@ -21,6 +24,20 @@ static const char *log_process = "berth";
 static bool log_to_journal;
 static unsigned log_lost; /* lines dropped because nobody read stderr */
 static _Thread_local struct log_scope *log_scopes;
+
+static pthread_mutex_t process_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct {
+        const char *key;
+        char value[VALUE_MAX];
+} process_fields[PROCESS_FIELDS_MAX];
+
+static const struct {
+        const char *begin, *key;
+} subjects[] = {
+        { "session %s", "SESSION" },
+        { "worker %s", "WORKER" },
+        { "approval %s", "APPROVAL" },
+};
 
 static const struct {
         const char *name;
@@ -92,6 +109,19 @@ void log_scope_pop(struct log_scope *s)
         log_scopes = s->outer;
 }
 
+void log_field_set(const char *key, const char *value)
+{
+        (void) pthread_mutex_lock(&process_lock);
+        for (size_t i = 0; i < PROCESS_FIELDS_MAX; i++) {
+                if (process_fields[i].key && !streq(process_fields[i].key, key))
+                        continue;
+                process_fields[i].key = key;
+                (void) snprintf(process_fields[i].value, VALUE_MAX, "%s", value);
+                break;
+        }
+        (void) pthread_mutex_unlock(&process_lock);
+}
+
 /* A line under construction; what does not fit is cut. */
 struct line {
         size_t n;
@@ -141,7 +171,10 @@ static void put_scopes(struct line *l)
                 put(l, " [TRACE_ID=%s", trace);
                 separator = " ";
         }
-        for (struct log_scope *s = log_scopes; s && n < FIELDS_MAX; s = s->outer, n++) {
+        for (struct log_scope *s = log_scopes; s && n < FIELDS_MAX; s = s->outer) {
+                if (!s->value[0])
+                        continue;
+                n++;
                 put(l, "%s%s=", separator, s->key);
                 put_clean(l, s->value);
                 separator = " ";
@@ -179,7 +212,48 @@ static void to_stderr(int level, const char *text)
         write_line(l.text, l.n);
 }
 
-static void to_journal(int level, int error, const char *file, int line, const char *text)
+/* Fields of a line for the journal. The first of a key counts: the narrower stands before the
+ * wider. */
+struct fields {
+        struct {
+                const char *key;
+                char text[sizeof(((struct log_scope *) 0)->key) + VALUE_MAX + 1];
+        } all[FIELDS_MAX];
+        size_t n;
+};
+
+static void field_add(struct fields *f, const char *key, const char *value, size_t len)
+{
+        if (len == 0 || f->n == FIELDS_MAX)
+                return;
+        for (size_t i = 0; i < f->n; i++)
+                if (streq(f->all[i].key, key))
+                        return;
+        f->all[f->n].key = key;
+        (void) snprintf(f->all[f->n].text, sizeof(f->all[f->n].text), "%s=%.*s", key,
+                        (int) MIN(len, VALUE_MAX - 1), value);
+        f->n++;
+}
+
+static void fields_collect(struct fields *f, const char *fmt, const char *text)
+{
+        for (size_t i = 0; i < ARRAY_LEN(subjects); i++) {
+                if (!str_starts(fmt, subjects[i].begin))
+                        continue;
+                const char *value = text + strlen(subjects[i].begin) - strlen("%s");
+                field_add(f, subjects[i].key, value, strcspn(value, " :"));
+        }
+        for (struct log_scope *s = log_scopes; s; s = s->outer)
+                field_add(f, s->key, s->value, strlen(s->value));
+        (void) pthread_mutex_lock(&process_lock);
+        for (size_t i = 0; i < PROCESS_FIELDS_MAX && process_fields[i].key; i++)
+                field_add(f, process_fields[i].key, process_fields[i].value,
+                          strlen(process_fields[i].value));
+        (void) pthread_mutex_unlock(&process_lock);
+}
+
+static void to_journal(int level, int error, const char *file, int line, const char *fmt,
+                       const char *text)
 {
         char fixed[5][64], trace[sizeof("TRACE_ID=") + TRACE_ID_HEX] = "TRACE_ID=";
         (void) snprintf(fixed[0], sizeof(fixed[0]), "PRIORITY=%d", level);
@@ -188,8 +262,7 @@ static void to_journal(int level, int error, const char *file, int line, const c
         (void) snprintf(fixed[3], sizeof(fixed[3]), "SYSLOG_IDENTIFIER=%s", log_process);
         (void) snprintf(fixed[4], sizeof(fixed[4]), "ERRNO=%d", error < 0 ? -error : error);
         cleanup_free char *message = xasprintf("MESSAGE=%s", text);
-        char fields[FIELDS_MAX][sizeof(((struct log_scope *) 0)->key) +
-                                sizeof(((struct log_scope *) 0)->value) + 1];
+        struct fields fields = { .n = 0 };
         struct iovec v[2 + ARRAY_LEN(fixed) + FIELDS_MAX];
         size_t n = 0;
         v[n++] = (struct iovec){ message, strlen(message) };
@@ -198,11 +271,9 @@ static void to_journal(int level, int error, const char *file, int line, const c
         trace_id(trace + strlen("TRACE_ID="));
         if (trace[strlen("TRACE_ID=")])
                 v[n++] = (struct iovec){ trace, strlen(trace) };
-        size_t k = 0;
-        for (struct log_scope *s = log_scopes; s && k < FIELDS_MAX; s = s->outer, k++) {
-                int len = snprintf(fields[k], sizeof(fields[k]), "%s=%s", s->key, s->value);
-                v[n++] = (struct iovec){ fields[k], (size_t) len };
-        }
+        fields_collect(&fields, fmt, text);
+        for (size_t k = 0; k < fields.n; k++)
+                v[n++] = (struct iovec){ fields.all[k].text, strlen(fields.all[k].text) };
         (void) sd_journal_sendv(v, (int) n);
 }
 
@@ -224,7 +295,7 @@ void log_line(int level, int error, const char *file, int line, const char *fmt,
                                 strerror_r(error < 0 ? -error : error, why, sizeof(why)));
         }
         if (log_to_journal)
-                to_journal(level, error, file, line, text);
+                to_journal(level, error, file, line, fmt, text);
         else
                 to_stderr(level, text);
         errno = saved;

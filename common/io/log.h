@@ -2,7 +2,10 @@
  *
  * Inside a trace (trace.h) each line has a field TRACE_ID.
  * A line on stderr reads: 2026-11-20T13:07:57.123456Z coordinatord info [SESSION=...] text
- * Fields (SESSION, SLOT, PEER, MSG, ...) are set for a scope and appear on every line inside it.
+ * Fields (REQUEST, TENANT, PEER, MSG, ...) are set for a scope and appear on every line inside it.
+ * In the journal each line has besides CODE_FILE, CODE_LINE, SYSLOG_IDENTIFIER and ERRNO the fields
+ * of its process (log_field_set), and what it is about: a line that begins "session %s", "worker
+ * %s" or "approval %s" has SESSION=, WORKER= or APPROVAL=. On stderr the text says that already.
  * Control characters are escaped. When the reader of stderr stands still, lines are dropped and
  * counted. Never log secrets or document text; log_* never fails and never blocks for long (50 ms).
  */
@@ -17,7 +20,12 @@ void log_set_level(int level);      /* LOG_ERR ... LOG_DEBUG */
 bool log_wanted(int level);         /* a line of this level would be written */
 int log_level_from_string(const char *s, int *ret) mustuse;
 
-/* Fields for the rest of the block: LOG_SCOPE("SESSION", s->id); values are copied (64 bytes). */
+/* A field of every line that goes to the journal from now on; "" takes it away. Keys are constants,
+ * at most 4 of them; the value is copied (64 bytes). May be called while other threads log. */
+void log_field_set(const char *key, const char *value);
+
+/* Fields for the rest of the block: LOG_SCOPE("SESSION", s->id); values are copied (64 bytes),
+ * an empty one is left out. */
 struct log_scope {
         struct log_scope *outer;
         char key[16];

@@ -197,6 +197,8 @@ void rpc_request_dispatch(struct rpc_peer *p, const struct rpc_route *route,
 {
         struct rpc_link *l = p->l;
         TRACE_SCOPE(&e->trace);
+        LOG_SCOPE("MSG", route->type->body.name);
+        LOG_SCOPE("PEER", p->process);
         if (!route->type->reply) {
                 int r = route->handle(l->userdata, p, NULL, msg);
                 if (r < 0)

@@ -14,7 +14,7 @@ from tenants import make_token
 from test_metrics import parse, total
 
 CASES = 150
-LINE = re.compile(r"^\S+Z gatewayd (debug|info|warning) \[PEER=127\.0\.0\.1 TENANT=(\S+) REQUEST=(\S+)\] ([A-Z]+) (.*) by (\S+): (\d{3}) in \d+\.\d{3} ms$")
+LINE = re.compile(r"^\S+Z gatewayd (debug|info|warning) \[PEER=127\.0\.0\.1 TENANT=(\S+) REQUEST=(\S+)(?: SESSION=\S+)?\] ([A-Z]+) (.*) by (\S+): (\d{3}) in \d+\.\d{3} ms$")
 
 
 @pytest.fixture(scope="module")
