@@ -1,6 +1,7 @@
 /* Questions of the route files to the coordinator and the database, and pages of lists. */
 #include "gatewayd/query.h"
 
+#include "common/base/json.h"
 #include "common/io/log.h"
 #include "gatewayd/audit.h"
 #include "gatewayd/held.h"
@@ -66,6 +67,16 @@ void events_gone(struct http_request *req, uint64_t oldest)
         http_reply_json(req, 410, span_of(text));
 }
 
+bool body_has_fields(struct http_request *req)
+{
+        struct json_problem p = { 0 };
+
+        if (!req->json || json_read(req->json, NULL, 0, NULL, &p) == 0)
+                return false;
+        http_reply_error(req, ERROR_CODE_BAD_REQUEST, p.field[0] ? p.field : NULL, "%s", p.message);
+        return true;
+}
+
 void another_history(struct http_request *req)
 {
         http_reply_problem(req, 410, "resync", "epoch",
@@ -114,6 +125,8 @@ void list_reply(struct http_request *req, const PGresult *rows, const char *name
 {
         cleanup_buf struct buf b = BUF_INIT;
         int n = PQntuples(rows);
+        uint64_t found =
+                n > 0 && PQnfields(rows) > 3 ? (uint64_t) pg_i64(rows, 0, 3) : (uint64_t) n;
 
         buf_putf(&b, "{\"%s\":[", name);
         for (int i = 0; i < n; i++) {
@@ -122,7 +135,7 @@ void list_reply(struct http_request *req, const PGresult *rows, const char *name
                 buf_puts(&b, pg_str(rows, i, 0));
         }
         buf_puts(&b, "],\"next_cursor\":");
-        if ((uint64_t) n < limit) {
+        if (found < limit && found == (uint64_t) n) {
                 buf_puts(&b, "null}");
         } else {
                 cleanup_free char *text =

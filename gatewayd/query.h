@@ -23,6 +23,9 @@ void database_failed(struct http_request *req, int r, const struct pg_error *err
 void events_gone(struct http_request *req, uint64_t oldest);
 /* 410: the reader's position is of another history (an older db_epoch). */
 void another_history(struct http_request *req);
+/* For a call that says nothing in its body: {} or none. True after anything else was answered 400.
+ */
+bool body_has_fields(struct http_request *req);
 void no_session(struct http_request *req); /* 404 */
 /* For the rpc_reply_fn of calls that answer with a session. */
 void session_reply(struct http_request *req, int status, int r, const void *reply);
@@ -41,7 +44,8 @@ void empty_reply(void *userdata, int r, const void *reply);
 void bounded_page_end(struct buf *b, const PGresult *rows, uint64_t limit);
 
 /* A page: {"NAME":[column 0 of each row],"next_cursor":null|"..."}. Rows are (json, key, id) in
- * list order; when there are as many as the limit, next_cursor names the last one. */
+ * list order; when there are as many as the limit, next_cursor names the last one. A fourth column,
+ * where there is one: how many rows there were before the page was cut to a number of bytes. */
 void list_reply(struct http_request *req, const PGresult *rows, const char *name, uint64_t limit);
 char *cursor_make(const char *key, const char *id) mustuse; /* the caller frees */
 /* ?cursor= of an earlier page -> its key and id (the caller frees), both NULL without one. -EINVAL

@@ -17,7 +17,7 @@ static void control(struct http_request *req, enum session_action action)
 
         if (!session_id_ok(m.session_id))
                 return no_session(req);
-        if (http_idempotency_key(req, &m.idempotency_key) < 0)
+        if (http_idempotency_key(req, &m.idempotency_key) < 0 || body_has_fields(req))
                 return;
         coordinator_call(req, &wire_session_control, &m, on_controlled);
 }

@@ -96,7 +96,12 @@ static int types_filter(struct http_request *req, char **ret)
                 }
                 buf_putf(&b, "%s%s", b.len ? "," : "{", w);
         }
-        buf_puts(&b, b.len ? "}" : "{}");
+        if (b.len == 0) {
+                http_reply_error(req, ERROR_CODE_BAD_REQUEST, "types",
+                                 "types must name at least one event type");
+                return -EINVAL;
+        }
+        buf_puts(&b, "}");
         *ret = buf_take(&b, NULL);
         return 0;
 }

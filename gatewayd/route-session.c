@@ -244,15 +244,28 @@ static void stop(struct http_request *req)
 
         if (!session_id_ok(m.session_id))
                 return no_session(req);
-        if (http_idempotency_key(req, &m.idempotency_key) < 0)
+        if (http_idempotency_key(req, &m.idempotency_key) < 0 || body_has_fields(req))
                 return;
         coordinator_call(req, &wire_session_stop, &m, on_stopped);
 }
 
-/* The session is gone; what cannot be removed of its recording now goes with retention. */
-static void on_recording_dropped(void *userdata, int r, const void *reply)
+/* The session is gone; what cannot be removed of its volume and recording now goes with retention.
+ */
+static void on_volume_dropped(void *userdata, int r, const void *reply)
 {
         http_reply_empty(userdata, 204);
+}
+
+static void on_recording_dropped(void *userdata, int r, const void *reply)
+{
+        struct http_request *req = userdata;
+        char name[100];
+        const struct volume_drop m = { .tenant = req->principal.tenant, .volume_name = name };
+
+        (void) snprintf(name, sizeof(name), "dataset-volume-%s", req->params[0]);
+        if (rpc_call(rpc_client_peer(req->gateway->documents), &wire_volume_drop, &m,
+                     USEC_PER_SEC / 2, on_volume_dropped, req) < 0)
+                http_reply_empty(req, 204);
 }
 
 static void on_deleted(void *userdata, int r, const void *reply)
@@ -304,25 +317,48 @@ static void show(struct http_request *req)
 /* ---- the list ---- */
 
 /* Each sort order with the column it walks; the id breaks ties. Times descend, names ascend. $7 and
- * $8 are the key and id of the last row of the page before, $9 the limit. */
-#define LIST_SQL(key, shown, type, order, compare)                                                 \
-        "SELECT core.session_json(s), " shown                                                      \
-        ", session_id FROM core.session s WHERE tenant = $1 "                                      \
+ * $8 are the key and id of the last row of the page before, $9 the limit. A page is held to 8 MiB,
+ * as metadata may be large; its first row is always there. -> json, the cursor's key, id, how many
+ * rows there were before that cut. */
+#define LIST_SQL(name, key, shown, type, order, compare)                                           \
+        "SELECT json, '" name ":' || shown, session_id, found FROM (SELECT *, count(*) OVER () "   \
+        "AS found, sum(octet_length(json)) OVER (ORDER BY key " order ", session_id " order        \
+        ") - octet_length(json) AS before FROM (SELECT core.session_json(s) AS json, " key         \
+        " AS key, " shown " AS shown, session_id FROM core.session s WHERE tenant = $1 "           \
         "AND ($2::text[] IS NULL OR status = ANY($2::text[])) "                                    \
         "AND ($3::text IS NULL OR agent_name = $3) AND ($4::text IS NULL OR kind = $4) "           \
         "AND ($10::text IS NULL OR parent_session_id = $10) "                                      \
         "AND ($5::text IS NULL OR session_name ILIKE $5 OR session_id LIKE $6) "                   \
         "AND ($7::text IS NULL OR (" key ", session_id) " compare " ($7::" type ", $8)) "          \
-        "ORDER BY " key " " order ", session_id " order " LIMIT $9"
-#define LIST_BY_TIME(key) LIST_SQL(key, "core.timestamp_text(" key ")", "timestamptz", "DESC", "<")
+        "ORDER BY " key " " order ", session_id " order " LIMIT $9) AS page) AS sized "            \
+        "WHERE before < 8388608 ORDER BY key " order ", session_id " order
+#define LIST_BY_TIME(key)                                                                          \
+        LIST_SQL(key, key, "core.timestamp_text(" key ")", "timestamptz", "DESC", "<")
 #define NAME_KEY "COALESCE(session_name, '')"
 static const struct {
         const char *name, *sql;
 } sorts[] = {
         { "created_at", LIST_BY_TIME("created_at") },
         { "modified_at", LIST_BY_TIME("modified_at") },
-        { "name", LIST_SQL(NAME_KEY, NAME_KEY, "text", "ASC", ">") },
+        { "name", LIST_SQL("name", NAME_KEY, NAME_KEY, "text", "ASC", ">") },
 };
+
+/* The key of a cursor without the name of its order; -EINVAL after a reply: it is of another one.
+ */
+static int cursor_of(struct http_request *req, const char *sort, const char **key)
+{
+        size_t n = strlen(sort);
+
+        if (!*key)
+                return 0;
+        if (!str_starts(*key, sort) || (*key)[n] != ':') {
+                http_reply_error(req, ERROR_CODE_BAD_REQUEST, "cursor",
+                                 "cursor is of a list in another order");
+                return -EINVAL;
+        }
+        *key += n + 1;
+        return 0;
+}
 
 static void on_listed(void *userdata, int r, PGresult **results, size_t n,
                       const struct pg_error *error)
@@ -356,7 +392,12 @@ static int status_filter(struct http_request *req, char **ret)
                 }
                 buf_putf(&b, "%s%s", b.len ? "," : "{", w);
         }
-        buf_puts(&b, b.len ? "}" : "{}");
+        if (b.len == 0) {
+                http_reply_error(req, ERROR_CODE_BAD_REQUEST, "status",
+                                 "status must name at least one state");
+                return -EINVAL;
+        }
+        buf_puts(&b, "}");
         *ret = buf_take(&b, NULL);
         return 0;
 }
@@ -368,7 +409,7 @@ static void list(struct http_request *req)
         const char *sort = http_query(req, "sort"), *kind = http_query(req, "kind"),
                    *q = http_query(req, "q");
         cleanup_free char *states = NULL, *like = NULL, *prefix = NULL, *key = NULL, *id = NULL;
-        const char *parent = http_query(req, "parent");
+        const char *parent = http_query(req, "parent"), *after;
         enum slot_kind parsed;
         uint64_t limit;
         size_t i;
@@ -382,6 +423,9 @@ static void list(struct http_request *req)
         if (i == ARRAY_LEN(sorts))
                 return http_reply_error(req, ERROR_CODE_BAD_REQUEST, "sort",
                                         "sort must be created_at, modified_at or name");
+        after = key;
+        if (cursor_of(req, sorts[i].name, &after) < 0)
+                return;
         if (kind && slot_kind_parse(kind, &parsed) < 0)
                 return http_reply_error(req, ERROR_CODE_BAD_REQUEST, "kind",
                                         "kind must be desktop, vm, headless or external");
@@ -397,7 +441,7 @@ static void list(struct http_request *req)
         }
         req->userdata = (void *) (uintptr_t) limit; /* for on_listed */
         database_query(req, on_listed, sorts[i].sql, "ssssssssus", req->principal.tenant, states,
-                       http_query(req, "agent_name"), kind, like, prefix, key, id, limit, parent);
+                       http_query(req, "agent_name"), kind, like, prefix, after, id, limit, parent);
 }
 
 static const struct route table[] = {
@@ -407,6 +451,7 @@ static const struct route table[] = {
         { HTTP_DELETE, "/sessions/{id}", delete, .role = ROLE_USER },
         { HTTP_PATCH, "/sessions/{id}/metadata", patch, .role = ROLE_USER,
           .body = ROUTE_BODY_JSON },
-        { HTTP_POST, "/sessions/{id}/stop", stop, .role = ROLE_USER },
+        { HTTP_POST, "/sessions/{id}/stop", stop, .role = ROLE_USER,
+          .body = ROUTE_BODY_JSON_OPTIONAL },
 };
 const struct route_table session_routes = { table, ARRAY_LEN(table) };

@@ -37,12 +37,48 @@ def test_pages_are_held_to_bytes(edge):
     assert seen == [str(i) for i in range(12)] and pages == 2
 
 
+def test_lists_of_sessions_are_held_to_bytes(edge):
+    """However large their metadata: pages of 8 MiB, none lost between them, in every order."""
+    ids = set()
+    for i in range(145):
+        body = json.dumps({"kind": "external", "agent_name": "bulky", "session_name": f"b{i % 7}", "metadata": {"x": "y" * 60000}}).encode()
+        status, _, reply = edge.request("POST", "/sessions", edge.user, JSON, body)
+        assert status == 201, reply
+        ids.add(json.loads(reply)["session_id"])
+    for sort in ("created_at", "modified_at", "name"):
+        seen, cursor, pages = [], "", 0
+        while cursor is not None:
+            status, _, body = edge.request("GET", f"/sessions?agent_name=bulky&limit=1000&sort={sort}" + (f"&cursor={cursor}" if cursor else ""), edge.user)
+            assert status == 200 and len(body) < 9 << 20, (status, len(body))
+            page = json.loads(body)
+            seen += [s["session_id"] for s in page["sessions"]]
+            cursor, pages = page["next_cursor"], pages + 1
+        assert len(seen) == len(ids) and set(seen) == ids and pages == 2, (sort, len(seen), pages)
+
+
+def test_a_filter_that_names_nothing_is_a_mistake(edge):
+    session = make_session(edge)
+    for path, field in (("/sessions?status=", "status"), ("/sessions?status=,", "status"), (f"/events/{session}?types=", "types"), ("/events?types=,", "types")):
+        status, _, body = edge.request("GET", path, edge.user)
+        assert status == 400 and json.loads(body)["error"]["field"] == field, path
+
+
+def test_acts_without_a_body_take_an_empty_object_and_nothing_else(edge):
+    session = make_session(edge)
+    for act in ("stop", "pause", "resume", "interrupt"):
+        status, _, body = edge.request("POST", f"/sessions/{session}/{act}", edge.user, JSON, b'{"why":"so"}')
+        assert status == 400 and json.loads(body)["error"]["field"] == "why", body
+    assert edge.request("POST", f"/sessions/{session}/stop", edge.user, JSON, b"{}")[0] == 200
+
+
 def test_cursor_of_another_list(edge):
     """A cursor is opaque; one that does not fit the order asked for is the client's mistake, not the database's."""
     make_session(edge)
     by_name = json.loads(edge.request("GET", "/sessions?sort=name&limit=1", edge.user)[2])["next_cursor"]
-    for cursor in (by_name, base64.urlsafe_b64encode(b"yesterday noon\0id").decode().rstrip("=")):
-        status, _, body = edge.request("GET", f"/sessions?cursor={cursor}", edge.user)
+    by_time = json.loads(edge.request("GET", "/sessions?sort=modified_at&limit=1", edge.user)[2])["next_cursor"]
+    bad = base64.urlsafe_b64encode(b"created_at:yesterday noon\0id").decode().rstrip("=")
+    for query in (f"cursor={by_name}", f"cursor={by_time}", f"sort=name&cursor={by_time}", f"cursor={bad}"):
+        status, _, body = edge.request("GET", f"/sessions?{query}", edge.user)
         assert status == 400 and json.loads(body)["error"]["code"] == "bad_request", body
     alive(edge)
 

@@ -146,3 +146,11 @@ def test_killed_worker_loses_nothing_that_was_kept(own_berth):
     assert results(b, volume) == {"first": b"first\n", "second": b"second\n"}
     assert b.sql("SELECT count(*), max(version) FROM docs.document").split("|") == ["2", "1"]
     assert "data" in outputs(b, session)[-1]
+
+
+def test_the_volume_goes_with_its_session(up):
+    session, volume = run(up, {"in": b"data"}, bash("true"))
+    up.call("GET", f"/download/{volume}", 200)
+    up.call("DELETE", f"/sessions/{session}", 204)
+    up.call("GET", f"/download/{volume}", 404)
+    assert up.sql(f"SELECT count(*) FROM docs.volume WHERE name = '{volume}'") == "0"
