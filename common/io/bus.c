@@ -12,6 +12,8 @@ struct bus {
         struct zsock z;
         sd_event *event;
         struct buf out;
+        struct buf held; /* a frame that comes late (faults) */
+        unsigned published;
         struct zsock_budget
                 *budget; /* of all subscribers: one that hangs costs the others large frames */
         struct wire_arena *arena;
@@ -27,6 +29,7 @@ static void destroy(struct bus *b)
         zsock_close(&b->z);
         zsock_budget_unref(b->budget);
         buf_done(&b->out);
+        buf_done(&b->held);
         wire_arena_free(b->arena);
         free(b->types);
         sd_event_unref(b->event);
@@ -125,6 +128,34 @@ int bus_subscriber_new(sd_event *e, void *zmq, const char *endpoint,
         return 0;
 }
 
+/* What may happen to a hint: it comes twice, broken, or after those that were said later. */
+static int publish_badly(struct bus *b)
+{
+        cleanup_buf struct buf again = BUF_INIT;
+        int r = 0;
+
+        b->published++;
+        if (fault_on("bus=dup")) {
+                buf_put(&again, b->out.data, b->out.len);
+                r = zsock_send(&b->z, (struct span){ NULL, 0 }, &again, b->budget);
+        } else if (fault_on("bus=corrupt") && b->published % 3 == 0) {
+                /* Cut in its middle, or with a head that is none: its topic stays, so that it is
+                 * read. */
+                if (b->published % 2)
+                        b->out.len -= buf_pending(&b->out) / 2;
+                else
+                        memset(b->out.data + b->out.off + WIRE_TOPIC_MAX, 0xc1, 8);
+        } else if (fault_on("bus=reorder") && b->published % 3 == 0) {
+                again = b->held;
+                b->held = b->out;
+                b->out = again;
+                again = BUF_INIT;
+                if (buf_pending(&b->out) == 0)
+                        return 0;
+        }
+        return r < 0 ? r : zsock_send(&b->z, (struct span){ NULL, 0 }, &b->out, b->budget);
+}
+
 int bus_publish(struct bus *b, const struct wire_msg *type, const void *msg)
 {
         static const uint8_t no_correlation[WIRE_CORRELATION];
@@ -132,5 +163,7 @@ int bus_publish(struct bus *b, const struct wire_msg *type, const void *msg)
         if (fault_on("bus=drop"))
                 return 0;
         int r = wire_pack(&b->out, type, msg, 0, no_correlation);
+        if (r == 0 && fault_on("bus="))
+                return publish_badly(b);
         return r < 0 ? r : zsock_send(&b->z, (struct span){ NULL, 0 }, &b->out, b->budget);
 }

@@ -79,8 +79,9 @@ def f6(run, count):
         run.recover("F6", 15)
 
 
-def f7(run, count, lengths=(1, 12)):
+def f7(run, count):
     """SIGSTOP of each daemon, shorter and longer than a lease; a woken worker is fenced."""
+    lengths = (1, 12) if count <= 2 else (1, 5, 20, 60)
     for n in range(count):
         length = lengths[n % len(lengths)]
         for name in ("gatewayd", "coordinatord", "docserverd", "worker1"):
@@ -124,8 +125,9 @@ def answers(run):
         return False
 
 
-def f8(run, count, stop=5):
+def f8(run, count):
     """PostgreSQL: restart, away for a while, kill -9, one backend ended, no connection left."""
+    stop = 5 if count == 1 else 30
     for _ in range(count):
         run.pause()
         postgres(run, signal.SIGINT, 0)
@@ -160,6 +162,17 @@ def all_connections(run):
     for c in taken:
         c.close()
     run.recover("F8 connections", 3)
+
+
+def f9(run, count):
+    """Ten times the store faults that are always there, and nothing else; they must really have happened."""
+    for _ in range(count):
+        run.pause()
+        run.recover("F9", 5)
+    detail = next(d for d in run.client.until("GET", "/status")["daemons"] if d["name"] == "coordinatord")["detail"]
+    run.injected = {name: detail[name] for name in ("commits", "commit_retries", "commit_replies_lost")}
+    if not (detail["commit_retries"] > 0 and detail["commit_replies_lost"] > 0):
+        run.violations.append(f"F9: no store fault was injected: {run.injected}")
 
 
 def f13(run, count):
@@ -334,17 +347,34 @@ def f24(run, count):
         log.close()
 
 
+BUS = ("dup", "reorder", "corrupt")
+
+
 def f15(run, count):
-    """The bus drops everything all the time (the Run is made so): what is stored reaches every viewer by the poll."""
+    """The bus drops everything (the Run begins so): what is stored reaches every viewer by the poll. Then every hint comes twice, late,
+    broken; then nobody can connect to it any more."""
     for _ in range(count):
         time.sleep(3)
-        run.recover("F15", 3)
+        run.recover("F15 drop", 3)
+    service = run.berth.stack.services["coordinatord"]
+    for fault in BUS:
+        service.env["BERTH_FAULT"] = f"bus={fault}"
+        run.kill("coordinatord")
+        for _ in range(count):
+            run.pause()
+            run.recover(f"F15 {fault}", 3)
+    service.env.pop("BERTH_FAULT")
+    run.kill("coordinatord")
+    run.recover("F15 healed", 3)
+    (run.berth.stack.run_dir / "bus.sock").unlink()
+    run.kill("gatewayd")  # its subscription comes too late: there is nobody to subscribe to
+    run.recover("F15 socket deleted", 3)
 
 
 # name: (function, CI count, nightly count, options of the Run)
 FAULTS = {
     "F1": (f1, 10, 50, {}), "F2": (f2, 10, 50, {}), "F3": (f3, 10, 50, {}), "F5": (f5, 3, 10, {}), "F6": (f6, 2, 20, {}),
-    "F7": (f7, 2, 10, {}), "F8": (f8, 1, 20, {}), "F13": (f13, 2, 10, {"proxy": True}),
+    "F7": (f7, 2, 10, {}), "F8": (f8, 1, 20, {}), "F9": (f9, 3, 30, {"store": "error=0.1,timeout=0.1,lost=0.1"}), "F13": (f13, 2, 10, {"proxy": True}),
     "F15": (f15, 2, 10, {"env": {"BERTH_FAULT": "bus=drop"}}), "F16": (f16, 1, 5, {"workers": 3, "load": 2}), "F23": (f23, 5, 50, {"load": 0}), "F24": (f24, 1, 5, {}),
 }
 
@@ -352,6 +382,10 @@ FAULTS = {
 def percentile(values, percent):
     values = sorted(values)
     return values[min(len(values) - 1, int(len(values) * percent / 100))]
+
+
+def told(kind, times):
+    return f"{kind}: {len(times)} times, recovered in p50 {percentile(times, 50):.2f} s, p99 {percentile(times, 99):.2f} s"
 
 
 def perform(name, seed=1, nightly=False, count=None):
@@ -363,7 +397,7 @@ def perform(name, seed=1, nightly=False, count=None):
         function(run, count or (night if nightly else ci))
         run.finish()
         for kind, times in run.recovered.items():
-            print(f"{kind}: {len(times)} times, recovered in p50 {percentile(times, 50):.2f} s, p99 {percentile(times, 99):.2f} s", flush=True)
+            print(told(kind, times), flush=True)
         if run.violations:
             print(f"seed {seed}: {len(run.violations)} violations\n" + "\n".join(run.violations[:40]) +
                   ("\n" + run.berth.logs(60) if run.logs else ""), flush=True)

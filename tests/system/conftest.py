@@ -247,6 +247,15 @@ def pytest_runtest_makereport(item, call):
                 report.sections.append(("daemon logs", value.logs()))
 
 
+def pytest_terminal_summary(terminalreporter):
+    """What fault runs measured (record_property), also of those that passed and of other processes of xdist."""
+    lines = [text for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])
+             for name, text in getattr(report, "user_properties", []) if name == "recovered"]
+    if lines:
+        terminalreporter.section("recovery")
+        terminalreporter.write_line("\n".join(lines))
+
+
 @pytest.fixture(scope="session")
 def berth():
     """One Berth with two headless slots, shared by the tests that leave it in order."""

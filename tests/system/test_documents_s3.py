@@ -17,7 +17,7 @@ import zipfile
 
 import pytest
 
-from conftest import ROOT, free_port, wait_until
+from conftest import BUILD, ROOT, free_port, wait_until
 from documents import Documents
 
 MIB = 1 << 20
@@ -305,6 +305,27 @@ def test_killed_in_the_middle_of_sending(shared, store, link):
     assert shared.list().json()["total"] == before and sha(data) not in store.names()
     doc = shared.put(data).json()
     assert store.path(sha(data)).read_bytes() == data and doc["checksum"] == sha(data)
+
+
+def test_dies_between_two_parts(shared, store):
+    """F5: a part is in the store and nothing else says so; no document, no object, and the next try works."""
+    if b"BERTH_CRASH_AT" not in (BUILD / "docserverd" / "docserverd").read_bytes():
+        pytest.skip("built without -Dfaults=true")
+    data, service = random_bytes(14 * MIB, 6), shared.stack.services["docserverd"]
+    before = shared.list().json()["total"]
+    service.env["BERTH_CRASH_AT"] = "docs.after_part:2"
+    shared.kill("docserverd")
+    shared.wait_ready()
+    armed = service.process
+    assert shared.http.post(shared.url("/documents"), files={"file": ("x", data)}, timeout=60).status_code == 503
+    assert armed.wait(30) == 137
+    service.env.pop("BERTH_CRASH_AT")
+    shared.stack.start(service)
+    shared.wait_ready()
+    assert shared.list().json()["total"] == before and sha(data) not in store.names()
+    again = lambda: shared.http.post(shared.url("/documents"), files={"file": ("x", data)}, timeout=60)
+    wait_until(lambda: again().status_code == 201, 90, shared.logs)
+    assert store.path(sha(data)).read_bytes() == data
 
 
 def test_volume_from_a_cold_store(shared):

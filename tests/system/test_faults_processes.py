@@ -11,8 +11,10 @@ import harness  # noqa: E402
 
 @pytest.mark.timeout(280)
 @pytest.mark.parametrize("fault", ["F1", "F2", "F3", "F6", "F7"])
-def test_fault(fault):
+def test_fault(fault, record_property):
     if not harness.built_with_faults():
         pytest.skip("built without -Dfaults=true")
-    violations, _ = faults.perform(fault)
+    violations, recovered = faults.perform(fault)
+    for kind, times in recovered.items():
+        record_property("recovered", faults.told(kind, times))
     assert not violations, violations[:20]

@@ -10,9 +10,11 @@ import harness  # noqa: E402
 
 
 @pytest.mark.timeout(280)
-@pytest.mark.parametrize("fault", ["F8", "F13", "F15", "F16", "F23"])
-def test_fault(fault):
+@pytest.mark.parametrize("fault", ["F8", "F9", "F13", "F15", "F16", "F23"])
+def test_fault(fault, record_property):
     if not harness.built_with_faults():
         pytest.skip("built without -Dfaults=true")
-    violations, _ = faults.perform(fault)
+    violations, recovered = faults.perform(fault)
+    for kind, times in recovered.items():
+        record_property("recovered", faults.told(kind, times))
     assert not violations, violations[:20]

@@ -10,7 +10,7 @@ import zipfile
 
 import pytest
 
-from conftest import Berth, wait_until
+from conftest import BUILD, Berth, wait_until
 
 FILES = [
     ("notes.txt", b"The quarterly zeppelin report mentions marmalade.", "text/plain"),
@@ -432,6 +432,26 @@ def test_without_workers_documents_wait(own_berth):
     assert lib.berth.sql("SELECT max(attempts) FROM docs.document_text") == "0", "waiting costs no attempt"
     reply = lib.berth.call("POST", "/documents/ask", 200, json={"question": "lonely?"}).json()
     assert reply["found"] is False
+
+
+@pytest.mark.parametrize("point", ["docserver.text_read:1", "docserver.half_passages:2"])
+def test_docserver_dies_while_it_keeps_a_text(own_berth, point):
+    """F5: read but nothing kept, or half of it kept: after the restart it is read again, and each passage is there once."""
+    if b"BERTH_CRASH_AT" not in (BUILD / "docserverd" / "docserverd").read_bytes():
+        pytest.skip("built without -Dfaults=true")
+    berth = own_berth(workers=1, job_workers=1, env={"BERTH_CRASH_AT": point})
+    lib, service = Library(berth), berth.stack.services["docserverd"]
+    text = "\n\n".join(f"Paragraph number{i} says something of its own. " + "More words follow here. " * 40 for i in range(150))
+    id = lib.put("long.txt", text.encode(), "text/plain")["id"]
+    wait_until(lambda: service.process.poll() is not None, 60, berth.logs)
+    assert service.process.returncode == 137
+    service.env.pop("BERTH_CRASH_AT")
+    berth.stack.start(service)
+    wait_until(lambda: berth.call("GET", f"/documents/{id}/metadata").status_code == 200, 20)
+    assert lib.wait(id)["text_status"] == "ready"
+    assert lib.names("number0") == lib.names("number149") == ["long.txt"]
+    assert lib.text(id).split() == text.split()
+    assert berth.sql("SELECT count(*) = count(DISTINCT body) FROM docs.passage") == "t"
 
 
 def test_reading_that_always_loses_its_worker_ends(own_berth):
