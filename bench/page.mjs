@@ -82,7 +82,8 @@ console.log(`  processor time of the page's main thread: ${(usedAll / TEXTS).toF
 // Scrolling
 const long = fake.newSession({ session_name: 'Long', kind: 'headless' });
 for (let i = 1; i <= EVENTS; i++) fake.emit(long, ['log', 'thinking', 'pre_tool', 'usage'][i % 4], { message: `line ${i}`, content: `thought ${i}`, tool_call_id: `c${i}`, tool_name: 'bash', tool_input: { command: `ls -l /home/agent/${i}` }, usage: { input_tokens: i, output_tokens: 7 } });
-const scroll = (selector) => page.evaluate(async ([sel, frames]) => {
+/** Scrolls a box frame by frame; the time from each frame to the next. */
+const scroll = (p, selector) => p.evaluate(async ([sel, frames]) => {
   const box = document.querySelector(sel);
   box.scrollTop = 0;
   const frame = () => new Promise((r) => requestAnimationFrame(r));
@@ -103,26 +104,13 @@ await page.hover('.events');
 await page.mouse.wheel(0, -4000);
 await page.waitForSelector('.timeline-end');
 const t0 = await used();
-const ours = await scroll('.events');
+const ours = await scroll(page, '.events');
 const t1 = await used();
 const plain = await (await browser.newContext({ viewport: WIDE })).newPage();
 await plain.setContent(`<div id="box" style="height:800px;overflow:auto;font:12px monospace">${Array.from({ length: EVENTS }, (_, i) => `<div style="height:32px">${i} log line ${i}</div>`).join('')}</div>`);
 const usedPlain = await thread(plain);
 const p0 = await usedPlain();
-const theirs = await plain.evaluate(async (frames) => {
-  const box = document.querySelector('#box');
-  const frame = () => new Promise((r) => requestAnimationFrame(r));
-  await frame();
-  const gaps = [];
-  let last = await frame();
-  for (let i = 0; i < frames; i++) {
-    box.scrollTop += 120;
-    const t = await frame();
-    gaps.push(t - last);
-    last = t;
-  }
-  return gaps;
-}, FRAMES);
+const theirs = await scroll(plain, '#box');
 const p1 = await usedPlain();
 const rate = (gaps) => (1000 * gaps.length) / gaps.reduce((a, b) => a + b, 0);
 console.log(`timeline of ${EVENTS} events, ${FRAMES} frames of 120 px:`);

@@ -90,6 +90,7 @@ export async function startFake({ port = 0, seed = false, speed = 1, demo = true
 
   // The script
   let held = false;
+  const standing = [];
   async function deltas(s, turn, block, kind, text, run) {
     for (const part of text.match(/\s*\S+/g) ?? []) {
       do {
@@ -340,8 +341,23 @@ export async function startFake({ port = 0, seed = false, speed = 1, demo = true
     if (p[1] === 'ask') {
       const { question } = JSON.parse((await bodyOf(req)).toString());
       const { d, data } = [...documents.values()].at(-1);
-      return json(res, 200, question.includes('nothing') ? { answer: 'The documents do not answer this question.', found: false, sources: [] }
-        : { answer: 'Forty-two <b>[1]</b> [1].', found: true, sources: [{ id: d.id, filename: d.filename, page: 2, passage: data.toString().slice(0, 300), score: 0.5, cited: true, version: 1 }] });
+      const sources = [{ id: d.id, filename: d.filename, page: 2, passage: data.toString().slice(0, 300), score: 0.5, cited: true, version: 1 }];
+      const answer = question.includes('nothing') ? { answer: 'The documents do not answer this question.', found: false, sources: [] } : { answer: 'Forty-two <b>[1]</b> [1].', found: true, sources };
+      if (!req.headers.accept?.includes('text/event-stream')) return json(res, 200, answer);
+      res.writeHead(200, { 'Content-Type': 'text/event-stream' });
+      const push = (event, o) => res.write(`event: ${event}\ndata: ${JSON.stringify(o)}\n\n`);
+      const stand = () => (held ? new Promise((done) => standing.push(done)) : undefined);
+      push('sources', { sources });
+      await stand();
+      push('delta', { text: 'Thirteen' });
+      await stand();
+      push('restart', {});
+      push('delta', { text: 'Forty' });
+      push('delta', { text: '-two <b>' });
+      await stand();
+      if (question.includes('cut')) return res.destroy();
+      push(...(question.includes('broken') ? ['error', { error: { code: 'unavailable', message: 'The model did not answer.' } }] : ['answer', answer]));
+      return res.end();
     }
     if (p[1] === 'tags' && p[2] === 'edit') {
       const b = JSON.parse((await bodyOf(req)).toString());
@@ -372,6 +388,7 @@ export async function startFake({ port = 0, seed = false, speed = 1, demo = true
     }
     if (m === 'PATCH') {
       const b = JSON.parse((await bodyOf(req)).toString());
+      if (refusing) return fail(res, 503, 'unavailable', 'The document service is starting.');
       if (b.tags) x.d.tags = b.tags;
       if (b.filename) x.d.filename = b.filename;
       if (b.description !== undefined) x.d.metadata = { ...x.d.metadata, description: b.description };
@@ -556,7 +573,12 @@ export async function startFake({ port = 0, seed = false, speed = 1, demo = true
     refuse: (on) => { refusing = on; },
     /** Runs go on saying the same until go(): a test looks at what is live as long as it needs to. */
     hold: () => { held = true; },
-    go: () => { held = false; },
+    go: () => {
+      held = false;
+      for (const done of standing.splice(0)) done();
+    },
+    /** While held: what stands goes one step. */
+    step: () => standing.shift()?.(),
     close: () => new Promise((r) => {
       for (const s of sessions.values()) for (const c of s.run?.cancels ?? []) c();
       sockets.forEach((s) => s.terminate());

@@ -24,7 +24,7 @@ def test_modules_and_walks_on_the_fake():
 
 
 def test_control_agents_timeline_keys_models_on_the_fake():
-    run_walks({}, "control.test.mjs", "agents.test.mjs", "timeline.test.mjs", "keys.test.mjs", "code.test.mjs", "model.test.mjs")
+    run_walks({}, "control.test.mjs", "agents.test.mjs", "timeline.test.mjs", "keys.test.mjs", "code.test.mjs", "model.test.mjs", "faults.test.mjs")
 
 
 def test_walks_on_a_real_berth(own_berth):
@@ -56,8 +56,8 @@ def test_agents_approvals_files_models_on_a_real_berth(own_berth):
     run_walks({"BERTH_URL": berth.stack.url, "BERTH_TOKEN": berth.stack.token, "BERTH_MODEL_KEY": key}, "real.test.mjs")
 
 
-def test_settings_on_a_real_berth(berth):
-    run_walks({"BERTH_URL": berth.stack.url, "BERTH_TOKEN": berth.stack.token}, "settings.test.mjs")
+def test_settings_and_stored_scripts_on_a_real_berth(berth):
+    run_walks({"BERTH_URL": berth.stack.url, "BERTH_TOKEN": berth.stack.token}, "settings.test.mjs", "scripts.test.mjs")
 
 
 def test_cards_survive_the_worker(own_berth):

@@ -1,20 +1,9 @@
 // Agents, usage and health in a real browser against the FAKE gateway.
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
-import { startFake } from '../fakes/gateway.mjs';
-import { enter, launch, looks, open } from './browser.mjs';
+import { test } from 'node:test';
+import { enter, LIMIT, looks, open, stage } from './browser.mjs';
 
-const LIMIT = { timeout: 120_000 };
-let browser;
-let fake;
-before(async () => {
-  browser = await launch();
-  fake = await startFake({ seed: true, speed: 4, demo: false });
-});
-after(async () => {
-  await browser.close();
-  await fake.close();
-});
+const { browser, fake } = await stage({ seed: true, speed: 4, demo: false });
 const agent = (name) => fake.more.agents.get(name).a;
 
 test('agents: made with a prompt in Monaco, tools, network; a taken name is told; changed; an old version back; off and on', LIMIT, async (t) => {

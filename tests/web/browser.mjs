@@ -2,6 +2,7 @@
 import { createRequire } from 'node:module';
 import { mkdirSync } from 'node:fs';
 import path from 'node:path';
+import { after } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
 export const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..');
@@ -19,6 +20,27 @@ export async function launch() {
   });
 }
 
+export const LIMIT = { timeout: 120_000 };
+
+/** What a file of walks on the FAKE gateway begins with: a browser and a gateway, closed after its last test. */
+export async function stage(options) {
+  const { startFake } = await import('../fakes/gateway.mjs');
+  const [browser, fake] = await Promise.all([launch(), startFake(options)]);
+  after(async () => {
+    await browser.close();
+    await fake.close();
+  });
+  return { browser, fake };
+}
+
+/** What a file of walks on a real Berth begins with. `options` skips its tests where BERTH_URL, BERTH_TOKEN or one of the names is not set. */
+export async function berth(timeout, ...names) {
+  const missing = ['BERTH_URL', 'BERTH_TOKEN', ...names].filter((n) => !process.env[n]);
+  const browser = missing.length > 0 ? null : await launch();
+  after(() => browser?.close());
+  return { browser, options: { skip: missing.length > 0 ? `not set: ${missing.join(', ')}` : false, timeout }, url: process.env.BERTH_URL, token: process.env.BERTH_TOKEN };
+}
+
 export const WIDE = { width: 1440, height: 900 };
 export const PHONE = { width: 390, height: 844 };
 
@@ -31,8 +53,8 @@ export async function open(browser, t, { viewport = WIDE, colorScheme = 'light',
   const faults = [];
   page.on('pageerror', (e) => faults.push(String(e)));
   page.on('console', (m) => {
-    // A connection that is refused while a test holds the server down is what that test is about.
-    if (m.type() === 'error' && !/ERR_CONNECTION_REFUSED|ERR_EMPTY_RESPONSE|ERR_CONNECTION_RESET|WebSocket connection|status of 40[149]|status of 503/.test(m.text())) faults.push(m.text());
+    // A connection that is refused while a test holds the server down is what that test is about; a display may end while it is being opened.
+    if (m.type() === 'error' && !/Failed when connecting: Connection closed|ERR_CONNECTION_REFUSED|ERR_EMPTY_RESPONSE|ERR_CONNECTION_RESET|WebSocket connection|status of 40[149]|status of 503/.test(m.text())) faults.push(m.text());
   });
   return { page, faults };
 }

@@ -1,20 +1,9 @@
 // What is shown of code, settings, and the phone, in a real browser against the FAKE gateway.
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
-import { startFake } from '../fakes/gateway.mjs';
-import { enter, launch, looks, open } from './browser.mjs';
+import { test } from 'node:test';
+import { enter, LIMIT, looks, open, stage } from './browser.mjs';
 
-const LIMIT = { timeout: 120_000 };
-let browser;
-let fake;
-before(async () => {
-  browser = await launch();
-  fake = await startFake({ seed: true, speed: 20 });
-});
-after(async () => {
-  await browser.close();
-  await fake.close();
-});
+const { browser, fake } = await stage({ seed: true, speed: 20 });
 
 const CODE = '```python\ndef total(rows):\n    return sum(r["open"] for r in rows)  # <script>window.hacked=1</script>\n```\n\n<span class="btn">not ours</span> and\n\n```nonsense\n<b>plain</b>\n```';
 

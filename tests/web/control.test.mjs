@@ -1,20 +1,9 @@
 // Control of a session in a real browser against the FAKE gateway: pause, resume, interrupt, fork, budget, approvals, questions.
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
-import { startFake } from '../fakes/gateway.mjs';
-import { enter, launch, looks, open } from './browser.mjs';
+import { test } from 'node:test';
+import { enter, LIMIT, looks, open, stage } from './browser.mjs';
 
-const LIMIT = { timeout: 120_000 };
-let browser;
-let fake;
-before(async () => {
-  browser = await launch();
-  fake = await startFake({ seed: true, speed: 4, demo: false });
-});
-after(async () => {
-  await browser.close();
-  await fake.close();
-});
+const { browser, fake } = await stage({ seed: true, speed: 4, demo: false });
 
 const running = (name, budget = {}) => {
   const s = fake.newSession({ session_name: name });
@@ -115,6 +104,9 @@ test('approvals: a tool once with a note, an address for the session, a refusal;
 test('a question is said above the field; a choice and a sentence answer it', LIMIT, async (t) => {
   const { page, faults } = await open(browser, t);
   const s = running('Question');
+  // It stays at its first thought: what is looked for below does not pass by.
+  fake.hold();
+  t.after(() => fake.go());
   fake.more.waits(s, 'answer', 'Send the reminder to Albatros?', ['Yes', 'Not yet']);
   await enter(page, fake, `/s/${s.session.session_id}`);
   await page.waitForSelector('.waits-q:has-text("Albatros")');

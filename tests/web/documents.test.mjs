@@ -1,21 +1,10 @@
 // Walks of the documents tab against the FAKE gateway: search, tags, selection, names, versions, relations, PDF, questions; axe and screenshots.
 import assert from 'node:assert/strict';
 import path from 'node:path';
-import { after, before, test } from 'node:test';
-import { startFake } from '../fakes/gateway.mjs';
-import { axeFindings, launch, open, PHONE, SHOTS, WIDE } from './browser.mjs';
+import { test } from 'node:test';
+import { axeFindings, LIMIT, open, PHONE, SHOTS, stage, WIDE } from './browser.mjs';
 
-const LIMIT = { timeout: 120_000 };
-let fake;
-let browser;
-before(async () => {
-  fake = await startFake({ seed: true });
-  browser = await launch();
-});
-after(async () => {
-  await browser?.close();
-  await fake?.close();
-});
+const { browser, fake } = await stage({ seed: true });
 
 /** A PDF of one line per page, made by hand. */
 function pdf(...pages) {

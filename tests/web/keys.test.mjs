@@ -2,22 +2,12 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 import { gzipSync } from 'node:zlib';
 import { startFake } from '../fakes/gateway.mjs';
-import { axeFindings, enter, launch, open, root, SHOTS } from './browser.mjs';
+import { axeFindings, enter, LIMIT, open, root, stage } from './browser.mjs';
 
-const LIMIT = { timeout: 120_000 };
-let browser;
-let fake;
-before(async () => {
-  browser = await launch();
-  fake = await startFake({ seed: true, speed: 4, demo: false });
-});
-after(async () => {
-  await browser.close();
-  await fake.close();
-});
+const { browser, fake } = await stage({ seed: true, speed: 4, demo: false });
 
 test('the palette finds a session and an action; shortcuts go where they say; the sheet names them', LIMIT, async (t) => {
   const { page, faults } = await open(browser, t);
@@ -26,7 +16,6 @@ test('the palette finds a session and an action; shortcuts go where they say; th
   await page.keyboard.press('Control+k');
   await page.fill('.palette input', 'october inv');
   await page.waitForSelector('.palette [aria-selected="true"]:has-text("Reconcile October")');
-  await page.screenshot({ path: path.join(SHOTS, 'palette-wide-light.png') });
   assert.deepEqual(await axeFindings(page), []);
   await page.keyboard.press('Enter');
   await page.waitForSelector('.s-title:has-text("Reconcile October")');

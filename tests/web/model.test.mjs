@@ -1,20 +1,10 @@
 // "Connect a model" in a real browser against the FAKE gateway. The route itself: tests/system/test_connect_model.py.
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 import { startFake } from '../fakes/gateway.mjs';
-import { enter, launch, looks, open } from './browser.mjs';
+import { enter, LIMIT, looks, open, stage } from './browser.mjs';
 
-const LIMIT = { timeout: 120_000 };
-let browser;
-let fake;
-before(async () => {
-  browser = await launch();
-  fake = await startFake({ seed: true, speed: 20 });
-});
-after(async () => {
-  await browser.close();
-  await fake.close();
-});
+const { browser, fake } = await stage({ seed: true, speed: 20 });
 
 test('first run: from the welcome to a key that is refused, a field that is wrong, a model that answers and the steps to keep it', LIMIT, async (t) => {
   const empty = await startFake({ speed: 20 });

@@ -157,6 +157,7 @@ test('actions in words', () => {
   const say = (input) => m.describe('computer', input).title;
   assert.equal(say({ action: 'left_click', coordinate: [412, 233] }), 'Clicked at 412, 233');
   assert.equal(say({ action: 'key', text: 'ctrl+Return' }), 'Pressed Ctrl + Enter');
+  assert.deepEqual(['', '+', 'ctrl++', 'ctrl+plus'].map((text) => say({ action: 'key', text })), ['Pressed ', 'Pressed +', 'Pressed Ctrl + +', 'Pressed Ctrl + +']);
   assert.equal(say({ action: 'scroll', coordinate: [1, 2], scroll_direction: 'down', scroll_amount: 3 }), 'Scrolled down by 3 at 1, 2');
   assert.equal(say({ action: 'left_click_drag', start_coordinate: [1, 2], coordinate: [3, 4] }), 'Dragged from 1, 2 to 3, 4');
   assert.equal(m.describe('left_click', { coordinate: [1, 2] }).family, 'computer');

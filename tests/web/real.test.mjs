@@ -1,18 +1,12 @@
 // The page against a real Berth whose model plays scripts: the requests the page makes are those the daemons take. Skipped without BERTH_URL and BERTH_TOKEN.
 import assert from 'node:assert/strict';
 import path from 'node:path';
-import { after, before, test } from 'node:test';
-import { axeFindings, launch, open, PHONE, SHOTS, WIDE } from './browser.mjs';
+import { test } from 'node:test';
+import { axeFindings, berth, open, PHONE, SHOTS, WIDE } from './browser.mjs';
 
-const { BERTH_URL: url, BERTH_TOKEN: token, BERTH_MODEL_KEY: key } = process.env;
-const options = { skip: url && token ? false : 'BERTH_URL and BERTH_TOKEN are not set', timeout: 240_000 };
+const { browser, options, url, token } = await berth(240_000);
+const { BERTH_MODEL_KEY: key } = process.env;
 const WAIT = { timeout: 60_000 };
-
-let browser;
-before(async () => {
-  if (!options.skip) browser = await launch();
-});
-after(() => browser?.close());
 
 const call = async (method, to, body) => {
   const r = await fetch(url + to, { method, headers: { Authorization: `Bearer ${token}`, ...(body ? { 'Content-Type': 'application/json' } : {}) }, body: body ? JSON.stringify(body) : undefined });

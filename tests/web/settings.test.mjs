@@ -1,22 +1,15 @@
 // Settings against a real Berth: a token is made, shown once, used, revoked; users; tenants; the audit log. Skipped without BERTH_URL and BERTH_TOKEN.
 import assert from 'node:assert/strict';
 import path from 'node:path';
-import { after, before, test } from 'node:test';
-import { axeFindings, launch, open, PHONE, SHOTS } from './browser.mjs';
+import { test } from 'node:test';
+import { axeFindings, berth, open, PHONE, SHOTS } from './browser.mjs';
 
-const { BERTH_URL: url, BERTH_TOKEN: token } = process.env;
-const options = { skip: url && token ? false : 'BERTH_URL and BERTH_TOKEN are not set', timeout: 120_000 };
-
-let browser;
-before(async () => {
-  if (!options.skip) browser = await launch();
-});
-after(() => browser?.close());
+const { browser, options, url, token } = await berth(120_000);
 
 const me = async (secret) => (await fetch(`${url}/me`, { headers: { Authorization: `Bearer ${secret}` } })).status;
 const enter = async (page, secret) => {
   await page.goto(`${url}/settings#token=${secret}`);
-  await page.waitForSelector('.settings-head');
+  await page.waitForSelector('.settings');
 };
 
 test('a token from the page: made, shown once, good, revoked', options, async (t) => {

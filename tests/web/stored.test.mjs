@@ -1,17 +1,10 @@
 // Stored pages never run in our origin: a real Berth, a real Chromium. Skipped without BERTH_URL and BERTH_TOKEN.
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
-import { launch } from './browser.mjs';
+import { test } from 'node:test';
+import { berth } from './browser.mjs';
 
-const { BERTH_URL: url, BERTH_TOKEN: token } = process.env;
-const options = { skip: url && token ? false : 'BERTH_URL and BERTH_TOKEN are not set', timeout: 120_000 };
+const { browser, options, url, token } = await berth(120_000);
 const auth = { Authorization: `Bearer ${token}` };
-
-let browser;
-before(async () => {
-  if (!options.skip) browser = await launch();
-});
-after(() => browser?.close());
 
 const DO = (mark) => `try{localStorage.setItem('pwned','${mark}')}catch(e){};try{parent.pwned='${mark}'}catch(e){};new Image().src='${url}/pwned-${mark}'`;
 const html = (mark) => `<!doctype html><html><body onload="${DO(mark)}"><script>${DO(mark)}</script><img src=x onerror="${DO(mark)}"></body></html>`;

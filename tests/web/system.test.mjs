@@ -3,18 +3,12 @@
 import assert from 'node:assert/strict';
 import { execSync } from 'node:child_process';
 import path from 'node:path';
-import { after, before, test } from 'node:test';
-import { axeFindings, launch, open, PHONE, SHOTS } from './browser.mjs';
+import { test } from 'node:test';
+import { axeFindings, berth, open, PHONE, SHOTS } from './browser.mjs';
 
-const { BERTH_URL: url, BERTH_TOKEN: token, BERTH_GATEWAY_KILL: kill } = process.env;
-const options = { skip: url && token ? false : 'BERTH_URL and BERTH_TOKEN are not set', timeout: 300_000 };
+const { browser, options, url, token } = await berth(300_000);
+const { BERTH_GATEWAY_KILL: kill } = process.env;
 const END = 240_000;
-
-let browser;
-before(async () => {
-  if (!options.skip) browser = await launch();
-});
-after(() => browser?.close());
 
 const call = async (to, init = {}) => {
   const r = await fetch(url + to, { ...init, headers: { Authorization: `Bearer ${token}`, ...(init.body ? { 'Content-Type': 'application/json' } : {}), ...init.headers } });

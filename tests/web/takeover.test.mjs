@@ -2,17 +2,11 @@
 // a terminal that writes what is typed into a file (tests/system/test_takeover_page.py starts it). Skipped without them.
 import assert from 'node:assert/strict';
 import path from 'node:path';
-import { after, before, test } from 'node:test';
-import { axeFindings, launch, open, PHONE, SHOTS } from './browser.mjs';
+import { test } from 'node:test';
+import { axeFindings, berth, open, PHONE, SHOTS } from './browser.mjs';
 
-const { BERTH_URL: url, BERTH_TOKEN: token, BERTH_SESSION: id } = process.env;
-const options = { skip: url && token && id ? false : 'BERTH_URL, BERTH_TOKEN and BERTH_SESSION are not set', timeout: 180_000 };
-
-let browser;
-before(async () => {
-  if (!options.skip) browser = await launch();
-});
-after(() => browser?.close());
+const { browser, options, url, token } = await berth(180_000, 'BERTH_SESSION');
+const { BERTH_SESSION: id } = process.env;
 
 const call = async (to, init = {}) => {
   const r = await fetch(url + to, { ...init, headers: { Authorization: `Bearer ${token}`, ...(init.body ? { 'Content-Type': 'application/json' } : {}), ...init.headers } });

@@ -2,17 +2,11 @@
 // (tests/system/test_terminal_page.py starts them). Skipped without them.
 import assert from 'node:assert/strict';
 import path from 'node:path';
-import { after, before, test } from 'node:test';
-import { axeFindings, launch, open, PHONE, SHOTS } from './browser.mjs';
+import { test } from 'node:test';
+import { axeFindings, berth, open, PHONE, SHOTS } from './browser.mjs';
 
-const { BERTH_URL: url, BERTH_TOKEN: token, BERTH_SESSION: id, BERTH_HEADLESS: headless } = process.env;
-const options = { skip: url && token && id && headless ? false : 'BERTH_URL, BERTH_TOKEN, BERTH_SESSION and BERTH_HEADLESS are not set', timeout: 180_000 };
-
-let browser;
-before(async () => {
-  if (!options.skip) browser = await launch();
-});
-after(() => browser?.close());
+const { browser, options, url, token } = await berth(180_000, 'BERTH_SESSION', 'BERTH_HEADLESS');
+const { BERTH_SESSION: id, BERTH_HEADLESS: headless } = process.env;
 
 const enter = async (page, session) => {
   await page.goto(`${url}/#token=${token}`);

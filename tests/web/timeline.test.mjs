@@ -1,22 +1,11 @@
 // The timeline of a session in a real browser against the FAKE gateway.
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
-import { after, before, test } from 'node:test';
-import { startFake } from '../fakes/gateway.mjs';
-import { enter, launch, looks, open } from './browser.mjs';
+import { test } from 'node:test';
+import { enter, LIMIT, looks, open, stage } from './browser.mjs';
 
-const LIMIT = { timeout: 120_000 };
 const EVENTS = 10_000;
-let browser;
-let fake;
-before(async () => {
-  browser = await launch();
-  fake = await startFake({ seed: true, speed: 4, demo: false });
-});
-after(async () => {
-  await browser.close();
-  await fake.close();
-});
+const { browser, fake } = await stage({ seed: true, speed: 4, demo: false });
 
 test('10 000 events: few are drawn, filter, details, jump, export, follows the end until scrolled', LIMIT, async (t) => {
   const { page, faults } = await open(browser, t);

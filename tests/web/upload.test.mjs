@@ -3,17 +3,11 @@ import assert from 'node:assert/strict';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { after, before, test } from 'node:test';
-import { axeFindings, launch, open, PHONE, SHOTS } from './browser.mjs';
+import { test } from 'node:test';
+import { axeFindings, berth, open, PHONE, SHOTS } from './browser.mjs';
 
-const { BERTH_URL: url, BERTH_TOKEN: token, UPLOAD_CONTEXT: context } = process.env;
-const options = { skip: url && token && context ? false : 'BERTH_URL, BERTH_TOKEN and UPLOAD_CONTEXT are not set', timeout: 120_000 };
-
-let browser;
-before(async () => {
-  if (!options.skip) browser = await launch();
-});
-after(() => browser?.close());
+const { browser, options, url, token } = await berth(120_000, 'UPLOAD_CONTEXT');
+const { UPLOAD_CONTEXT: context } = process.env;
 
 test('a folder goes up, its log shows live, the download has it', options, async (t) => {
   const folder = mkdtempSync(path.join(tmpdir(), 'berth-upload-'));

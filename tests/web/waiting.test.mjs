@@ -3,17 +3,11 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
-import { after, before, test } from 'node:test';
-import { axeFindings, launch, open, SHOTS } from './browser.mjs';
+import { test } from 'node:test';
+import { axeFindings, berth, open, SHOTS } from './browser.mjs';
 
-const { BERTH_URL: url, BERTH_TOKEN: token, BERTH_WORKER_PID: file } = process.env;
-const options = { skip: url && token && file ? false : 'BERTH_URL, BERTH_TOKEN and BERTH_WORKER_PID are not set', timeout: 240_000 };
-
-let browser;
-before(async () => {
-  if (!options.skip) browser = await launch();
-});
-after(() => browser?.close());
+const { browser, options, url, token } = await berth(240_000, 'BERTH_WORKER_PID');
+const { BERTH_WORKER_PID: file } = process.env;
 
 async function call(to, body) {
   const r = await fetch(url + to, { method: body ? 'POST' : 'GET', headers: { Authorization: `Bearer ${token}`, 'Content-Type': 'application/json' }, body: body && JSON.stringify(body) });

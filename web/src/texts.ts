@@ -33,6 +33,7 @@ export const texts = {
   errors: {
     unreachable: 'The gateway does not answer. Check that Berth is running and that this machine can reach it.',
     aborted: 'The upload was cancelled.',
+    cut: 'The connection was lost before the answer was whole. Ask again.',
     http: (status: number) => `The server answered with status ${status}.`,
     next: {
       0: 'Start it with ./scripts/up, or check your network.',
@@ -74,7 +75,7 @@ export const texts = {
     modelled: 'Your connected model runs this task; it will use some tokens.',
   },
   home: {
-    title: 'Sessions', live: 'Live', recent: 'Recent', nothing: 'No session is live right now.',
+    title: 'Sessions', live: 'Live', recent: 'Recent', nothing: 'No session is live right now.', nothingHint: 'Start one, or send a message to one that has ended: it goes on where it was.',
     welcome: 'Give an agent a berth',
     welcomeLead: 'A session is one agent with one task, in a slot of its own. You write what you want; it works on a real desktop while you watch, steer or stop it.',
     steps: [
@@ -143,7 +144,7 @@ export const texts = {
   },
   chat: {
     empty: 'Nothing said yet', emptyHint: 'Write what the agent should do. It starts as soon as a slot is free.', you: 'You', agent: 'Agent',
-    thinking: 'Thinking', thought: 'Thought', preparing: 'Preparing a tool call', latest: 'Latest', newBelow: (n: number) => `${n} new`,
+    thinking: 'Thinking', thought: 'Thought', preparing: 'Preparing a tool call', broken: (seq: number) => `Entry ${seq} cannot be shown here; the timeline has it as it was stored.`, latest: 'Latest', newBelow: (n: number) => `${n} new`,
     placeholder: { working: 'Say something; the agent takes it in at its next turn', ready: 'Message the agent', ended: 'Send a message to run this session again' },
     send: 'Send', sending: 'Sending', failed: 'Not sent', resend: 'Send again', discard: 'Discard', hint: 'Enter to send, Shift+Enter for a new line', label: 'Message',
     status: {
@@ -223,7 +224,7 @@ export const texts = {
     text: 'Search', textStatus: { queued: 'waiting to be read', reading: 'being read', ready: 'can be found by its text', none: 'no text', failed: 'could not be read' }, readAgain: 'Read its text again',
     hookFailed: (why: string) => `The hook changed nothing: ${why}`, asExtracted: 'Shown: the text that was read out of it.',
     ask: 'Ask', askTitle: 'Ask your documents', question: 'Question', questionPlaceholder: 'What do you want to know?', askAll: 'Answers come from all your documents.', askTagged: (t: string) => `Answers come from documents tagged ${t}.`,
-    reading: 'Looking for passages and asking the model…', sources: 'Sources', looked: 'Looked at', pdfPage: (f: string, n: number) => `Page ${n} of ${f}`, morePages: (n: number) => `Show more (${plural(n, 'page')} left)`,
+    reading: 'Looking for passages…', answering: (n: number) => `Asking the model about ${plural(n, 'passage')}…`, sources: 'Sources', looked: 'Looked at', pdfPage: (f: string, n: number) => `Page ${n} of ${f}`, morePages: (n: number) => `Show more (${plural(n, 'page')} left)`,
     cancelUpload: (f: string) => `Cancel upload of ${f}`, empty: 'This file is empty.',
   },
   system: {
@@ -265,7 +266,7 @@ export const texts = {
     title: 'Health', lead: 'Daemons, workers and the slots they hold; what limits them was tried out when each worker started.', daemons: 'Daemons', workers: 'Workers', none: 'No worker has greeted yet', noneHint: 'Sessions are queued until one does: systemctl start berth-workerd@1.',
     states: { cold: 'Cold', creating: 'Being made', warm: 'Ready', busy: 'At work', resetting: 'Being cleaned', broken: 'Broken' } as Record<string, string>, online: 'online', offline: 'Offline', draining: 'Draining', drain: 'Drain', drainTitle: 'Drain this worker?',
     drainText: (w: string) => `${w} takes no more sessions; the one it holds goes on. It takes part again when it is restarted.`, drained: 'The worker takes no more sessions', session: 'Session', free: 'free', heard: (ago: string) => `heard ${ago}`, memory: 'Memory', processes: 'Processes', cpu: 'CPU time', kills: (n: number) => `${plural(n, 'process', 'processes')} ended for want of memory`,
-    limits: 'Limits', proven: 'proven', notProven: 'not proven', provenHint: 'Tried out on this host when the worker started: it held.', notProvenHint: 'Not tried or did not hold on this host. See the log of the worker.', by: (b: string) => `by ${b}`, allProven: 'All limits proven', someNot: (n: number) => `${plural(n, 'limit')} not proven`,
+    worker: (id: string) => (/^\d+$/.test(id) ? `Worker ${id}` : id), limits: 'Limits', proven: 'proven', notProven: 'not proven', provenHint: 'Tried out on this host when the worker started: it held.', notProvenHint: 'Not tried or did not hold on this host. See the log of the worker.', by: (b: string) => `by ${b}`, allProven: 'All limits proven', someNot: (n: number) => `${plural(n, 'limit')} not proven`,
     limitNames: { memory: 'Memory', cpu: 'CPU', processes: 'Processes', disk: 'Disk', files: 'Files', open_files: 'Open files', network: 'Network', identity: 'Own user', machine: 'Virtual machines' } as Record<string, string>, counts: (busy: number, all: number) => `${busy} of ${plural(all, 'slot')} at work`, uptime: (d: string) => `up ${d}`, database: 'Database', refused: 'Could not be read',
   },
   timeline: { tab: 'Timeline', title: 'Timeline', tabs: 'Parts of the session', types: 'Kinds of events', jump: 'Jump to event number', seq: 'Jump to #', unfold: 'Expand all', fold: 'Fold all', export: 'Export', none: 'No events yet' },
@@ -282,4 +283,24 @@ export const texts = {
   },
   steps: { title: 'Steps', none: 'Each thing the agent does appears here.' },
   lightbox: { label: 'Screenshot', prev: 'Previous', next: 'Next', of: (i: number, n: number) => `${i} of ${n}` },
+  /** The settings: people and rights. */
+  people: {
+    title: 'Settings', failed: 'That did not work', done: 'Done', create: 'Create',
+    you: (name: string, role: string, tenant: string) => `You are ${name}, ${role.toLowerCase()} of the tenant ${tenant}.`,
+    notAdmin: 'Tokens and people are the business of admins', notAdminHint: 'Your role may not see them. Ask an admin of your tenant.',
+    tabs: { tokens: 'Tokens', users: 'Users', tenants: 'Tenants', audit: 'Audit' },
+    roles: { viewer: 'Viewer', operator: 'Operator', admin: 'Admin' },
+    roleHint: { viewer: 'Reads and watches.', operator: 'Reads, watches and acts: sessions, documents, agents.', admin: 'All that, and manages tokens, users and limits.' },
+    role: 'Role', roleOf: (name: string) => `Role of ${name}`, state: 'State', active: 'Active', disabled: 'Disabled', enable: 'Enable', disable: 'Disable',
+    tokensLead: 'One token for each person and program. Only its hash is kept.', newToken: 'New token', tokenName: 'Name', tokenNameHint: 'laptop, ci, phone',
+    scopes: 'Scopes', allScopes: 'All of its role', lastUsed: 'Last used', expires: 'Expires', revoke: 'Revoke', noTokens: 'There is no token',
+    once: 'Copy the token now: it is shown this once and kept nowhere.',
+    revokeTitle: (name: string) => `Revoke ${name}?`, revokeText: 'Whoever uses it is refused from now on; what it has open is closed within 5 seconds.',
+    userName: 'User', userNameHint: 'name or mail address', addUser: 'Add user', noUsers: 'There are no users: tokens stand for themselves',
+    tenantName: 'Tenant', tenantNameHint: 'letters, digits, - and _', addTenant: 'Add tenant', noTenants: 'There is no tenant',
+    sessions_live: 'Live sessions', slots: 'Slots', noLimit: 'no limit', limitOf: (what: string, name: string) => `${what} of ${name}`,
+    auditLead: 'Every act, refused call and failed login, newest first. Each row holds a hash over itself and the row before.',
+    time: 'Time', actor: 'Who', address: 'From', action: 'What', target: 'On', result: 'Result', noAudit: 'Nothing was done yet',
+    results: { '': 'All results', ok: 'Done', forbidden: 'Not allowed', unauthorized: 'Not signed in', rate_limited: 'Too many' },
+  },
 };

@@ -31,9 +31,12 @@ const at = (p: Point): string => `${p.x}, ${p.y}`;
 
 /** "ctrl+shift+t" as people write it. */
 export function keyName(keys: string): string {
-  const names: Record<string, string> = { return: 'Enter', kp_enter: 'Enter', escape: 'Esc', prior: 'Page Up', page_up: 'Page Up', next: 'Page Down', page_down: 'Page Down', backspace: 'Backspace', space: 'Space' };
+  const names: Record<string, string> = { return: 'Enter', kp_enter: 'Enter', escape: 'Esc', prior: 'Page Up', page_up: 'Page Up', next: 'Page Down', page_down: 'Page Down', backspace: 'Backspace', space: 'Space', plus: '+' };
+  // "ctrl++" is Ctrl and the plus key.
   return keys
+    .replace(/\+\+$|^\+$/, (m) => (m === '+' ? 'plus' : '+plus'))
     .split('+')
+    .filter((k) => k !== '')
     .map((k) => names[k.toLowerCase()] ?? (k.length === 1 ? k.toUpperCase() : k[0]!.toUpperCase() + k.slice(1)))
     .join(' + ');
 }

@@ -44,9 +44,13 @@ export interface LiveBlock { key: string; kind: ModelDelta['kind']; text: string
 const text = (v: unknown): string => (typeof v === 'string' ? v : '');
 const record = (v: unknown): Record<string, unknown> => (v !== null && typeof v === 'object' && !Array.isArray(v) ? (v as Record<string, unknown>) : {});
 
+/** The numbers of a usage, and only those: agents that run elsewhere send what they like. */
+export const amounts = (v: unknown): Usage => Object.fromEntries(Object.entries(record(v)).filter(([, n]) => typeof n === 'number')) as Usage;
+
 export function blocksOf(v: unknown): Block[] {
   if (typeof v === 'string') return v === '' ? [] : [{ type: 'text', text: v }];
-  return Array.isArray(v) ? (v.filter((b) => b !== null && typeof b === 'object' && typeof b.type === 'string') as Block[]) : [];
+  // Agents that run elsewhere send what they like: what is no block is passed over.
+  return Array.isArray(v) ? (v.filter((b) => b !== null && typeof b === 'object' && typeof b.type === 'string' && (b.type !== 'text' || typeof b.text === 'string') && (b.type !== 'image' || b.url === undefined || typeof b.url === 'string')) as Block[]) : [];
 }
 
 const PRINTED_MOST = 32_768;
@@ -55,6 +59,8 @@ export class Transcript {
   items: Item[] = [];
   live: LiveBlock[] = [];
   lastSeq = 0;
+  /** Grows whenever an item was added or replaced: deltas of the model's words change none. */
+  changes = 0;
   /** The newest picture of the screen that an event brought. */
   lastImage: ImageBlock | null = null;
   status: string | null = null;
@@ -67,6 +73,7 @@ export class Transcript {
   apply(e: BerthEvent): boolean {
     if (e.seq <= this.lastSeq) return false;
     this.lastSeq = e.seq;
+    this.changes += 1;
     switch (e.event_type) {
       case 'message': this.message(e); break;
       case 'thinking': this.thinking(e); break;
@@ -76,7 +83,7 @@ export class Transcript {
       case 'status': this.statusChange(e, text(e.from), text(e.to)); break;
       case 'session_start': break;
       case 'session_stop': this.stop(e); break;
-      case 'usage': this.usage = record(e.total) as Usage; break;
+      case 'usage': this.usage = amounts(e.total); break;
       case 'error': this.push({ kind: 'error', key: `e${e.seq}`, seq: e.seq, at: e.timestamp, code: text(e.code), message: text(e.message) || text(e.error) }); break;
       case 'approval_requested': this.asks(e); break;
       case 'approval_decided': this.decided(e); break;
@@ -119,6 +126,7 @@ export class Transcript {
     if (at === undefined) return;
     const old = this.items[at] as ToolItem;
     if (old.state !== 'running') return;
+    this.changes += 1;
     this.items[at] = { ...old, printed: (old.printed + text(d.text)).slice(-PRINTED_MOST) };
   }
 

@@ -1,7 +1,9 @@
 /** Documents: pages of the list, full-text search, tag counts, selection, uploads with progress. */
 import { computed, effect, signal } from '@preact/signals';
-import { getJson, postJson, request, upload } from '../lib/api';
-import type { Doc, Found, TagCount } from '../types';
+import { ApiError, getJson, postJson, request, upload } from '../lib/api';
+import { readEvents } from '../lib/sse';
+import { texts } from '../texts';
+import type { Answer, Doc, Found, Source, TagCount } from '../types';
 import { toastError } from './toasts';
 
 export const PAGE = 50;
@@ -19,6 +21,8 @@ export const selected = signal<ReadonlySet<string>>(new Set());
 /** What the search found, best first; null while nothing is searched for. */
 export const found = signal<Found[] | null>(null);
 export const foundMore = signal<string | null>(null);
+/** The document that is open, also when no list holds it. */
+export const opened = signal<Doc | null>(null);
 export const filtered = computed(() => query.value.trim() !== '' || tagFilter.value.length > 0);
 
 export interface Upload { id: number; name: string; size: number; part: number; state: 'running' | 'done' | 'failed'; error?: string; cancel: () => void }
@@ -169,12 +173,31 @@ export function dismissUpload(id: number): void {
   uploads.value = uploads.value.filter((u) => u.id !== id);
 }
 
+/** The document, wherever it is shown: in the list, among what was found, opened by its address. */
+function replace(d: Doc): void {
+  docs.value = docs.value?.map((o) => (o.id === d.id ? d : o)) ?? null;
+  found.value = found.value?.map((f) => (f.id === d.id ? { ...f, filename: d.filename, document: d } : f)) ?? null;
+  if (opened.value?.id === d.id) opened.value = d;
+}
+
+export const documentOf = (id: string): Doc | null =>
+  docs.value?.find((d) => d.id === id) ?? found.value?.find((f) => f.id === id)?.document ?? (opened.value?.id === id ? opened.value : null);
+
+/** Shown as done at once; taken back when it is refused. */
 export async function patchDocument(id: string, part: { tags?: string[]; description?: string; filename?: string }): Promise<Doc> {
-  const r = await request(`/documents/${encodeURIComponent(id)}`, { method: 'PATCH', json: part });
-  const d = (await r.json()) as Doc;
-  docs.value = docs.value?.map((o) => (o.id === id ? d : o)) ?? null;
-  void getJson<{ tags: TagCount[] }>('/documents/tags').then((t) => (tagCounts.value = t.tags)).catch(() => undefined);
-  return d;
+  const before = documentOf(id);
+  const { description, ...plain } = part;
+  if (before) replace({ ...before, ...plain, metadata: description === undefined ? before.metadata : { ...before.metadata, description } });
+  try {
+    const r = await request(`/documents/${encodeURIComponent(id)}`, { method: 'PATCH', json: part });
+    const d = (await r.json()) as Doc;
+    replace(d);
+    void getJson<{ tags: TagCount[] }>('/documents/tags').then((t) => (tagCounts.value = t.tags)).catch(() => undefined);
+    return d;
+  } catch (e) {
+    if (before) replace(before);
+    throw e;
+  }
 }
 
 export async function deleteDocument(id: string): Promise<void> {
@@ -183,6 +206,26 @@ export async function deleteDocument(id: string): Promise<void> {
   found.value = found.value?.filter((f) => f.id !== id) ?? null;
   select(id, false);
   void refresh();
+}
+
+interface Heard { sources: (s: Source[]) => void; said: (text: string) => void }
+
+/** A question; the passages are told as soon as they are found, the answer as it is spoken. What it resolves with is what holds. */
+export async function askDocuments(question: string, signal: AbortSignal, heard: Heard): Promise<Answer> {
+  const r = await request('/documents/ask', { method: 'POST', json: { question, tags: tagFilter.value }, signal, headers: { Accept: 'text/event-stream' } });
+  let text = '';
+  const end: { answer?: Answer; error?: ApiError } = {};
+  await readEvents(r, ({ event, data }) => {
+    const m = JSON.parse(data) as { sources?: Source[]; text?: string; error?: { code: string; message: string } };
+    if (event === 'sources') heard.sources(m.sources ?? []);
+    if (event === 'delta') heard.said((text += m.text ?? ''));
+    if (event === 'restart') heard.said((text = ''));
+    if (event === 'answer') end.answer = JSON.parse(data) as Answer;
+    if (event === 'error' && m.error) end.error = new ApiError(503, m.error.code, m.error.message);
+  });
+  if (end.error) throw end.error;
+  if (!end.answer) throw new ApiError(0, 'unreachable', texts.errors.cut);
+  return end.answer;
 }
 
 export const TAG = /^[A-Za-z0-9]+(-[A-Za-z0-9]+)*$/;

@@ -3,6 +3,7 @@ import { batch, computed, signal } from '@preact/signals';
 import { ApiError, getJson, postJson, request } from '../lib/api';
 import { LiveSocket, type Link } from '../lib/socket';
 import { describe } from '../model/describe';
+import { amounts } from '../model/transcript';
 import type { BerthEvent, Session, SessionStatus } from '../types';
 
 export const sessions = signal<ReadonlyMap<string, Session>>(new Map());
@@ -64,7 +65,7 @@ function onEvent(e: BerthEvent): void {
   const part: Partial<Session> = { last_seq: e.seq };
   if (e.timestamp > (sessions.value.get(id)?.modified_at ?? '')) part.modified_at = e.timestamp;
   if (e.event_type === 'status' && typeof e.to === 'string') part.status = e.to as SessionStatus;
-  if (e.event_type === 'usage' && e.total) part.usage = { ...sessions.value.get(id)?.usage, ...(e.total as object) };
+  if (e.event_type === 'usage' && e.total) part.usage = { ...sessions.value.get(id)?.usage, ...amounts(e.total) };
   patchSession(id, part);
 }
 
@@ -107,7 +108,13 @@ function later(data: unknown): void {
     due = false;
     const all = waiting;
     waiting = [];
-    batch(() => all.forEach(onMessage));
+    batch(() => all.forEach((m) => {
+      try {
+        onMessage(m);
+      } catch (e) {
+        console.error(e); // one that cannot be read takes none of the others with it
+      }
+    }));
   };
   if (document.visibilityState === 'hidden') setTimeout(run, 250);
   else requestAnimationFrame(run);

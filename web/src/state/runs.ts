@@ -1,5 +1,6 @@
 /** Uploads that start runs: picked files with their folders, the request, the live log of what it started. */
 import { request, upload } from '../lib/api';
+import { readEvents } from '../lib/sse';
 
 export interface Picked { path: string; file: File }
 export interface Started { session_id: string; volume_name: string; file_count: number }
@@ -70,22 +71,12 @@ export function followLog(session: string, onLine: (l: LogLine) => void, onError
     const r = await request(`/stream?session_id=${encodeURIComponent(session)}`, {
       signal: stop.signal, headers: { Accept: 'text/event-stream', ...(after ? { 'Last-Event-ID': String(after) } : {}) },
     });
-    const reader = r.body!.pipeThrough(new TextDecoderStream()).getReader();
-    let rest = '';
-    for (;;) {
-      const { done, value } = await reader.read();
-      if (done) return;
-      const events = (rest + value).split('\n\n');
-      rest = events.pop()!;
-      for (const e of events) {
-        const data = e.split('\n').find((l) => l.startsWith('data: '));
-        if (!data) continue;
-        const u = JSON.parse(data.slice(6)) as Update;
-        if (typeof u.seq !== 'number' || u.seq <= after) continue;
-        after = u.seq;
-        onLine(line(u));
-      }
-    }
+    await readEvents(r, ({ data }) => {
+      const u = JSON.parse(data) as Update;
+      if (typeof u.seq !== 'number' || u.seq <= after) return;
+      after = u.seq;
+      onLine(line(u));
+    });
   };
   const run = async (): Promise<void> => {
     for (let wait = 500; !stop.signal.aborted; wait = Math.min(wait * 2, 10_000)) {

@@ -21,6 +21,8 @@ export class SessionStream {
   readonly caughtUp = signal(false);
   readonly lastImage = signal<ImageBlock | null>(null);
   private transcript = new Transcript();
+  /** How many changes of the transcript are shown. */
+  private drawn = -1;
   /** Whose history the transcript is of; null as long as it is not known. */
   private epoch: string | null = null;
   private readonly socket: LiveSocket;
@@ -89,6 +91,7 @@ export class SessionStream {
   /** What was shown is not the history any more, or not all that is left of it: read again from its beginning. */
   private startOver(): void {
     this.transcript = new Transcript();
+    this.drawn = -1;
     this.epoch = null;
     this.kept.length = 0;
     this.gapAt = -1;
@@ -147,7 +150,11 @@ export class SessionStream {
     const run = () => {
       this.frame = 0;
       batch(() => {
-        this.items.value = this.transcript.items.slice();
+        // A new word of the model is no reason to look at every entry again.
+        if (this.drawn !== this.transcript.changes) {
+          this.drawn = this.transcript.changes;
+          this.items.value = this.transcript.items.slice();
+        }
         this.live.value = this.transcript.live;
         if (this.kept.length !== this.events.value.length) this.events.value = this.kept.slice();
         this.lastImage.value = this.transcript.lastImage;

@@ -211,18 +211,19 @@ export async function copyText(value: string): Promise<void> {
   toast('good', texts.common.copied);
 }
 
-/** A fault in one part of the page stays in that part. */
-export class Boundary extends Component<{ children: ComponentChildren; resetKey?: string }, { failed: boolean }> {
+/** A fault in one part of the page stays in that part; `line`: the part is small, one line tells of it. */
+export class Boundary extends Component<{ children: ComponentChildren; resetKey?: unknown; line?: string }, { failed: boolean }> {
   override state = { failed: false };
   override componentDidCatch(e: unknown): void {
     console.error(e);
     this.setState({ failed: true });
   }
-  override componentDidUpdate(before: { resetKey?: string }): void {
+  override componentDidUpdate(before: { resetKey?: unknown }): void {
     if (before.resetKey !== this.props.resetKey && this.state.failed) this.setState({ failed: false });
   }
   render() {
     if (!this.state.failed) return this.props.children;
+    if (this.props.line) return <p class="fault small" role="alert"><Icon name="warn" size={15} />{this.props.line}</p>;
     return (
       <Blank icon="warn" title={texts.errors.boundary} text={texts.errors.boundaryHint}>
         <button type="button" class="btn" onClick={() => location.reload()}>{texts.errors.reload}</button>

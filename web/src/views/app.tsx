@@ -114,7 +114,7 @@ function Shell() {
   return (
     <div class="shell">
       <a class="skip" href="#main">{texts.nav.skip}</a>
-      <Sidebar />
+      <Boundary resetKey={r}><Sidebar /></Boundary>
       {drawerOpen.value && <button type="button" class="drawer-scrim" aria-label={texts.nav.close} onClick={() => (drawerOpen.value = false)} />}
       <main class="main" id="main" tabIndex={-1}>
         <TopBar />
@@ -130,11 +130,13 @@ function Shell() {
           <Boundary resetKey={JSON.stringify(r)}><View /></Boundary>
         </div>
       </main>
-      {newSessionOpen.value && <NewSession onClose={() => (newSessionOpen.value = false)} />}
-      {paletteOpen.value && <Palette />}
-      {shortcutsOpen.value && <Shortcuts />}
-      {connectOpen.value && <ConnectModel />}
-      <Lightbox />
+      <Boundary resetKey={r}>
+        {newSessionOpen.value && <NewSession onClose={() => (newSessionOpen.value = false)} />}
+        {paletteOpen.value && <Palette />}
+        {shortcutsOpen.value && <Shortcuts />}
+        {connectOpen.value && <ConnectModel />}
+        <Lightbox />
+      </Boundary>
     </div>
   );
 }

@@ -1,10 +1,9 @@
 /** A question to the documents: the answer, and the passages it rests on. */
 import { useEffect, useRef, useState } from 'preact/hooks';
-import { postJson } from '../lib/api';
 import { follow, paths } from '../lib/router';
-import { tagFilter } from '../state/documents';
+import { askDocuments, tagFilter } from '../state/documents';
 import { texts } from '../texts';
-import type { Answer } from '../types';
+import type { Answer, Source } from '../types';
 import { Spinner } from '../ui/controls';
 import { Icon } from '../ui/icons';
 
@@ -13,14 +12,14 @@ function Cited({ text }: { text: string }) {
   return <>{text.split(/(\[\d{1,2}\])/).map((part, i) => (/^\[\d+\]$/.test(part) ? <a key={i} class="cite" href={`#source-${part.slice(1, -1)}`}>{part.slice(1, -1)}</a> : part))}</>;
 }
 
-function Sources({ answer }: { answer: Answer }) {
+function Sources({ sources, title }: { sources: Source[]; title: string }) {
   const t = texts.documents;
-  if (answer.sources.length === 0) return null;
+  if (sources.length === 0) return null;
   return (
     <>
-      <h3>{answer.found ? t.sources : t.looked}</h3>
+      <h3>{title}</h3>
       <ol class="sources">
-        {answer.sources.map((s, i) => (
+        {sources.map((s, i) => (
           <li key={i} id={`source-${i + 1}`} data-cited={s.cited}>
             <a class="doc-name" href={paths.document(s.id)} onClick={follow}><span class="cite">{i + 1}</span><span class="cut">{s.filename}</span>{s.page !== null && <span class="dim num">{t.page(s.page)}</span>}</a>
             <p>{s.passage}</p>
@@ -36,6 +35,9 @@ export function Ask({ first }: { first: string }) {
   const [question, setQuestion] = useState(first);
   const [busy, setBusy] = useState(false);
   const [answer, setAnswer] = useState<Answer | null>(null);
+  /** What is known while the model speaks: the passages it was given, its words so far. */
+  const [sources, setSources] = useState<Source[]>([]);
+  const [said, setSaid] = useState('');
   const [wrong, setWrong] = useState<string | null>(null);
   const field = useRef<HTMLTextAreaElement>(null);
   const abort = useRef<AbortController | null>(null);
@@ -49,8 +51,10 @@ export function Ask({ first }: { first: string }) {
     setBusy(true);
     setWrong(null);
     setAnswer(null);
+    setSources([]);
+    setSaid('');
     try {
-      setAnswer(await postJson<Answer>('/documents/ask', { question: question.trim(), tags: tagFilter.value }, { signal: abort.current.signal }));
+      setAnswer(await askDocuments(question.trim(), abort.current.signal, { sources: setSources, said: setSaid }));
     } catch (e) {
       if (!abort.current.signal.aborted) setWrong(e instanceof Error ? e.message : String(e));
     }
@@ -75,13 +79,14 @@ export function Ask({ first }: { first: string }) {
         <button type="submit" class="btn primary" disabled={busy || !question.trim()}>{busy ? <Spinner /> : <Icon name="sparkles" size={15} />}{t.ask}</button>
       </form>
       <p class="dim scope">{tagFilter.value.length > 0 ? t.askTagged(tagFilter.value.join(', ')) : t.askAll}</p>
+      {busy && said === '' && <p class="working" role="status"><Spinner />{sources.length > 0 ? t.answering(sources.length) : t.reading}</p>}
+      {busy && said !== '' && <p class="answer speaking" aria-busy="true"><Cited text={said} /></p>}
       <div aria-live="polite">
-        {busy && <p class="dim">{t.reading}</p>}
         {wrong && <p class="wrong" role="alert">{wrong}</p>}
         {answer && <p class={`answer ${answer.found ? '' : 'none'}`}><Cited text={answer.answer} /></p>}
         {answer?.hook_error && <p class="dim">{t.hookFailed(answer.hook_error)}</p>}
       </div>
-      {answer && <Sources answer={answer} />}
+      {answer ? <Sources sources={answer.sources} title={answer.found ? t.sources : t.looked} /> : <Sources sources={sources} title={t.looked} />}
     </div>
   );
 }

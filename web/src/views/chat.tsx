@@ -1,4 +1,5 @@
 /** The conversation: items, what streams right now, the composer; keeps to the end unless a person scrolls up. */
+import { useComputed } from '@preact/signals';
 import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import type { SessionStream } from '../state/stream';
 import { texts } from '../texts';
@@ -18,6 +19,11 @@ function Waiting({ s, busy }: { s: Session | undefined; busy: boolean }) {
       {s.status === 'queued' ? t.waitingSlot : s.status === 'starting' ? t.startingSlot : t.working}
     </div>
   );
+}
+
+/** What streams, drawn by itself: a word more leaves the entries above it alone. */
+function Speaking({ stream }: { stream: SessionStream }) {
+  return <>{stream.live.value.map((b) => <Live key={b.key} block={b} />)}</>;
 }
 
 function Loading() {
@@ -61,7 +67,7 @@ export function Chat({ stream, session }: { stream: SessionStream; session: Sess
   const [seen, setSeen] = useState(0);
   const lost = useLost(stream);
   const items = stream.items.value;
-  const live = stream.live.value;
+  const speaking = useComputed(() => stream.live.value.length > 0).value;
   const sending = stream.sending.value;
 
   const toEnd = () => {
@@ -124,8 +130,8 @@ export function Chat({ stream, session }: { stream: SessionStream; session: Sess
     return () => f.removeEventListener('berth:reveal', reveal);
   });
 
-  const busy = live.length > 0 || items.some((i, n) => n > items.length - 12 && i.kind === 'tool' && i.state === 'running');
-  const empty = items.length === 0 && sending.length === 0 && live.length === 0;
+  const busy = speaking || items.some((i, n) => n > items.length - 12 && i.kind === 'tool' && i.state === 'running');
+  const empty = items.length === 0 && sending.length === 0 && !speaking;
   const fresh = away ? Math.max(0, items.length - seen) : 0;
   return (
     <section class="chat" aria-label={texts.session.chat}>
@@ -135,7 +141,7 @@ export function Chat({ stream, session }: { stream: SessionStream; session: Sess
         <div class="flow-in" ref={inner}>
           {from > 0 && <button type="button" class="btn plain small" onClick={earlier}>{texts.chat.earlier(from)}</button>}
           {items.slice(from).map((item, i) => <ItemView key={item.key} item={item} all={items} far={from + i < items.length - 40} />)}
-          {live.map((b) => <Live key={b.key} block={b} />)}
+          <Speaking stream={stream} />
           {sending.map((s) => <Said key={s.key} item={s} stream={stream} />)}
           <Waiting s={session} busy={busy} />
         </div>

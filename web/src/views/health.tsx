@@ -70,7 +70,7 @@ function Card({ w, onDrain }: { w: Worker; onDrain: () => void }) {
   return (
     <li class="worker" data-worker={w.worker_id} data-state={state}>
       <header>
-        <b class="cut">{w.worker_id}</b>
+        <b class="cut">{t.worker(w.worker_id)}</b>
         <span class="w-state" data-state={state}><i aria-hidden="true" />{w.online ? (t.states[w.state] ?? w.state) : t.offline}</span>
         {w.draining && <span class="chip">{t.draining}</span>}
         <span class="grow" />

@@ -111,7 +111,7 @@ export function Home() {
         </header>
         <section>
           <h2 class="section-title">{texts.home.live}<span class="n">{live.length}</span></h2>
-          {live.length === 0 ? <p class="dim">{texts.home.nothing}</p> : <div class="tiles">{live.slice(0, 12).map((s) => <Tile key={s.session_id} s={s} />)}</div>}
+          {live.length === 0 ? <p class="home-none"><Icon name="ship" size={20} /><span><b>{texts.home.nothing}</b> {texts.home.nothingHint}</span></p> : <div class="tiles">{live.slice(0, 12).map((s) => <Tile key={s.session_id} s={s} />)}</div>}
         </section>
         {past.length > 0 && (
           <section>

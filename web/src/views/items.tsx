@@ -6,7 +6,7 @@ import type { Item, LiveBlock, ThinkingItem, UserItem } from '../model/transcrip
 import type { SessionStream } from '../state/stream';
 import { toastError } from '../state/toasts';
 import { texts } from '../texts';
-import { Spinner } from '../ui/controls';
+import { Boundary, Spinner } from '../ui/controls';
 import { Icon } from '../ui/icons';
 import { Picture } from '../ui/picture';
 import { Prose } from '../ui/prose';
@@ -102,6 +102,6 @@ export class ItemView extends Component<{ item: Item; all: Item[]; far: boolean 
   }
   render() {
     const { item, all, far } = this.props;
-    return <div class={`item ${far ? 'far' : ''}`} data-key={item.key} data-kind={item.kind} data-seq={item.seq} style={item.kind === 'user' ? { display: 'flex', flexDirection: 'column' } : undefined}><View item={item} all={all} /></div>;
+    return <div class={`item ${far ? 'far' : ''}`} data-key={item.key} data-kind={item.kind} data-seq={item.seq} style={item.kind === 'user' ? { display: 'flex', flexDirection: 'column' } : undefined}><Boundary resetKey={item} line={texts.chat.broken(item.seq)}><View item={item} all={all} /></Boundary></div>;
   }
 }

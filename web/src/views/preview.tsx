@@ -5,7 +5,7 @@ import { parseCsv } from '../lib/csv';
 import { bytes, full } from '../lib/format';
 import { go, paths } from '../lib/router';
 import { fileKind, imageType, languageOf } from '../model/filetype';
-import { deleteDocument, docs, found, patchDocument, TAG } from '../state/documents';
+import { deleteDocument, documentOf, opened, patchDocument, TAG } from '../state/documents';
 import { toast, toastError } from '../state/toasts';
 import { texts } from '../texts';
 import type { Doc } from '../types';
@@ -193,21 +193,19 @@ function Description({ d }: { d: Doc }) {
 
 export function Preview({ id }: { id: string }) {
   const t = texts.documents;
-  const listed = docs.value?.find((d) => d.id === id) ?? found.value?.find((f) => f.id === id)?.document ?? null;
-  const [own, setOwn] = useState<Doc | null>(null);
   const [missing, setMissing] = useState(false);
   const [raw, setRaw] = useState(false);
   const [asking, setAsking] = useState(false);
-  const d = listed ?? own;
+  const d = documentOf(id);
   useEffect(() => {
-    getJson<Doc>(`/documents/${encodeURIComponent(id)}/metadata`).then(setOwn, (e) => {
+    getJson<Doc>(`/documents/${encodeURIComponent(id)}/metadata`).then((own) => (opened.value = own), (e) => {
       if (e instanceof ApiError && e.status === 404) setMissing(true);
       else toastError(e);
     });
   }, [id]);
   const { content, failed } = useContent(d);
   const close = () => go(paths.documents);
-  if (missing && !listed) {
+  if (missing && !d) {
     return <aside class="preview"><div class="preview-head"><h2 /><IconButton icon="x" label={texts.common.close} onClick={close} /></div><Blank icon="searchX" title={t.missing} text={t.missingHint} /></aside>;
   }
   const kind = d ? fileKind(d) : 'none';

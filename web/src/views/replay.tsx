@@ -1,4 +1,5 @@
 /** A session's desktop as it was: a player whose bar carries the session's steps. */
+import { signal } from '@preact/signals';
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
 import { getJson, request } from '../lib/api';
 import { clock } from '../lib/format';
@@ -9,6 +10,14 @@ import type { SessionStream } from '../state/stream';
 import { texts } from '../texts';
 import { IconButton, Spinner } from '../ui/controls';
 import { Icon } from '../ui/icons';
+
+/** The moment the open recording shows, in ms of the clock; null while none is open. Steps and timeline mark what was done then. */
+export const replayAt = signal<number | null>(null);
+
+/** Moves the open recording, if there is one, to a moment of the clock. */
+export function replayTo(iso: string): void {
+  if (replayAt.value !== null) document.dispatchEvent(new CustomEvent('berth:moment', { detail: Date.parse(iso) }));
+}
 
 const SPEEDS = [1, 2, 4, 8];
 /** Pieces kept unpacked: the one shown, its neighbours. */
@@ -118,18 +127,23 @@ export function Replay({ info, stream }: { info: RecordingInfo; stream: SessionS
     if (at >= line.length) setPlaying(false);
   }, [at, line]);
 
-  // A step of the list below was chosen.
+  // A step of the list below was chosen, or an event of the timeline.
   useEffect(() => {
     const jump = (e: Event) => {
-      const item = tools.find((i) => i.key === (e as CustomEvent<string>).detail);
-      const to = item ? line.place(Date.parse(item.at)) : null;
+      const to = line.place((e as CustomEvent<number>).detail);
       if (to !== null) setAt(to);
     };
-    document.addEventListener('berth:step', jump);
-    return () => document.removeEventListener('berth:step', jump);
-  }, [tools.length, line]);
+    document.addEventListener('berth:moment', jump);
+    return () => document.removeEventListener('berth:moment', jump);
+  }, [line]);
 
   const real = line.real(at);
+  useEffect(() => {
+    replayAt.value = real;
+  }, [real]);
+  useEffect(() => () => {
+    replayAt.value = null;
+  }, []);
   return (
     <div class="replay" data-playing={String(playing)}>
       <canvas ref={canvas} role="img" aria-label={t.alt} onClick={() => setPlaying(!playing)} />

@@ -8,7 +8,7 @@ import { status as system } from '../state/system';
 import { toastError } from '../state/toasts';
 import { texts } from '../texts';
 import type { Session } from '../types';
-import { Blank, Status } from '../ui/controls';
+import { Blank, Boundary, Status } from '../ui/controls';
 import { Icon } from '../ui/icons';
 import { Chat } from './chat';
 import { BudgetBar, BudgetDialog } from './budget';
@@ -143,10 +143,12 @@ export function SessionView({ id, tab }: { id: string; tab: SessionTab }) {
         {s?.kind !== 'external' && <a href={paths.sessionTab(id, 'files')} onClick={follow} aria-current={tab === 'files' ? 'page' : undefined}><Icon name="folder" size={14} />{texts.files.tab}</a>}
         {s?.kind !== 'external' && <a href={paths.sessionTab(id, 'terminal')} onClick={follow} aria-current={tab === 'terminal' ? 'page' : undefined}><Icon name="terminal" size={14} />{texts.terminal.tab}</a>}
       </nav>
-      <div class={`s-body ${screen ? 'split' : ''}`} ref={body}>
-        {stream && (tab === 'timeline' ? <Timeline stream={stream} session={s} /> : tab === 'files' && s ? <Files session={s} /> : tab === 'terminal' && s ? <Terminal session={s} /> : <Chat stream={stream} session={s} />)}
+      <div class={`s-body ${screen ? 'split' : ''}`} data-tab={tab} ref={body}>
+        <Boundary resetKey={tab}>
+          {stream && (tab === 'timeline' ? <Timeline stream={stream} session={s} /> : tab === 'files' && s ? <Files session={s} /> : tab === 'terminal' && s ? <Terminal session={s} /> : <Chat stream={stream} session={s} />)}
+        </Boundary>
         {screen && <Splitter body={body} />}
-        {screen && stream && <Desktop session={s} stream={stream} />}
+        {screen && stream && <Boundary><Desktop session={s} stream={stream} /></Boundary>}
       </div>
       <BudgetDialog />
     </div>

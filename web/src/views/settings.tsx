@@ -1,11 +1,14 @@
 /** People and rights: tokens, users, tenants, the audit log. What the token may not see is not offered. */
 import { useCallback, useEffect, useState } from 'preact/hooks';
 import { ApiError, getJson, request } from '../lib/api';
+import { ago, full } from '../lib/format';
+import { now } from '../state/clock';
 import { toast } from '../state/toasts';
-import { people as t } from '../texts-people';
 import { texts } from '../texts';
 import { Blank, Confirm, Dialog, Skeleton, Spinner } from '../ui/controls';
 import { Icon } from '../ui/icons';
+
+const t = texts.people;
 
 interface Me { tenant: string; name: string; role: 'viewer' | 'operator' | 'admin'; installation: boolean }
 interface Token { token_id: string; name: string; role: string; user_name: string | null; scopes: string[]; last_used_at: string | null; expires_at: string | null; revoked_at: string | null }
@@ -14,7 +17,7 @@ interface Tenant { name: string; limits: { sessions_live?: number; slots?: numbe
 interface Act { seq: number; timestamp: string; actor: string; address: string; action: string; target: string; result: string }
 
 const ROLES = ['viewer', 'operator', 'admin'] as const;
-const when = (text: string | null) => (text ? new Date(text).toLocaleString() : '–');
+const when = (text: string | null) => (text ? <time dateTime={text} title={full(text)}>{Date.parse(text) > now.value ? full(text) : ago(text, now.value)}</time> : '–');
 const failed = (e: unknown) => toast('error', t.failed, e instanceof ApiError ? e.message : String(e));
 
 /** A list of the API, read again by reload(). */
@@ -37,10 +40,12 @@ function Table<T>(props: { list: { rows: T[] | null; error: string | null; reloa
   if (!rows) return <div class="settings-wait"><Skeleton width="60%" /><Skeleton width="80%" /><Skeleton width="70%" /></div>;
   if (rows.length === 0) return <Blank icon="info" title={props.empty} />;
   return (
-    <table class="settings-table">
-      <thead><tr>{props.head.map((h) => <th key={h} scope="col">{h}</th>)}</tr></thead>
-      <tbody>{rows.map(props.row)}</tbody>
-    </table>
+    <div class="table-box scroll" tabIndex={0}>
+      <table class="settings-table">
+        <thead><tr>{props.head.map((h) => <th key={h} scope="col">{h}</th>)}</tr></thead>
+        <tbody>{rows.map(props.row)}</tbody>
+      </table>
+    </div>
   );
 }
 
@@ -215,7 +220,7 @@ function Audit() {
         head={[t.time, t.actor, t.address, t.action, t.target, t.result]}
         row={(r) => (
           <tr key={r.seq}>
-            <td>{when(r.timestamp)}</td><td class="cut">{r.actor || '–'}</td><td class="cut">{r.address}</td><td class="cut"><code>{r.action}</code></td><td class="cut">{r.target}</td>
+            <td class="num">{full(r.timestamp)}</td><td class="cut">{r.actor || '–'}</td><td class="cut">{r.address}</td><td class="cut"><code>{r.action}</code></td><td class="cut">{r.target}</td>
             <td data-result={r.result}>{t.results[r.result as keyof typeof t.results] ?? r.result}</td>
           </tr>
         )}
@@ -236,23 +241,24 @@ export function SettingsView() {
     getJson<Me>('/me').then(setMe, (e) => setError(e instanceof ApiError ? e.message : String(e)));
   }, []);
   if (error) return <Blank icon="alert" title={error} />;
-  if (!me) return <div class="settings-wait"><Skeleton width="40%" /></div>;
+  if (!me) return <div class="sheet"><Skeleton width={140} height={24} /><Skeleton width="40%" /><Skeleton width="100%" height={120} /></div>;
   const tabs = (Object.keys(TABS) as Tab[]).filter((name) => name !== 'tenants' || me.installation);
   const Body = TABS[tab];
   return (
-    <div class="settings scroll">
-      <header class="settings-head">
-        <h1>{t.title}</h1>
-        <p class="dim">{t.you(me.name, t.roles[me.role], me.tenant)}</p>
-      </header>
-      {me.role === 'admin' ? (
-        <>
-          <div class="settings-tabs" role="tablist" aria-label={t.title}>
-            {tabs.map((name) => <button key={name} type="button" role="tab" id={`tab-${name}`} aria-selected={tab === name} aria-controls="settings-panel" onClick={() => setTab(name)}>{t.tabs[name]}</button>)}
-          </div>
-          <section id="settings-panel" role="tabpanel" aria-labelledby={`tab-${tab}`}><Body key={tab} /></section>
-        </>
-      ) : <Blank icon="info" title={t.notAdmin} text={t.notAdminHint} />}
+    <div class="page scroll full">
+      <div class="sheet settings">
+        <header class="sheet-head">
+          <div><h1>{t.title}</h1><p class="dim">{t.you(me.name, t.roles[me.role], me.tenant)}</p></div>
+        </header>
+        {me.role === 'admin' ? (
+          <>
+            <div class="settings-tabs" role="tablist" aria-label={t.title}>
+              {tabs.map((name) => <button key={name} type="button" role="tab" id={`tab-${name}`} aria-selected={tab === name} aria-controls="settings-panel" onClick={() => setTab(name)}>{t.tabs[name]}</button>)}
+            </div>
+            <section id="settings-panel" role="tabpanel" aria-labelledby={`tab-${tab}`}><Body key={tab} /></section>
+          </>
+        ) : <Blank icon="info" title={t.notAdmin} text={t.notAdminHint} />}
+      </div>
     </div>
   );
 }

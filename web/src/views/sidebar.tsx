@@ -8,7 +8,6 @@ import { activity, link, loaded, reconnect } from '../state/feed';
 import { ready, status } from '../state/system';
 import { theme, type Theme } from '../state/theme';
 import { agentNames, clearFilters, drawerOpen, group, groupCounts, GROUPS, newSessionOpen, onlyAgent, onlyStatus, search, sortBy, SORTS, visible, type Sort } from '../state/ui';
-import { people } from '../texts-people';
 import { texts } from '../texts';
 import { isWorking, type Session, type SessionStatus } from '../types';
 import { Blank, copyText, IconButton, MenuItem, Popover, Skeleton, Status } from '../ui/controls';
@@ -158,6 +157,30 @@ function System() {
   );
 }
 
+type ViewName = 'home' | 'documents' | 'upload' | 'agents' | 'usage' | 'health';
+/** The view, its address, its icon, and another route that belongs to it. */
+const VIEWS: [ViewName, string, IconName, string?][] = [
+  ['home', paths.home, 'activity', 'session'], ['documents', paths.documents, 'files'], ['upload', paths.upload, 'upload'], ['agents', paths.agents, 'bot'], ['usage', paths.usage, 'chart'], ['health', paths.health, 'server'],
+];
+
+function ThemeMenu() {
+  return (
+    <Popover label={texts.theme.label} side="start" buttonClass="icon-btn" panelClass="" button={<Icon name={THEMES.find((t) => t[0] === theme.value)![1]} size={18} />}>
+      {(close) => (
+        <>
+          {THEMES.map(([name, icon]) => (
+            <button key={name} type="button" role="menuitemradio" aria-checked={theme.value === name} onClick={() => { theme.value = name; close(); }}>
+              <Icon name={icon} size={15} />{texts.theme[name]}{theme.value === name && <Icon name="check" size={14} class="end" />}
+            </button>
+          ))}
+          <hr />
+          <MenuItem icon="logOut" text={texts.system.signOut} onClick={() => { close(); signOut(); }} />
+        </>
+      )}
+    </Popover>
+  );
+}
+
 export function Sidebar() {
   const side = useRef<HTMLElement>(null);
   const open = drawerOpen.value;
@@ -168,58 +191,47 @@ export function Sidebar() {
   const l = link.value;
   return (
     <aside ref={side} class={`side ${open ? 'open' : ''}`} onKeyDown={(e) => e.key === 'Escape' && (drawerOpen.value = false)}>
-      <div class="side-head">
-        <a class="brand" href={paths.home} onClick={follow}><Mark />{texts.product}</a>
-        <span class="grow" />
-        <button type="button" class="light" data-link={l} title={l === 'waiting' ? `${texts.link.hint[l]} ${texts.link.retry}.` : texts.link.hint[l]} onClick={reconnect}>
-          <i aria-hidden="true" /><span role="status">{texts.link[l]}</span>
-        </button>
-      </div>
-      <nav class="side-nav" aria-label={texts.nav.main}>
-        <a href={paths.home} onClick={follow} aria-current={r.name === 'home' || r.name === 'session' ? 'page' : undefined}><Icon name="activity" size={15} />{texts.nav.sessions}</a>
-        <a href={paths.documents} onClick={follow} aria-current={r.name === 'documents' ? 'page' : undefined}><Icon name="files" size={15} />{texts.nav.documents}</a>
-        <a href={paths.upload} onClick={follow} aria-current={r.name === 'upload' ? 'page' : undefined}><Icon name="upload" size={15} />{texts.nav.upload}</a>
-        <a href={paths.agents} onClick={follow} aria-current={r.name === 'agents' ? 'page' : undefined}><Icon name="bot" size={15} />{texts.nav.agents}</a>
-        <a href={paths.usage} onClick={follow} aria-current={r.name === 'usage' ? 'page' : undefined}><Icon name="chart" size={15} />{texts.nav.usage}</a>
-        <a href={paths.health} onClick={follow} aria-current={r.name === 'health' ? 'page' : undefined}><Icon name="server" size={15} />{texts.nav.health}</a>
-      </nav>
-      <div class="side-tools">
-        <button type="button" class="btn primary wide" onClick={() => (newSessionOpen.value = true)}><Icon name="plus" size={15} />{texts.sessions.new}</button>
-        <div class="side-search">
-        <label class="search">
-          <span class="sr">{texts.sessions.search}</span>
-          <Icon name="search" size={14} />
-          <input class="input" type="search" data-shortcut="search" placeholder={texts.sessions.search} value={search.value} onInput={(e) => (search.value = e.currentTarget.value)} />
-          {search.value === '' && <kbd aria-hidden="true">/</kbd>}
-        </label>
-        <Arrange />
-        </div>
-        <div class="side-filters" role="group" aria-label={texts.sessions.filter}>
-          {GROUPS.map((g) => (
-            <button key={g} type="button" aria-pressed={group.value === g} onClick={() => (group.value = g)}>
-              {texts.sessions.groups[g]}<span class="n">{count(groupCounts.value[g])}</span>
-            </button>
+      <div class="rail">
+        <a class="rail-mark" href={paths.home} onClick={follow} aria-label={texts.product}><Mark size={30} /></a>
+        <nav class="side-nav" aria-label={texts.nav.main}>
+          {VIEWS.map(([view, to, icon, also]) => (
+            <a key={view} href={to} onClick={follow} aria-current={r.name === view || r.name === also ? 'page' : undefined}><Icon name={icon} size={18} />{texts.nav[view === 'home' ? 'sessions' : view]}</a>
           ))}
-        </div>
+        </nav>
+        <span class="grow" />
+        <a class="icon-btn" href={paths.settings} onClick={follow} aria-label={texts.people.title} title={texts.people.title} aria-current={r.name === 'settings' ? 'page' : undefined}><Icon name="settings" size={18} /></a>
+        <ThemeMenu />
       </div>
-      <nav class="side-list scroll" aria-label={texts.sessions.list}><List /></nav>
-      <div class="side-foot">
-        <System />
-        <a class="icon-btn" href={paths.settings} onClick={follow} aria-label={people.title} title={people.title} aria-current={r.name === 'settings' ? 'page' : undefined}><Icon name="settings" /></a>
-        <Popover label={texts.theme.label} buttonClass="icon-btn" panelClass="" button={<Icon name={THEMES.find((t) => t[0] === theme.value)![1]} />}>
-          {(close) => (
-            <>
-              {THEMES.map(([name, icon]) => (
-                <button key={name} type="button" role="menuitemradio" aria-checked={theme.value === name} onClick={() => { theme.value = name; close(); }}>
-                  <Icon name={icon} size={15} />{texts.theme[name]}{theme.value === name && <Icon name="check" size={14} class="end" />}
-                </button>
-              ))}
-              <hr />
-              <MenuItem icon="logOut" text={texts.system.signOut} onClick={() => { close(); signOut(); }} />
-            </>
-          )}
-        </Popover>
-        {drawerOpen.value && <IconButton icon="x" label={texts.nav.close} onClick={() => (drawerOpen.value = false)} />}
+      <div class="side-main">
+        <div class="side-head">
+          <b class="brand">{texts.product}</b>
+          <span class="grow" />
+          <button type="button" class="light" data-link={l} title={l === 'waiting' ? `${texts.link.hint[l]} ${texts.link.retry}.` : texts.link.hint[l]} onClick={reconnect}>
+            <i aria-hidden="true" /><span role="status">{texts.link[l]}</span>
+          </button>
+          {drawerOpen.value && <IconButton icon="x" label={texts.nav.close} onClick={() => (drawerOpen.value = false)} />}
+        </div>
+        <div class="side-tools">
+          <button type="button" class="btn primary wide" onClick={() => (newSessionOpen.value = true)}><Icon name="plus" size={15} />{texts.sessions.new}</button>
+          <div class="side-search">
+            <label class="search">
+              <span class="sr">{texts.sessions.search}</span>
+              <Icon name="search" size={14} />
+              <input class="input" type="search" data-shortcut="search" placeholder={texts.sessions.search} value={search.value} onInput={(e) => (search.value = e.currentTarget.value)} />
+              {search.value === '' && <kbd aria-hidden="true">/</kbd>}
+            </label>
+            <Arrange />
+          </div>
+          <div class="side-filters" role="group" aria-label={texts.sessions.filter}>
+            {GROUPS.map((g) => (
+              <button key={g} type="button" aria-pressed={group.value === g} onClick={() => (group.value = g)}>
+                {texts.sessions.groups[g]}<span class="n">{count(groupCounts.value[g])}</span>
+              </button>
+            ))}
+          </div>
+        </div>
+        <nav class="side-list scroll" aria-label={texts.sessions.list}><List /></nav>
+        <div class="side-foot"><System /></div>
       </div>
     </aside>
   );

@@ -65,7 +65,7 @@ export function Takeover({ session: s, live, stage }: { session: Session; live: 
   };
   return (
     <>
-      {!control && <span class="metric"><Icon name="eye" size={14} />{texts.desktop.viewOnly}</span>}
+      {!control && <span class="metric view-only" title={texts.desktop.viewOnly}><Icon name="eye" size={14} /><span>{texts.desktop.viewOnly}</span></span>}
       {control && (
         <span class={`drive ${mine ? 'mine' : ''}`} role="status"><Icon name="hand" size={14} />{mine ? t.youDrive : t.drives(control.person)}</span>
       )}

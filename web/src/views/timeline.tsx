@@ -2,12 +2,15 @@
 import { useCallback, useMemo, useRef, useState } from 'preact/hooks';
 import { clock, count, full, money } from '../lib/format';
 import { describe } from '../model/describe';
+import { amounts } from '../model/transcript';
 import type { SessionStream } from '../state/stream';
 import { texts } from '../texts';
 import type { BerthEvent, Session, Usage } from '../types';
 import { Blank, copyText, IconButton } from '../ui/controls';
 import { Icon, type IconName } from '../ui/icons';
+import { Code } from '../ui/code';
 import { VirtualList, type Reach } from '../ui/virtual';
+import { replayTo } from './replay';
 import { fork } from './session-actions';
 
 const ICONS: Record<string, IconName> = {
@@ -19,8 +22,7 @@ const rowHeight = (): number => (matchMedia('(max-width: 820px)').matches ? 44 :
 
 const str = (v: unknown): string => (typeof v === 'string' ? v : '');
 
-const spent = (u: Usage | undefined): string => {
-  if (!u) return '';
+const spent = (u: Usage): string => {
   const cost = u.cost_usd ? ` · ${money(u.cost_usd)}` : '';
   return `${texts.session.usage(count(u.input_tokens ?? 0), count(u.output_tokens ?? 0))}${u.cache_read_tokens ? ` · ${texts.session.cached(count(u.cache_read_tokens))}` : ''}${cost}`;
 };
@@ -42,7 +44,7 @@ export function gist(e: BerthEvent): string {
     case 'post_tool': return `${str(e.tool_name)}${e.error ? ` ${str(e.error)}` : ''}${typeof e.duration_ms === 'number' ? ` · ${e.duration_ms} ms` : ''}`;
     case 'status': return `${str(e.from)} → ${str(e.to)}${e.reason ? ` · ${str(e.reason)}` : ''}`;
     case 'error': case 'log': return str(e.message);
-    case 'usage': return spent(e.usage as Usage | undefined);
+    case 'usage': return spent(amounts(e.usage));
     case 'screenshot': return shot(e);
     case 'approval_requested': case 'approval_decided': return [str(e.subject), str(e.status), str(e.note)].filter(Boolean).join(' · ');
     default: return str(e.reason) || str(e.summary) || str(e.url) || str(e.host);
@@ -91,13 +93,13 @@ export function Timeline({ stream, session }: { stream: SessionStream; session: 
     const { type: _type, ...stored } = e;
     return (
       <div class="event" data-type={e.event_type} data-seq={e.seq}>
-        <button type="button" class="event-line" aria-expanded={isOpen} onClick={() => { setFollow(false); setOpen((old) => flip(old, e.seq)); }}>
+        <button type="button" class="event-line" aria-expanded={isOpen} onClick={() => { setFollow(false); setOpen((old) => flip(old, e.seq)); replayTo(e.timestamp); }}>
           <Icon name="chevron" size={12} class="chev" /><span class="num seq">{e.seq}</span><Icon name={ICONS[e.event_type] ?? 'hash'} size={14} /><span class="event-type">{e.event_type}</span>
           <span class="cut event-gist">{gist(e).slice(0, 300)}</span><time class="num dim" dateTime={e.timestamp} title={full(e.timestamp)}>{clock(e.timestamp)}</time>
         </button>
         {isOpen && (
           <div class="event-json">
-            <pre class="scroll" tabIndex={0}>{JSON.stringify(stored, null, 2)}</pre>
+            <pre class="scroll" tabIndex={0}><Code text={JSON.stringify(stored, null, 2)} language="json" /></pre>
             <IconButton icon="copy" small label={texts.common.copy} onClick={() => void copyText(JSON.stringify(stored, null, 2))} />
             {session && session.kind !== 'external' && <IconButton icon="fork" small label={texts.session.forkFrom} onClick={() => void fork(session, e.seq)} />}
           </div>

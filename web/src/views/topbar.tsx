@@ -9,7 +9,7 @@ import { SessionActions } from './session-actions';
 export function TopBar() {
   const r = route.value;
   const s = r.name === 'session' ? sessions.value.get(r.id) : undefined;
-  const title = s ? s.session_name || texts.sessions.unnamed : r.name === 'documents' ? texts.documents.title : r.name === 'upload' ? texts.upload.title : r.name === 'agents' || r.name === 'usage' || r.name === 'health' ? texts[r.name].title : texts.product;
+  const title = s ? s.session_name || texts.sessions.unnamed : r.name === 'settings' ? texts.people.title : r.name in texts ? (texts as unknown as Record<string, { title?: string }>)[r.name]?.title ?? texts.product : texts.product;
   return (
     <header class="topbar">
       <IconButton icon="menu" label={texts.nav.open} onClick={() => (drawerOpen.value = true)} />

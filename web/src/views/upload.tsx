@@ -79,44 +79,45 @@ export function UploadView({ id }: { id: string | null }) {
     e.currentTarget.value = '';
   };
   return (
-    <div class="upload-view scroll">
-      <form class="upload-form" onSubmit={(e) => { e.preventDefault(); void send(); }}>
-        <h1>{t.title}</h1>
-        <p class="dim">{t.lead}</p>
-        <div class={`drop-zone ${over ? 'over' : ''}`} data-drop
-          onDragOver={(e) => { e.preventDefault(); setOver(true); }} onDragLeave={() => setOver(false)}
-          onDrop={(e) => { e.preventDefault(); setOver(false); if (e.dataTransfer) fromDrop(e.dataTransfer).then(add).catch(toastError); }}>
-          <Icon name="upload" size={26} />
-          <span>{t.drop}</span>
-          <span class="row">
-            <button type="button" class="btn" onClick={() => folder.current?.click()}>{t.folder}</button>
-            <button type="button" class="btn" onClick={() => single.current?.click()}>{t.files}</button>
-          </span>
-          <input ref={folder} type="file" multiple hidden data-folder {...{ webkitdirectory: true }} onChange={pick} />
-          <input ref={single} type="file" multiple hidden data-files onChange={pick} />
-        </div>
-        {files.length > 0 && (
-          <div class="picked">
-            <div class="row"><b>{t.count(files.length, bytes(size))}</b><button type="button" class="btn plain small" onClick={() => setFiles([])}><Icon name="x" size={13} />{t.clear}</button></div>
-            <ul class="scroll">
-              {files.slice(0, SHOWN).map((p) => (
-                <li key={p.path}><Icon name="file" size={14} /><span class="cut grow" title={p.path}>{p.path}</span><span class="num dim">{bytes(p.file.size)}</span>
-                  <IconButton icon="x" small label={t.remove(p.path)} onClick={() => setFiles(files.filter((f) => f !== p))} /></li>
-              ))}
-              {files.length > SHOWN && <li class="dim">{t.more(files.length - SHOWN)}</li>}
-            </ul>
+    <div class="page scroll full">
+      <div class={`sheet upload-view ${id ? 'with-run' : ''}`}>
+        <header class="sheet-head"><div><h1>{t.title}</h1><p class="dim">{t.lead}</p></div></header>
+        <form class="upload-form" onSubmit={(e) => { e.preventDefault(); void send(); }}>
+          <div class={`drop-zone ${over ? 'over' : ''}`} data-drop
+            onDragOver={(e) => { e.preventDefault(); setOver(true); }} onDragLeave={() => setOver(false)}
+            onDrop={(e) => { e.preventDefault(); setOver(false); if (e.dataTransfer) fromDrop(e.dataTransfer).then(add).catch(toastError); }}>
+            <Icon name="upload" size={26} />
+            <span>{t.drop}</span>
+            <span class="row">
+              <button type="button" class="btn" onClick={() => folder.current?.click()}>{t.folder}</button>
+              <button type="button" class="btn" onClick={() => single.current?.click()}>{t.files}</button>
+            </span>
+            <input ref={folder} type="file" multiple hidden data-folder {...{ webkitdirectory: true }} onChange={pick} />
+            <input ref={single} type="file" multiple hidden data-files onChange={pick} />
           </div>
-        )}
-        <label class="context"><span>{t.context}</span>
-          <textarea class="input" rows={5} maxLength={60000} placeholder={t.placeholder} value={context} onInput={(e) => setContext(e.currentTarget.value)} />
-        </label>
-        {part !== null && <div class="bar" role="progressbar" aria-valuenow={Math.round(part * 100)} aria-valuemin={0} aria-valuemax={100} aria-label={t.title}><i style={{ width: `${part * 100}%` }} /></div>}
-        <div class="row">
-          <button type="submit" class="btn primary" disabled={files.length === 0 || part !== null}><Icon name="play" size={15} />{part === null ? t.start : t.sending(Math.round(part * 100))}</button>
-          {part !== null && <button type="button" class="btn" onClick={() => abort.current?.abort()}>{texts.common.cancel}</button>}
-        </div>
-      </form>
-      {id && <Run key={id} id={id} />}
+          {files.length > 0 && (
+            <div class="picked">
+              <div class="row"><b>{t.count(files.length, bytes(size))}</b><button type="button" class="btn plain small" onClick={() => setFiles([])}><Icon name="x" size={13} />{t.clear}</button></div>
+              <ul class="scroll">
+                {files.slice(0, SHOWN).map((p) => (
+                  <li key={p.path}><Icon name="file" size={14} /><span class="cut grow" title={p.path}>{p.path}</span><span class="num dim">{bytes(p.file.size)}</span>
+                    <IconButton icon="x" small label={t.remove(p.path)} onClick={() => setFiles(files.filter((f) => f !== p))} /></li>
+                ))}
+                {files.length > SHOWN && <li class="dim">{t.more(files.length - SHOWN)}</li>}
+              </ul>
+            </div>
+          )}
+          <label class="context"><span>{t.context}</span>
+            <textarea class="input" rows={5} maxLength={60000} placeholder={t.placeholder} value={context} onInput={(e) => setContext(e.currentTarget.value)} />
+          </label>
+          {part !== null && <div class="bar" role="progressbar" aria-valuenow={Math.round(part * 100)} aria-valuemin={0} aria-valuemax={100} aria-label={t.title}><i style={{ width: `${part * 100}%` }} /></div>}
+          <div class="row">
+            <button type="submit" class="btn primary" disabled={files.length === 0 || part !== null}><Icon name="play" size={15} />{part === null ? t.start : t.sending(Math.round(part * 100))}</button>
+            {part !== null && <button type="button" class="btn" onClick={() => abort.current?.abort()}>{texts.common.cancel}</button>}
+          </div>
+        </form>
+        {id && <Run key={id} id={id} />}
+      </div>
     </div>
   );
 }
