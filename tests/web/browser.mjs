@@ -20,7 +20,7 @@ export async function launch() {
   });
 }
 
-export const LIMIT = { timeout: 120_000 };
+export const LIMIT = { timeout: 300_000 };
 
 /** What a file of walks on the FAKE gateway begins with: a browser and a gateway, closed after its last test. */
 export async function stage(options) {
