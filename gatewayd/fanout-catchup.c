@@ -24,106 +24,220 @@ static void events_are_gone(struct subscriber *s, uint64_t oldest)
         subscriber_end(s, "gone", text, SINK_CLOSE_GONE, "events are gone");
 }
 
+/* ---- reads, shared by those that stand at the same place ---- */
+
+static void read_end(struct stored_read *read)
+{
+        list_remove(&read->link);
+        free(read);
+}
+
+void subscriber_set_state(struct subscriber *s, enum subscriber_state to)
+{
+        struct stored_read *read = TAKE_PTR(s->read);
+
+        s->state = to;
+        list_remove(&s->rider);
+        /* One that has its answer is not in its list any more, and ended by who hands it out. */
+        if (read && list_empty(&read->riders) && !list_empty(&read->link)) {
+                pg_forget(s->fanout->gateway->pg, read);
+                read_end(read);
+        }
+}
+
+static void ride(struct subscriber *s, struct stored_read *read)
+{
+        subscriber_set_state(s, SUBSCRIBER_READING);
+        s->read = read;
+        list_push_back(&read->riders, &s->rider);
+}
+
+static struct list *reads_of(const struct subscriber *s)
+{
+        return s->topic ? &s->topic->reads : &s->fanout->reads;
+}
+
+static struct stored_read *read_under_way(const struct subscriber *s)
+{
+        struct stored_read *read;
+
+        list_foreach (read, reads_of(s), link)
+                if (read->from == s->position && streq(read->tenant, s->tenant))
+                        return read;
+        return NULL;
+}
+
+/* ---- their answers ---- */
+
+static void leave_all(struct stored_read *read)
+{
+        struct subscriber *s;
+
+        while ((s = list_first(&read->riders, struct subscriber, rider)))
+                subscriber_set_state(s, SUBSCRIBER_WAITING);
+}
+
+static void all_gone(struct stored_read *read, uint64_t oldest)
+{
+        struct subscriber *s, *tmp;
+
+        list_foreach_safe (s, tmp, &read->riders, rider) {
+                subscriber_set_state(s, SUBSCRIBER_WAITING);
+                events_are_gone(s, oldest);
+        }
+}
+
+/* One that has no room for it waits from there; one that is being closed just leaves. */
+static void take_stored(struct subscriber *s, struct rendering *one, enum event_type type,
+                        const char *session_id, uint64_t position)
+{
+        if (subscriber_wants(s, session_id) && subscriber_wants_type(s, type)) {
+                struct frame *frame = rendering_for(one, s);
+                if (!sink_fits(s->sink, frame) || sink_push(s->sink, frame) < 0) {
+                        subscriber_set_state(s, SUBSCRIBER_WAITING);
+                        return;
+                }
+        }
+        s->position = position;
+}
+
+static void hand_out_page(struct stored_read *read, const PGresult *page)
+{
+        uint64_t at = read->from;
+
+        for (int i = 0; i < PQntuples(page) && !list_empty(&read->riders); i++) {
+                struct subscriber *s, *tmp;
+                enum event_type type;
+                struct rendering one = { .json = span_of(pg_str(page, i, 2)),
+                                         .seq = (uint64_t) pg_i64(page, i, 1) };
+
+                if (read->topic && one.seq != at + 1) {
+                        all_gone(read, one.seq);
+                        return;
+                }
+                at = read->topic ? one.seq : (uint64_t) pg_i64(page, i, 0);
+                if (event_type_parse(pg_str(page, i, 3), &type) < 0)
+                        type = EVENT_TYPE_LOG;
+                one.type = fanout_update_type(type);
+                list_foreach_safe (s, tmp, &read->riders, rider)
+                        take_stored(s, &one, type, pg_str(page, i, 4), at);
+                rendering_done(&one);
+        }
+}
+
+/* Known, but not there: the session was deleted, or retention removed its events. */
+static void nothing_there(struct stored_read *read, const PGresult *last)
+{
+        struct subscriber *s = list_first(&read->riders, struct subscriber, rider);
+
+        if (PQntuples(last) > 0) {
+                all_gone(read, (uint64_t) pg_i64(last, 0, 0) + 1);
+        } else {
+                leave_all(read);
+                fanout_deleted(s->fanout, s->tenant, s->topic->session_id);
+        }
+}
+
+static void page_over(struct stored_read *read, PGresult **results)
+{
+        const PGresult *page = results[1];
+        int rows = PQntuples(page), found = rows > 0 ? (int) pg_i64(page, 0, 5) : 0;
+        struct subscriber *s = list_first(&read->riders, struct subscriber, rider);
+
+        if (read->topic && rows == 0 && s && s->position < s->topic->known_seq) {
+                nothing_there(read, results[0]);
+                return;
+        }
+        while ((s = list_first(&read->riders, struct subscriber, rider))) {
+                subscriber_set_state(s, SUBSCRIBER_LIVE);
+                /* The cursor was read before the page, so all up to it has been seen. */
+                if (!read->topic && rows == found && (unsigned) found < read->asked)
+                        s->position = MAX(s->position, (uint64_t) pg_i64(results[0], 0, 0));
+                subscriber_catch_up(s);
+        }
+}
+
 static void on_page(void *userdata, int r, PGresult **results, size_t n,
                     const struct pg_error *error)
 {
-        struct subscriber *s = userdata;
-        PGresult *page;
-        int rows, found;
+        struct stored_read *read = userdata;
 
+        list_remove(&read->link); /* who is behind from here on reads for itself */
         if (r < 0) {
                 /* The poll tries again each second while a subscriber waits. */
                 log_debug("reading stored events failed: %s",
                           error ? error->message : strerror(-r));
-                s->state = SUBSCRIBER_WAITING;
-                s->fanout->gap = true;
-                return;
+                read->fanout->gap = true;
+                leave_all(read);
+        } else if (!read->topic && read->from < (uint64_t) pg_i64(results[2], 0, 0)) {
+                all_gone(read, (uint64_t) pg_i64(results[2], 0, 0) + 1);
+        } else {
+                hand_out_page(read, results[1]);
+                page_over(read, results);
         }
-        s->state = SUBSCRIBER_LIVE;
-        page = results[1];
-        rows = PQntuples(page);
-        found = rows > 0 ? (int) pg_i64(page, 0, 5) : 0;
-        if (!s->topic && s->position < (uint64_t) pg_i64(results[2], 0, 0)) {
-                events_are_gone(s, (uint64_t) pg_i64(results[2], 0, 0) + 1);
-                return;
-        }
-        for (int i = 0; i < rows; i++) {
-                const char *json = pg_str(page, i, 2);
-                enum event_type type;
-                struct rendering one = { .json = span_of(json),
-                                         .seq = (uint64_t) pg_i64(page, i, 1) };
-                uint64_t position = s->topic ? one.seq : (uint64_t) pg_i64(page, i, 0);
-                int pushed = 0;
-
-                if (s->topic && one.seq != s->position + 1) {
-                        events_are_gone(s, one.seq);
-                        return;
-                }
-
-                if (event_type_parse(pg_str(page, i, 3), &type) < 0)
-                        type = EVENT_TYPE_LOG;
-                one.type = fanout_update_type(type);
-                if (subscriber_wants(s, pg_str(page, i, 4)) && subscriber_wants_type(s, type)) {
-                        struct frame *frame = rendering_for(&one, s);
-                        pushed = sink_fits(s->sink, frame) ? sink_push(s->sink, frame) : -EAGAIN;
-                }
-                rendering_done(&one);
-                if (pushed == -EAGAIN)
-                        s->state = SUBSCRIBER_WAITING;
-                if (pushed < 0)
-                        return; /* waits for room, or is being closed */
-                s->position = position;
-        }
-        if (!s->topic && rows == found && (unsigned) found < s->asked) {
-                /* The cursor was read before the page, so all up to it has been seen. */
-                s->position = MAX(s->position, (uint64_t) pg_i64(results[0], 0, 0));
-        } else if (s->topic && rows == 0 && s->position < s->topic->known_seq) {
-                /* Known, but not there: the session was deleted, or retention removed them. */
-                if (PQntuples(results[0]) > 0)
-                        events_are_gone(s, (uint64_t) pg_i64(results[0], 0, 0) + 1);
-                else
-                        fanout_deleted(s->fanout, s->tenant, s->topic->session_id);
-                return;
-        }
-        subscriber_catch_up(s);
+        free(read);
 }
 
-void subscriber_catch_up(struct subscriber *s)
+static int read_submit(struct subscriber *s, struct stored_read *read)
 {
         static const char session_sql[] = PAGE("session_id = $1 AND seq > $2", "seq");
         static const char all_sql[] = PAGE("tenant = $1 AND id > $2", "id");
         static const char cursor_sql[] = "SELECT cursor FROM core.hub";
         static const char last_sql[] = "SELECT last_seq FROM core.session WHERE session_id = $1";
         static const char expired_sql[] = "SELECT id FROM core.event_expired";
-        struct pg_batch *b;
-        size_t space;
+        struct pg_batch *b = pg_batch_new();
 
-        if (s->state == SUBSCRIBER_READING || s->position >= subscriber_target(s)) {
-                if (s->state != SUBSCRIBER_READING)
-                        s->state = SUBSCRIBER_LIVE;
-                return;
-        }
-        space = sink_space(s->sink);
-        if (space == 0) {
-                s->state = SUBSCRIBER_WAITING;
-                return;
-        }
-        s->asked = (unsigned) MIN(space, FANOUT_PAGE);
-        b = pg_batch_new();
         pg_batch_tenant(b, s->tenant);
         if (s->topic)
                 pg_batch_add(b, last_sql, "s", s->topic->session_id);
         else
                 pg_batch_add(b, cursor_sql, "");
         pg_batch_add(b, s->topic ? session_sql : all_sql, "suu",
-                     s->topic ? s->topic->session_id : s->tenant, s->position, (uint64_t) s->asked);
+                     s->topic ? s->topic->session_id : s->tenant, s->position,
+                     (uint64_t) read->asked);
         if (!s->topic) /* after the page: what the page missed because of it is seen here */
                 pg_batch_add(b, expired_sql, "");
-        s->state = SUBSCRIBER_READING;
-        if (pg_submit(s->fanout->gateway->pg, b, on_page, s) < 0) {
-                s->state = SUBSCRIBER_WAITING;
+        return pg_submit(s->fanout->gateway->pg, b, on_page, read);
+}
+
+static void read_begin(struct subscriber *s, size_t space)
+{
+        struct stored_read *read = xnew(struct stored_read);
+
+        read->fanout = s->fanout;
+        read->topic = s->topic;
+        (void) snprintf(read->tenant, sizeof(read->tenant), "%s", s->tenant);
+        read->from = s->position;
+        read->asked = (unsigned) MIN(space, FANOUT_PAGE);
+        list_init(&read->riders);
+        if (read_submit(s, read) < 0) {
+                free(read);
+                subscriber_set_state(s, SUBSCRIBER_WAITING);
                 s->fanout->gap = true;
+                return;
         }
+        list_push_back(reads_of(s), &read->link);
+        ride(s, read);
+}
+
+void subscriber_catch_up(struct subscriber *s)
+{
+        struct stored_read *read;
+        size_t space;
+
+        if (s->state == SUBSCRIBER_READING)
+                return;
+        if (s->position >= subscriber_target(s)) {
+                subscriber_set_state(s, SUBSCRIBER_LIVE);
+                return;
+        }
+        space = sink_space(s->sink);
+        if (space == 0)
+                subscriber_set_state(s, SUBSCRIBER_WAITING);
+        else if ((read = read_under_way(s)))
+                ride(s, read);
+        else
+                read_begin(s, space);
 }
 
 static void retry_waiting(struct fanout *f)

@@ -35,26 +35,40 @@ struct joined {
 struct topic {
         char *session_id;
         struct list subscribers;
+        struct list reads;     /* struct stored_read, under way for some of them */
         struct joined *joined; /* NULL = none */
         uint64_t known_seq;    /* newest seq heard of */
 };
 
 enum subscriber_state {
         SUBSCRIBER_LIVE,    /* position == newest known */
-        SUBSCRIBER_READING, /* a read of stored events is under way */
+        SUBSCRIBER_READING, /* a read of stored events is under way, its own or shared */
         SUBSCRIBER_WAITING, /* more to read, but no room in the queue or no database */
+};
+
+/* A page of stored events being read. Those that stand at the same place share it: what many lack
+ * at once (a bus message was lost) costs the database no more than what one lacks. */
+struct stored_read {
+        struct list link; /* topic->reads or fanout->reads */
+        struct fanout *fanout;
+        struct topic *topic; /* NULL: of a whole tenant */
+        char tenant[65];
+        uint64_t from;      /* seq or cursor after which it reads */
+        unsigned asked;     /* size of the page */
+        struct list riders; /* subscriber->rider: those READING by this */
 };
 
 struct subscriber {
         struct fanout *fanout;
         struct sink *sink;
-        struct list link;    /* topic->subscribers or fanout->all */
-        struct topic *topic; /* NULL: /ws */
-        struct map *filter;  /* /ws: sessions wanted; NULL = every one */
-        enum subscriber_state state;
+        struct list link;            /* topic->subscribers or fanout->all */
+        struct topic *topic;         /* NULL: /ws */
+        struct map *filter;          /* /ws: sessions wanted; NULL = every one */
+        enum subscriber_state state; /* set by subscriber_set_state alone */
+        struct stored_read *read;    /* while READING */
+        struct list rider;
         uint32_t types;    /* session streams: set of event types wanted; 0 = every one */
         uint64_t position; /* seq or cursor sent last, or passed over */
-        unsigned asked;    /* size of the page being read */
         bool deltas;
         struct updates_at {
                 uint64_t usec; /* modified then, since 1970; 0 = nothing is missing */
@@ -70,6 +84,7 @@ struct fanout {
         struct map *topics;  /* session id -> struct topic */
         struct list all;     /* /ws subscribers */
         struct list joining; /* struct joined */
+        struct list reads;   /* struct stored_read, for some of all */
         size_t n_subscribers;
         uint64_t cursor;   /* newest global id heard of */
         char epoch[64];    /* whose history it is, "" = not read yet */
@@ -105,6 +120,8 @@ void fanout_hand_out(void *fanout);
 uint64_t subscriber_target(const struct subscriber *s);
 bool subscriber_wants(const struct subscriber *s, const char *session_id);
 bool subscriber_wants_type(const struct subscriber *s, enum event_type t);
+/* The only way to change a state. Whoever was READING leaves its read; the last one ends it. */
+void subscriber_set_state(struct subscriber *s, enum subscriber_state to);
 /* Starts or goes on reading stored events when the subscriber is behind; sets its state. */
 void subscriber_catch_up(struct subscriber *s);
 /* A last word, then the end of the stream. */

@@ -102,7 +102,7 @@ static void on_gone(struct sink *sink)
 {
         struct subscriber *s = sink_userdata(sink);
 
-        pg_forget(s->fanout->gateway->pg, s);
+        subscriber_set_state(s, SUBSCRIBER_WAITING);
         topic_unlink(s);
         s->fanout->n_subscribers--;
         map_free(s->filter);
@@ -223,6 +223,7 @@ static struct subscriber *subscriber_new(struct fanout *f, struct http_request *
 
         s->fanout = f;
         list_init(&s->link);
+        list_init(&s->rider);
         snprintf(s->tenant, sizeof(s->tenant), "%s", req->principal.tenant);
         return s;
 }
@@ -261,6 +262,7 @@ void fanout_session_stream(struct fanout *f, struct http_request *req, const cha
                 t = xnew(struct topic);
                 t->session_id = TAKE_PTR(id);
                 list_init(&t->subscribers);
+                list_init(&t->reads);
                 map_set(f->topics, t->session_id, t);
         }
         t->known_seq = MAX(t->known_seq, last_seq);
@@ -482,6 +484,7 @@ int fanout_new(struct gateway *g, struct fanout **ret)
         f->deleted = map_new();
         list_init(&f->all);
         list_init(&f->joining);
+        list_init(&f->reads);
         sink_set_before_flush(g->sinks, fanout_hand_out, f);
         r = loop_timer_init(&f->timer, g->event, on_timer, f);
         if (r < 0)
