@@ -3,6 +3,7 @@
 #include "pg-private.h"
 
 #include <sys/epoll.h>
+#include <sys/socket.h>
 
 #include "log.h"
 
@@ -33,6 +34,7 @@ static void forget_prepared(struct pg_connection *c)
 static void close_socket(struct pg_connection *c)
 {
         c->io = sd_event_source_disable_unref(c->io);
+        c->probe = pg_probe_free(c->probe);
         if (c->pg)
                 PQfinish(c->pg);
         c->pg = NULL;
@@ -84,10 +86,23 @@ static void watch(struct pg_connection *c, uint32_t events)
 
 static void arm_silence(struct pg_connection *c)
 {
+        c->heard = now_monotonic();
         if (list_empty(&c->flying))
                 loop_timer_disarm(&c->timer);
         else
-                loop_timer_arm(&c->timer, c->pool->silence);
+                loop_timer_arm(&c->timer, MIN(PG_PROBE_USEC, c->pool->silence));
+}
+
+static void on_silence(struct pg_connection *c)
+{
+        uint64_t quiet = now_monotonic() - c->heard, most = c->pool->silence;
+
+        if (quiet >= most) {
+                connection_lost(c, "it owes an answer and says nothing");
+                return;
+        }
+        pg_probe_start(c);
+        loop_timer_arm(&c->timer, MIN(PG_PROBE_AGAIN_USEC, most - quiet));
 }
 
 void pg_connection_flush(struct pg_connection *c)
@@ -279,6 +294,17 @@ static void receive(struct pg_connection *c)
                 arm_silence(c);
 }
 
+void pg_connection_gone(struct pg_connection *c)
+{
+        char byte;
+
+        if (c->state != PG_READY || list_empty(&c->flying))
+                return;
+        /* Its last words, or its end, may have come meanwhile: the loop reads them. */
+        if (recv(PQsocket(c->pg), &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN)
+                connection_lost(c, "half-open: the server does not know it any more");
+}
+
 static int on_ready_io(sd_event_source *s, int fd, uint32_t revents, void *userdata)
 {
         struct pg_connection *c = userdata;
@@ -386,7 +412,7 @@ static void on_timer(void *userdata)
                 connection_lost(c, "connecting took longer than 2 s");
                 break;
         case PG_READY:
-                connection_lost(c, "it owes an answer and says nothing");
+                on_silence(c);
                 break;
         case PG_STATE_MAX:
                 break;

@@ -14,6 +14,8 @@
 #define PG_LOCK_USEC (2 * USEC_PER_SEC)
 #define PG_IDLE_USEC (10 * USEC_PER_SEC)
 #define PG_SILENCE_EXTRA_USEC (5 * USEC_PER_SEC)
+#define PG_PROBE_USEC (1500 * USEC_PER_MSEC) /* of silence, then each second */
+#define PG_PROBE_AGAIN_USEC (1 * USEC_PER_SEC)
 #define PG_BACKOFF_MIN_USEC (50 * USEC_PER_MSEC)
 #define PG_BACKOFF_MAX_USEC (1 * USEC_PER_SEC)
 
@@ -69,6 +71,8 @@ struct pg_connection {
         PGconn *pg;
         sd_event_source *io;
         struct loop_timer timer; /* by state: connect timeout, silence, next attempt */
+        uint64_t heard;          /* monotonic; while batches fly: when it said something last */
+        struct pg_probe *probe;  /* NULL = none is under way */
         uint64_t backoff;
         struct list flying; /* batches, in the order sent */
         size_t n_flying;
@@ -107,6 +111,13 @@ int pg_connection_start(struct pg_connection *c) mustuse; /* arms what makes it 
 int pg_connection_send(struct pg_connection *c, struct pg_batch *b) mustuse;
 void pg_connection_flush(struct pg_connection *c);
 void pg_connection_done(struct pg_connection *c); /* sent batches end with -ECONNRESET */
+
+/* A probe has found that the server does not know this connection any more. */
+void pg_connection_gone(struct pg_connection *c);
+
+/* pg-probe.c: nothing when one is under way. */
+void pg_probe_start(struct pg_connection *c);
+struct pg_probe *pg_probe_free(struct pg_probe *p);
 
 /* pg.c */
 void pg_pool_enter(struct pg_pool *p);

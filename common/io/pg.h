@@ -7,7 +7,8 @@
  * connection is lost after it was sent ends with -ECONNRESET: it may or may not have happened (R5);
  * one not yet sent is sent on another connection or waits. Timeouts set on every connection (R13):
  * connect 2 s, tcp_user_timeout 5 s, statement, lock (2 s) and idle-in-transaction (10 s) timeouts;
- * a connection that owes results and stays silent for the statement timeout plus 5 s is dropped.
+ * a connection that owes results and stays silent for the statement timeout plus 5 s is dropped;
+ * one that the server does not know any more (half-open; a second connection asks) after 1.5 s.
  * Sessions run in UTC, UTF-8, ISO dates. Lost connections are made again after 50 ms to 1 s. A host
  * given by name is looked up by libpq, which blocks: give a socket folder or hostaddr. With the
  * build option `faults` the variable BERTH_FAULT_STORE="error=0.01,timeout=0.01,lost=0.01,seed=1"

@@ -2,10 +2,12 @@
 #include "unit.h"
 
 #include <signal.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "cluster.h"
 #include "common/base/buf.h"
-#include "common/io/pg.h"
+#include "common/io/pg-private.h"
 
 static struct cluster cluster;
 static sd_event *event;
@@ -269,6 +271,34 @@ static void killed_backend(void **state)
         pg_pool_free(p);
 }
 
+/* The server is told that the client is gone, the client is told nothing. */
+static void half_open(void **state)
+{
+        struct pg_pool *p = make_pool(1);
+        struct seen lost = { 0 };
+        int pair[2];
+        (void) query(p, "SELECT 1");
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+        assert_true(dup2(pair[0], PQsocket(p->connections[0].pg)) >= 0);
+        assert_int_equal(pg_query(p, on_done, &lost, "SELECT 2", ""), 0);
+        RUN_UNTIL(event, 8, lost.calls); /* without a probe it takes 10 s */
+        assert_int_equal(lost.r, -ECONNRESET);
+        assert_int_equal(query(p, "SELECT 3").number, 3);
+        pg_pool_free(p);
+        close(pair[0]);
+        close(pair[1]);
+}
+
+/* It is asked about twice, and has a backend. */
+static void only_slow(void **state)
+{
+        struct pg_pool *p = make_pool(1);
+        struct seen s = query(p, "SELECT 7 FROM pg_sleep(4)");
+        assert_int_equal(s.r, 0);
+        assert_int_equal(s.number, 7);
+        pg_pool_free(p);
+}
+
 struct ups {
         int up, down;
 };
@@ -491,6 +521,8 @@ int main(void)
                 cmocka_unit_test(error_at_commit),
                 cmocka_unit_test(strict_order),
                 cmocka_unit_test(killed_backend),
+                cmocka_unit_test(half_open),
+                cmocka_unit_test(only_slow),
                 cmocka_unit_test(server_restart),
                 cmocka_unit_test(queue_bounds),
                 cmocka_unit_test(limits_of_the_server),
