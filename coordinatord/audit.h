@@ -21,7 +21,7 @@ void audit_with(struct request *q, struct pg_batch *b, const char *target);
  * was done. The first result is the statement's. Types and values as in pg_batch_add. */
 int audit_query(struct request *q, const char *target, pg_done_fn fn, const char *sql,
                 const char *types, ...) mustuse;
-/* The row of an act that is no change in the database (worker_drain): a transaction of its own. */
+/* The row of an act that is no change in the database: a transaction of its own. */
 void audit_later(struct request *q);
 /* Makes the partitions of the next days, drops those past the setting audit_keep. */
 void audit_upkeep(struct coordinator *c);

@@ -1,5 +1,6 @@
 /* worker_hello, worker_heartbeat, worker_released, worker_drain: who holds what. */
 #include "approval.h"
+#include "audit.h"
 #include "budget.h"
 #include "common/base/fault.h"
 #include "common/base/json.h"
@@ -7,6 +8,7 @@
 #include "control.h"
 #include "lease.h"
 #include "request.h"
+#include "store.h"
 
 /* The worker is seen without the session it was given. */
 static void seen_empty(struct coordinator *c, struct worker *w, const char *why)
@@ -220,9 +222,36 @@ static void on_drained(void *userdata, int r, const void *reply)
         request_end(q);
 }
 
+/* Stored, with the row of who did it. */
+static void on_drain_stored(void *userdata, int r, PGresult **results, size_t n,
+                            const struct pg_error *error)
+{
+        struct request *q = userdata;
+        struct coordinator *c = q->c;
+        const struct worker_drain *m = q->msg;
+        struct worker *w = workers_find(&c->workers, m->worker_id);
+
+        if (r < 0) {
+                request_refuse(q, ERROR_CODE_UNAVAILABLE, "this is not stored; try again");
+                request_end(q);
+                return;
+        }
+        if (!w || !w->peer) {
+                request_refuse(q, ERROR_CODE_UNAVAILABLE, "worker %s is offline", m->worker_id);
+                request_end(q);
+                return;
+        }
+        w->draining = true;
+        worker_changed(&c->workers, w); /* a row that was on its way may have said otherwise */
+        r = rpc_call(w->peer, &wire_worker_drain, m, 2 * USEC_PER_SEC, on_drained, q);
+        if (r < 0)
+                on_drained(q, r, NULL);
+}
+
 int route_worker_drain(void *userdata, struct rpc_peer *peer, struct rpc_request *req,
                        const void *msg)
 {
+        static const char drain[] = "UPDATE core.worker SET draining = true WHERE worker_id = $1";
         struct coordinator *c = userdata;
         const struct worker_drain *m = msg;
         struct worker *w = workers_find(&c->workers, m->worker_id);
@@ -231,14 +260,18 @@ int route_worker_drain(void *userdata, struct rpc_peer *peer, struct rpc_request
                 return rpc_reply_error(req, w ? ERROR_CODE_UNAVAILABLE : ERROR_CODE_NOT_FOUND,
                                        w ? "worker %s is offline" : "there is no worker %s",
                                        m->worker_id);
-        w->draining = true;
-        worker_changed(&c->workers, w);
-        struct request *q = request_new(c, sizeof(struct request), peer, req, NULL, NULL, false);
+        struct request *q =
+                request_new(c, sizeof(struct request), peer, req, &wire_worker_drain, msg, true);
         if (!q)
                 return 0;
-        int r = rpc_call(w->peer, &wire_worker_drain, m, 2 * USEC_PER_SEC, on_drained, q);
-        if (r < 0)
-                on_drained(q, r, NULL);
+        struct pg_batch *b = pg_batch_new();
+        pg_batch_add(b, store_fence, "u", c->start.term);
+        pg_batch_add(b, drain, "s", w->id);
+        audit_with(q, b, w->id);
+        if (pg_submit(c->pool, b, on_drain_stored, q) < 0) {
+                request_refuse(q, ERROR_CODE_UNAVAILABLE, "the database is overloaded");
+                request_end(q);
+        }
         return 0;
 }
 
