@@ -426,6 +426,9 @@ static int hold_up(struct screen *s, struct screen_action *a, const struct step 
 {
         int r;
         switch (step->kind) {
+        case STEP_KEY:
+                loop_timer_arm(&s->pace, s->config.key_gap);
+                return -EAGAIN;
         case STEP_PAUSE:
                 loop_timer_arm(&s->pace, step->value);
                 return -EAGAIN;
@@ -455,7 +458,7 @@ static int play_one(struct screen *s, struct screen_action *a)
                         return -EAGAIN;
                 }
                 a->next++;
-                if (step->kind < STEP_PAUSE)
+                if (step->kind < STEP_KEY || (step->kind == STEP_KEY && s->config.key_gap == 0))
                         continue;
                 (void) !screen_flush(s); /* what is left goes when there is room */
                 int r = hold_up(s, a, step);

@@ -39,6 +39,7 @@ struct screen_config {
         int (*paste)(void *userdata, const char *text, size_t n, screen_done_fn fn,
                      void *fn_userdata);
         bool no_spare_keys; /* the server types only what is on its keys: all else is pasted */
+        uint64_t key_gap;   /* us between two keys' going down or up; 0 = as fast as it reads */
         void *userdata;
 };
 int screen_new(const struct screen_config *c, struct screen **ret) mustuse;

@@ -161,6 +161,7 @@ int slot_open_screen(struct slot *s)
                                    .on_end = on_screen_end,
                                    .paste = slot_paste,
                                    .no_spare_keys = s->ops->no_spare_keys,
+                                   .key_gap = s->desktop.key_gap,
                                    .userdata = s };
         return r == 0 ? screen_new(&c, &s->desktop.screen) : r;
 }

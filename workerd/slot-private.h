@@ -44,6 +44,7 @@ struct slot_desktop {
         unsigned restarts;                      /* of the session */
         unsigned decoders;                      /* that were lost */
         bool session_up;
+        uint64_t key_gap;      /* as in struct screen_config */
         struct buf log;        /* last words of the server */
         screen_done_fn pasted; /* a paste is on its way */
         void *pasted_userdata;

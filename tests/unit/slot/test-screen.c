@@ -21,6 +21,7 @@ struct fake {
         struct buf script; /* what is left to say */
         size_t piece;      /* bytes said at once, 0 = all that fits */
         bool deaf;         /* does not read */
+        uint64_t key_gap;  /* us, as in struct screen_config */
         bool ready, ended, done;
         int result;
         struct buf png;
@@ -67,6 +68,7 @@ static void begin(struct fake *f, const char *decoder)
                                    .decoder = decoder ? decoder : getenv("BERTH_DECODER"),
                                    .on_ready = on_ready,
                                    .on_end = on_end,
+                                   .key_gap = f->key_gap,
                                    .userdata = f };
         assert_int_equal(screen_new(&c, &f->screen), 0);
 }
@@ -361,6 +363,26 @@ static void test_deaf(void **state)
         finish(&f);
 }
 
+/* A server that loses keys gets them one by one: typed, pressed together, and held for a click. */
+static void test_key_gap(void **state)
+{
+        struct fake f = { .key_gap = 5 * USEC_PER_MSEC };
+        struct screen_point at = { 5, 5 };
+        begin(&f, NULL);
+        fake_greet(&f.script, 10, 8);
+        whole_frame(&f.script, 10, 8, 1);
+        until(&f, f.ready);
+        uint64_t began = now_monotonic();
+        assert_int_equal(screen_type(f.screen, 0, "abC\n", 4, NULL, NULL), 0);
+        assert_int_equal(screen_key(f.screen, 0, "ctrl+shift+t", 2, NULL, NULL), 0);
+        assert_int_equal(screen_click(f.screen, 0, SCREEN_LEFT, 1, &at, "ctrl+shift", on_done, &f),
+                         0);
+        until(&f, f.done);
+        assert_int_equal(f.result, 0);
+        assert_true(now_monotonic() - began >= (10 + 12 + 4) * f.key_gap);
+        finish(&f);
+}
+
 /* --- decoders that were taken over ------------------------------------------------------------ */
 
 static void test_false_decoders(void **state)
@@ -466,11 +488,12 @@ static void test_confined(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_lies),       cmocka_unit_test(test_truncated),
-                cmocka_unit_test(test_nuisances),  cmocka_unit_test(test_large),
-                cmocka_unit_test(test_dribble),    cmocka_unit_test(test_silence),
-                cmocka_unit_test(test_deaf),       cmocka_unit_test(test_false_decoders),
-                cmocka_unit_test(test_no_decoder), cmocka_unit_test(test_confined),
+                cmocka_unit_test(test_lies),           cmocka_unit_test(test_truncated),
+                cmocka_unit_test(test_nuisances),      cmocka_unit_test(test_large),
+                cmocka_unit_test(test_dribble),        cmocka_unit_test(test_silence),
+                cmocka_unit_test(test_deaf),           cmocka_unit_test(test_key_gap),
+                cmocka_unit_test(test_false_decoders), cmocka_unit_test(test_no_decoder),
+                cmocka_unit_test(test_confined),
         };
         fixture_begin(false);
         int r = cmocka_run_group_tests(tests, NULL, NULL);

@@ -160,6 +160,31 @@ static void finish(struct test_slot *t, struct done *d, int r)
         *d = (struct done){ 0 };
 }
 
+/* Until the machine, which may have little time, has come so far; looking takes of that time. */
+static void wait_for_window(struct test_slot *t, const char *check)
+{
+        cleanup_free char *script = xasprintf(
+                "for i in $(seq 90); do (%s) 2>/dev/null && exit 0; sleep 1; done; exit 1", check);
+        assert_bash(t, script, 0, "");
+}
+
+/* More than QEMU keeps for a machine that is behind. */
+static void type_much(struct test_slot *t, struct screen *s)
+{
+        char text[1001];
+        struct done d = { 0 };
+        for (size_t i = 0; i < 1000; i++)
+                text[i] = "Keys {1} come one by one, Shift too\n"[i % 36];
+        text[999] = '\n';
+        text[1000] = '\0';
+        assert_bash(t, "cp typed before", 0, "");
+        finish(t, &d, screen_type(s, 7, text, 1000, on_done, &d));
+        assert_bash(t,
+                    "n=$(wc -c <before); for i in $(seq 60); do [ \"$(wc -c <typed)\" -ge "
+                    "$((n + 1000)) ] && break; sleep 1; done; tail -c +$((n + 1)) typed",
+                    0, text);
+}
+
 /* What is typed arrives in a program on the screen, whatever its characters. */
 static void test_screen(void **state)
 {
@@ -172,19 +197,22 @@ static void test_screen(void **state)
         assert_true(width == 1280 && height == 800);
         assert_bash(t,
                     "(setsid xterm -geometry 60x10+100+100 -T typing -e sh -c 'cat >typed' "
-                    ">/dev/null 2>&1 &); for i in $(seq 600); do xwininfo -name typing "
-                    ">/dev/null 2>&1 && exit 0; sleep 0.1; done; exit 1",
+                    ">/dev/null 2>&1 &)",
                     0, "");
+        wait_for_window(t, "xwininfo -name typing | grep -q IsViewable");
         finish(t, &d, screen_wait_quiet(s, 500, 30000, on_done, &d));
         struct screen_point at = { 200, 160 };
         finish(t, &d, screen_click(s, 7, SCREEN_LEFT, 1, &at, NULL, on_done, &d));
+        wait_for_window(t, "id=$(xwininfo -name typing | grep -o '0x[0-9a-f]*' | head -1); "
+                           "xprop -root _NET_ACTIVE_WINDOW | grep -q \"$id\"");
         static const char text[] =
                 "Plain {@#$} \"quoted\"\nund gr\xc3\xbc\xc3\x9f\x65 \xe2\x82\xac\n";
         finish(t, &d, screen_type(s, 7, text, strlen(text), on_done, &d));
-        cleanup_free char *wait = xasprintf("for i in $(seq 300); do [ \"$(wc -c <typed)\" -ge "
-                                            "%zu ] && break; sleep 0.1; done; cat typed",
+        cleanup_free char *wait = xasprintf("for i in $(seq 60); do [ \"$(wc -c <typed)\" -ge "
+                                            "%zu ] && break; sleep 1; done; cat typed",
                                             strlen(text));
         assert_bash(t, wait, 0, text);
+        type_much(t, s);
         finish(t, &d, screen_capture(s, NULL, 0, 0, on_picture, &d));
         int fd = -1;
         char hello[12];
