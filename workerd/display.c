@@ -16,6 +16,7 @@
 #define RESIZES_MAX 4
 #define RESIZE_LOOK (20 * USEC_PER_MSEC)
 #define RESIZE_MAX USEC_PER_SEC
+#define RESIZE_MACHINE_MAX (3500 * USEC_PER_MSEC) /* by a program in it; the gateway waits 4 s */
 
 struct display {
         struct display_config config;
@@ -286,7 +287,9 @@ static int on_display_resize(void *userdata, struct fdlink_request *req, const v
                               .session_id = xstrdup(m->session_id),
                               .width = m->width,
                               .height = m->height,
-                              .until = now_monotonic() + RESIZE_MAX };
+                              .until = now_monotonic() + (slot_kind(s) == SLOT_KIND_VM
+                                                                  ? RESIZE_MACHINE_MAX
+                                                                  : RESIZE_MAX) };
         list_push_back(&d->resizes, &z->link);
         d->n_resizes++;
         r = loop_timer_init(&z->look, d->config.event, on_resize_look, z);

@@ -109,9 +109,9 @@ class Berth:
         self.http = requests.Session()
         self.supervising = True
 
-    def start(self):
+    def start(self, seconds=60):
         self.stack.start_all()
-        self.wait_ready()
+        self.wait_ready(seconds)
         self.http.headers["Authorization"] = f"Bearer {self.stack.token}"
         return self
 

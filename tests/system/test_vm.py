@@ -1,0 +1,322 @@
+"""Slots of the kind vm through the whole product. Needs an image of machines (BERTH_VM_IMAGE, built by images/build vm) and
+QEMU; without, this file is left out. tests/slow/vm builds the image and runs it. BERTH_VM_TEMPLATES keeps the template between runs,
+in a folder that the accounts of workers may write; without KVM making it takes some minutes."""
+import base64
+import json
+import os
+import pathlib
+import re
+import shutil
+import time
+
+import pytest
+
+from conftest import Berth, wait_until
+from test_slot_attacks import ATTACKER, NOTHING_THERE
+from test_slot_limits import LEAVE, LOOK, _status, host_uids, mounts, no_more, play, said
+from test_slot_limits import census as census_of
+from test_takeover import control, drives
+from viewer import Viewer
+
+IMAGE = os.environ.get("BERTH_VM_IMAGE", "")
+pytestmark = [pytest.mark.skipif(not IMAGE or not shutil.which("qemu-system-x86_64"), reason="BERTH_VM_IMAGE is not set, or there is no QEMU"),
+              pytest.mark.timeout(1800)]
+SLOW = 300  # seconds for what takes a second on a machine with KVM and nothing else to do
+CANARY = "CANARY-5d1b70c4"
+# A terminal on the screen that writes what is typed into a file, and whether it has the keyboard.
+TERMINAL = "rm -f typed; (setsid xterm -T typing -geometry 100x20+60+60 -e sh -c 'cat >typed' >/dev/null 2>&1 </dev/null &)"
+IN_FRONT = "id=$(xwininfo -name typing 2>/dev/null | grep -o '0x[0-9a-f]*' | head -1); [ -n \"$id\" ] && xprop -root _NET_ACTIVE_WINDOW | grep -q \"$id\""
+
+
+@pytest.fixture(scope="module")
+def machines():
+    b = Berth(workers=1, kind="vm", vm_image=IMAGE, api_key=CANARY)
+    try:
+        b.start(1500)  # ready means that there is a slot
+        warm(b)
+        yield b
+    finally:
+        b.close()
+
+
+def worker(b):
+    return b.call("GET", "/workers", 200).json()["workers"][0]
+
+
+def warm(b, seconds=SLOW):
+    wait_until(lambda: worker(b)["online"] and worker(b)["state"] == "warm", seconds, lambda: f"a warm machine: {worker(b)}\n{b.logs()}")
+
+
+def more(b, session, *tools):
+    """These tool calls in the session; their results. None may fail."""
+    before = len([e for e in b.events(session) if e["event_type"] == "post_tool"])
+    b.call("POST", f"/sessions/{session}/messages", 202, json={"content": "SCRIPT: " + json.dumps([{"tools": [list(t)]} for t in tools] + [{"text": "done"}])})
+    ends = lambda: [e for e in b.events(session) if e["event_type"] == "post_tool"][before:]  # noqa: E731
+    wait_until(lambda: len(ends()) >= len(tools), SLOW, lambda: f"{b.session(session)}\n{b.logs()}")
+    b.wait_status(session, "idle", seconds=SLOW)
+    assert not [e["error"] for e in ends() if e["error"]], ends()
+    return [said(e) for e in ends()]
+
+
+@pytest.fixture
+def session(machines):
+    """An idle session in a machine."""
+    warm(machines)
+    s = machines.create([{"text": "ready"}], kind="vm")["session_id"]
+    machines.wait_status(s, "idle", seconds=SLOW)
+    yield s
+    machines.call("POST", f"/sessions/{s}/stop")
+
+
+def test_announced(machines):
+    """The worker says that it makes them, and by what they run."""
+    w = worker(machines)
+    assert "vm" in w["kinds"] and w["kind"] == "vm" and w["slot"]["kind"] == "vm"
+    by = w["limits"]["machine"]
+    assert by["proven"] and by["by"] in ("kvm", "emulation") and bool(by.get("why")) == (by["by"] == "emulation"), by
+
+
+def until(b, session, check):
+    """Asks in the machine until the check holds there, as seldom as it bears."""
+    wait_until(lambda: "yes" in more(b, session, ("bash", {"command": f"sleep 1; if {check}; then echo yes; else echo no; fi"}))[0], SLOW, check)
+
+
+def until_titled(b, session, title):
+    until(b, session, f"xwininfo -root -tree | grep -qF '\"{title} - '")
+
+
+def test_desktop_steps(machines, session):
+    """What the demo does on a desktop: look, open a page in the browser, click, type, press, scroll, edit, read it back."""
+    page = "<title>Orders</title><body style='height:4000px'><input id=f autofocus onkeyup='document.title=this.value' style='font-size:60px;width:100%'>"
+    more(machines, session,
+         ("computer", {"action": "screenshot"}),
+         ("str_replace_based_edit_tool", {"command": "create", "path": "/home/agent/page.html", "file_text": page}),
+         ("bash", {"command": "(browser ~/page.html >/dev/null 2>&1 &)"}))
+    until_titled(machines, session, "Orders")
+    more(machines, session, ("computer", {"action": "screenshot"}), ("computer", {"action": "left_click", "coordinate": [500, 140]}),
+         ("computer", {"action": "type", "text": "Bergmann {#1}"}))
+    until_titled(machines, session, "Bergmann {#1}")
+    more(machines, session, ("computer", {"action": "key", "text": "BackSpace"}))
+    until_titled(machines, session, "Bergmann {#1")
+    out = more(machines, session,
+               ("computer", {"action": "scroll", "coordinate": [500, 400], "scroll_direction": "down", "scroll_amount": 5}),
+               ("computer", {"action": "screenshot"}),
+               ("bash", {"command": "uname -s; echo kept >~/kept"}))
+    assert out[2].strip() == "Linux"
+    shots = [e["url"] for e in machines.events(session) if e["event_type"] == "screenshot"]
+    assert len(set(shots)) >= 3
+    files = f"/sessions/{session}/files/"
+    assert machines.call("GET", files + "kept", 200).content == b"kept\n"
+    assert machines.call("PUT", files + "sub/put", data=b"\0put" * 100000).status_code in (200, 201, 204)
+    assert more(machines, session, ("bash", {"command": "wc -c <sub/put"}))[0].strip() == "400000"
+    machines.call("DELETE", files + "kept", 204)
+    machines.call("GET", files + "kept", 404)
+
+
+def test_agent_types(machines, session):
+    """Every character of the keyboard, and some of none."""
+    text = "The quick {brown} fox: <\"@#$%^&*()_+|~?>\n[0123456789] `-=\\;',./\nGr\u00fc\u00dfe \u4e16\u754c \u20ac\nend\n"
+    more(machines, session, ("bash", {"command": TERMINAL}))
+    until(machines, session, IN_FRONT)
+    more(machines, session, ("computer", {"action": "left_click", "coordinate": [300, 150]}), ("computer", {"action": "type", "text": text}))
+    until(machines, session, "grep -q end typed")
+    assert more(machines, session, ("bash", {"command": "cat typed"}))[0].strip() == text.strip()
+
+
+def test_a_person_types(machines, session):
+    """A viewer is view-only until it takes over; then what it types arrives, and what it sees changes; the size follows."""
+    more(machines, session, ("bash", {"command": TERMINAL}))
+    until(machines, session, IN_FRONT)
+    mine, other = Viewer(machines, session, "mine"), Viewer(machines, session, "other")
+    mine.settle(1)
+    other.settle(1)
+    other.click(300, 150)
+    other.type("never ")
+    control(machines, session, take=True, viewer="mine")
+    mine.click(300, 150)
+    wait_until(lambda: control(machines, session, take=True, viewer="mine") and drives(mine), SLOW, "the holder to drive")
+    for word in (" Hello ", "from A ", "Person\n", "end\n"):
+        mine.type(word)
+        control(machines, session, take=True, viewer="mine")
+        mine.settle(0.5)
+    other.follow(lambda: other.picture() == mine.picture(), SLOW, "the same picture at both")
+
+    def sized():  # it may take longer than the call waits
+        control(machines, session, take=True, viewer="mine")
+        return machines.call("PUT", f"/sessions/{session}/display", json={"width": 1024, "height": 768}, timeout=60).status_code == 200
+    wait_until(sized, SLOW, "the machine to take the size")
+    mine.follow(lambda: (mine.width, mine.height) == (1024, 768), SLOW, "the other size")
+    control(machines, session, release=True)
+    until(machines, session, "grep -q end typed")
+    typed = more(machines, session, ("bash", {"command": "cat typed"}))[0].strip()
+    assert re.fullmatch(r"x+ Hello from A Person\nend", typed), typed
+    mine.close()
+    other.close()
+
+
+def ticks(pids):
+    """Processor time of these processes."""
+    total = 0
+    for pid in pids:
+        try:
+            total += sum(int(n) for n in (pathlib.Path("/proc") / str(pid) / "stat").read_text().rsplit(") ", 1)[1].split()[11:13])
+        except OSError:
+            pass
+    return total
+
+
+def qemu(b):
+    found = [pid for pid in b.slot_processes("worker1") if re.search(r"^Name:\tqemu", _status(pid), re.M)]
+    assert found
+    return found
+
+
+def test_pause_keeps_memory(machines):
+    """A paused machine gets no processor time; resumed, its programs go on and the shell remembers."""
+    warm(machines)
+    s = machines.create([{"tools": [["bash", {"command": "kept=in-memory; (while :; do :; done) & echo started"}]]}, {"text": "slow", "delay": 30},
+                         ], kind="vm")["session_id"]
+    wait_until(lambda: [e for e in machines.events(s) if e["event_type"] == "post_tool"], SLOW, "the loop")
+    machines.call("POST", f"/sessions/{s}/pause", 200)
+
+    def still():
+        a = ticks(qemu(machines))
+        time.sleep(1)
+        return ticks(qemu(machines)) - a <= 3
+    wait_until(still, 60, "the machine to stand still")
+    running = ticks(qemu(machines))
+    machines.call("POST", f"/sessions/{s}/resume", 200)
+    wait_until(lambda: ticks(qemu(machines)) > running + 50, 60, "the machine to go on")
+    machines.wait_status(s, "idle", seconds=SLOW)
+    assert more(machines, s, ("bash", {"command": "kill %1; echo $kept"}))[0].split()[-1] == "in-memory"
+    machines.call("POST", f"/sessions/{s}/stop", 200)
+
+
+@pytest.fixture(scope="module")
+def attacked(machines):
+    """What slot_attacker.py found in a machine."""
+    warm(machines)
+    code = base64.b64encode(ATTACKER.read_bytes()).decode()
+    s, (end,) = play(machines, [f"echo {code} | base64 -d >/tmp/attacker.py; cd /tmp; exec </dev/null; python3 /tmp/attacker.py"], seconds=SLOW, kind="vm")
+    text = said(end)
+    yield s, json.loads(text[text.index('{"uid"'):])
+    machines.call("POST", f"/sessions/{s}/stop")
+
+
+def test_attacker_inside(attacked):
+    """What holds in other slots by a system call filter holds here by having no rights in a kernel of one's own."""
+    _, r = attacked
+    none = "0" * 16
+    assert r["uid"] == 1000 and r["status"]["NoNewPrivs"] == "1"
+    assert {r["status"][k] for k in ("CapEff", "CapPrm", "CapBnd", "CapAmb")} == {none}
+    assert r["process 1"] in "SR" and r["home"] == ["agent"]
+    refused = ("EROFS", "EACCES", "EPERM", "ENOENT", "ETXTBSY")
+    # The machine's own file system is this slot's alone: root's files are root's.
+    wrong = {k: v for k, v in r.items() if k.startswith("write ") and v not in refused and "/proc/self/" not in k}
+    assert not wrong
+    for name in ("/proc/kcore", "/proc/1/mem", "/proc/1/environ", "/proc/1/maps", "/proc/kmsg", "/proc/1/fd/3", "/etc/shadow", "/dev/mem", "/dev/vda", "/dev/kvm", "/dev/fuse"):
+        assert r["read " + name] in ("EACCES", "EPERM", "ENOENT", "EIO"), (name, r["read " + name])
+    for name in ("mount", "umount2", "pivot_root", "setns", "clock_settime", "settimeofday", "kexec_load", "init_module", "finit_module", "delete_module", "reboot", "swapon",
+                 "open_by_handle_at", "acct", "vhangup"):
+        assert r["call " + name] != "ok", name
+    assert r["mknod"] == "EPERM" and r["ptrace process 1"] == "EPERM"
+    for name in ("setuid 0", "setgroups", "sethostname", "realtime", "more processes"):
+        assert r[name] in ("EPERM", "EINVAL"), (name, r[name])
+
+
+def test_attacker_no_way_out(attacked):
+    """No address but the proxy's answers, on no family that leads to the host."""
+    _, r = attacked
+    # QEMU's network answers for hosts that it cannot reach either, or does not answer at all.
+    wrong = {k: v for k, v in r.items() if k.startswith("connect ") and v not in NOTHING_THERE | {"timed out", "TimeoutError"}}
+    assert not wrong
+    assert r["name lookup"] != "ok" and r["dbus"] == "ENOENT" and r["host X abstract"] == "ECONNREFUSED"
+    assert r["family packet"] != "ok" and r["raw ip"] == r["raw ip6"] == "EPERM"
+    assert not [s for s in r["sockets"] if "systemd" in s or "dbus" in s]
+
+
+def test_attacker_proxy(machines, attacked):
+    """The one door: refused by policy, with an event; nothing of the host behind it or beside it."""
+    s, _ = attacked
+    (text,) = more(machines, s, ("bash", {"command": (
+        "for u in http://169.254.169.254/ http://10.0.0.1/ http://10.0.2.2:22/ http://10.0.2.2:5432/ http://10.0.2.3/ http://127.0.0.1:8765/; do curl -s -m 5 --noproxy '*' $u && echo reached; done; "
+        "for u in http://169.254.169.254/ http://127.0.0.1:8765/ http://[::1]:8765/ http://2130706433:8765/ http://example.com/; do curl -s -m 20 -o /dev/null -w '%{http_code} ' --noproxy '' $u; done; "
+        "getent hosts exfiltrate.example.com; echo end")}))
+    assert "reached" not in text and text.split() == ["403"] * 5 + ["end"], text
+    assert any(e["event_type"] == "network_denied" for e in machines.events(s))
+
+
+def test_attacker_secret(machines, attacked):
+    """The worker's key is in nothing that the machine can read."""
+    s, _ = attacked
+    halves = CANARY[:7] + "''" + CANARY[7:]
+    (text,) = more(machines, s, ("bash", {"command": f"grep -rIl --exclude-dir=self {halves} /etc /home /run /tmp /var/tmp /dev/shm /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null; "
+                                                     f"env | grep -c {halves}; tr -d '\\0' </proc/cmdline"}))
+    assert CANARY not in text and text.startswith("0\n") and "console=ttyS0" in text, text
+
+
+def test_host_side(machines, session):
+    """On the host the machine is one process of another user, with no privilege, two filters and no network of the host."""
+    (pid,) = qemu(machines)
+    status = _status(pid)
+    assert re.search(r"^CapEff:\t0{16}$", status, re.M) and re.search(r"^NoNewPrivs:\t1$", status, re.M) and re.search(r"^Seccomp:\t2$", status, re.M)
+    assert int(re.search(r"^Seccomp_filters:\t(\d+)$", status, re.M)[1]) >= 2
+    ours = _status(machines.pid("worker1"))
+    if worker(machines)["limits"]["identity"]["by"] != "own uid":
+        assert re.search(r"^Uid:\t(\d+)", status, re.M)[1] != re.search(r"^Uid:\t(\d+)", ours, re.M)[1]
+    assert os.readlink(f"/proc/{pid}/ns/net") != os.readlink(f"/proc/{machines.pid('worker1')}/ns/net")
+    writable = [fd for fd in os.listdir(f"/proc/{pid}/fd") if os.readlink(f"/proc/{pid}/fd/{fd}").startswith("/")
+                and int(re.search(r"flags:\s+(\d+)", pathlib.Path(f"/proc/{pid}/fdinfo/{fd}").read_text())[1], 8) & 3
+                and not os.readlink(f"/proc/{pid}/fd/{fd}").startswith("/dev/")]
+    assert not writable, [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in writable]
+
+
+def test_nothing_is_left_for_the_next(machines):
+    warm(machines)
+    first, (left,) = play(machines, [LEAVE], seconds=SLOW, kind="vm")
+    assert "marker-daemon" in said(left) and "marker-sleep" in said(left) and "xterm" in said(left), said(left)
+    before = host_uids(machines)
+    machines.call("POST", f"/sessions/{first}/stop", 200)
+    warm(machines)
+    second, (look,) = play(machines, [LOOK], seconds=SLOW, kind="vm")
+    assert said(look).split() == ["looked:"], said(look)
+    after = host_uids(machines)
+    if worker(machines)["limits"]["identity"]["by"] != "own uid":
+        assert before and after and not before & after, "each machine is somebody else on the host"
+    machines.call("POST", f"/sessions/{second}/stop", 200)
+
+
+def test_memory_hog(machines, session):
+    """A program that wants more memory than the machine has is ended, and nothing else in it."""
+    more(machines, session, ("bash", {"command": "(python3 -c 'a = [bytearray(1 << 20) for _ in range(4000)]' 2>/dev/null; echo ended $? >hog) >/dev/null 2>&1 &"}))
+    until(machines, session, "grep -qE 'ended (137|1)$' hog")
+    assert more(machines, session, ("bash", {"command": "echo still here"}), ("computer", {"action": "screenshot"}))[0].strip() == "still here"
+
+
+def test_cycles_leave_nothing(machines, request):
+    def cycle():
+        warm(machines)
+        s, _ = play(machines, ["echo x >y"], seconds=SLOW, kind="vm")
+        machines.call("POST", f"/sessions/{s}/stop", 200)
+        warm(machines)
+    cycle()
+    begin = census_of(machines)
+    for _ in range(20 if request.config.getoption("--nightly") else 2):
+        cycle()
+    wait_until(lambda: no_more(census_of(machines), begin), 10, lambda: f"{begin} and after {census_of(machines)}")
+
+
+def test_a_killed_worker_leaves_nothing(machines):
+    """kill -9 of the worker while a session is in its machine: 10 s later no process, mount or group of it is there; the next starts from the template."""
+    warm(machines)
+    play(machines, ["(while :; do :; done) & echo spinning"], seconds=SLOW, kind="vm")
+    pids, before = machines.slot_processes("worker1"), mounts()
+    assert qemu(machines)
+    machines.kill("worker1", restart=False)
+    wait_until(lambda: not [p for p in pids if "State:\tZ" not in _status(p)], 10, "its machine to end")
+    assert mounts() == before
+    groups = [g for base in machines.stack.cgroups or [] for g in base.rglob("slot-*/cgroup.procs")]
+    assert not [g for g in groups if g.read_text().strip()]
+    machines.stack.start(machines.stack.services["worker1"])
+    warm(machines)
+    assert sorted(p.name for p in (machines.folder / "s" / "worker1").iterdir()) == ["1"]
