@@ -31,6 +31,8 @@ int ctl_try(struct ctl *c, const char *path, long *ret_status, json_t **ret) mus
 int ctl_upload(struct ctl *c, const char *path, const char *file, const char *tags,
                json_t **ret) mustuse;
 int ctl_download(struct ctl *c, const char *path, FILE *out) mustuse;
+/* The same into a file that is there only when it is whole; NULL or "-": standard output. 0 or 1. */
+int ctl_save(struct ctl *c, const char *path, const char *file) mustuse;
 /* Follows a session's stream from after_seq until fn returns false, or for good: a broken
  * connection is made again where it ended. `between` is called at least every 200 ms; false ends.
  */
@@ -69,6 +71,8 @@ int cmd_usage(struct ctl *c, int argc, char **argv);
 int cmd_workers(struct ctl *c, int argc, char **argv);
 int cmd_drain(struct ctl *c, int argc, char **argv);
 int cmd_documents(struct ctl *c, int argc, char **argv);
+int cmd_recordings(struct ctl *c, int argc, char **argv);
+int cmd_terminal(struct ctl *c, int argc, char **argv);
 int cmd_tokens(struct ctl *c, int argc, char **argv);
 int cmd_users(struct ctl *c, int argc, char **argv);
 int cmd_tenants(struct ctl *c, int argc, char **argv);

@@ -31,7 +31,7 @@ static int list(struct ctl *c, const char *tags)
         return 0;
 }
 
-static int get(struct ctl *c, const char *path, const char *file)
+int ctl_save(struct ctl *c, const char *path, const char *file)
 {
         if (!file || streq(file, "-"))
                 return ctl_download(c, path, stdout) < 0;
@@ -88,7 +88,7 @@ int cmd_documents(struct ctl *c, int argc, char **argv)
         if (argc >= 2) {
                 cleanup_free char *id = ctl_quote(argv[1]), *path = xasprintf("/documents/%s", id);
                 if (streq(argv[0], "get"))
-                        return get(c, path, argc > 2 ? argv[2] : NULL);
+                        return ctl_save(c, path, argc > 2 ? argv[2] : NULL);
                 if (streq(argv[0], "put"))
                         return put(c, argv[1], argc > 2 ? argv[2] : NULL);
                 if (streq(argv[0], "tag") && argc == 3)

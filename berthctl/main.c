@@ -31,6 +31,11 @@ static const struct {
           "documents list|get|put|tag|delete\n"
           "                                    list [TAGS]; get ID [FILE]; put FILE [TAGS]; tag ID "
           "TAGS" },
+        { "recordings", cmd_recordings,
+          "recordings show|export|delete     export SESSION FILE.webm|FILE.mp4: a video of its "
+          "desktop" },
+        { "terminal", cmd_terminal,
+          "terminal ID                       a shell in the session's slot; Ctrl-] leaves it" },
         { "tokens", cmd_tokens,
           "tokens list|create|revoke         create NAME [ROLE] [SCOPE...] [user=NAME]" },
         { "users", cmd_users, "users list|create|role|disable|enable|delete" },

@@ -6,6 +6,7 @@
 #include <sys/resource.h>
 
 #include "common/io/log.h"
+#include "exports.h"
 #include "fetches.h"
 #include "lookups.h"
 #include "hooks.h"
@@ -91,6 +92,13 @@ const struct setting docserver_settings_table[] = {
                 .help = "Largest recording of a session; beyond it the oldest pieces go."),
         SETTING(recordings_keep, SETTING_DURATION, .fallback = "30d", .min = "1s", .max = "3650d",
                 .help = "Recordings are removed when they are older than this."),
+        SETTING(exports_max, SETTING_INT, .fallback = "8", .min = "1", .max = "1000",
+                .help = "Videos of recordings that a tenant may have under way."),
+        SETTING(export_max, SETTING_SIZE, .fallback = "128M", .min = "1M", .max = "1G",
+                .help = "Largest video of a recording; slot_home_bytes of the workers that serve "
+                        "jobs must leave room for it."),
+        SETTING(export_time, SETTING_DURATION, .fallback = "15min", .min = "10s", .max = "1d",
+                .help = "Time to make one video."),
         SETTING(blob_store, SETTING_STRING, .fallback = "file",
                 .help = "Where the documents' bytes are kept: file (in blob_dir) or s3 (an "
                         "S3-compatible object store; blob_dir is then a cache)."),
@@ -144,6 +152,9 @@ static const struct rpc_route routes[] = {
         { &wire_volume_drop, route_volume_drop },
         { &wire_recording_add, route_recording_add },
         { &wire_recording_drop, route_recording_drop },
+        { &wire_recording_export, route_recording_export },
+        { &wire_recording_export_cancel, route_recording_export_cancel },
+        { &wire_job_progress, route_job_progress },
 };
 
 static const struct fdlink_route descriptor_routes[] = {
@@ -370,7 +381,8 @@ static int open_search(struct docserver *d)
         d->vectors = vectors_new(d);
         d->reading = reading_new(d);
         d->report = report_new(d);
-        return d->runners && d->vectors && d->reading && d->report ? 0 : -ENOMEM;
+        d->exports = exports_new(d);
+        return d->runners && d->vectors && d->reading && d->report && d->exports ? 0 : -ENOMEM;
 }
 
 int docserver_new(struct daemon *daemon, const struct docserver_settings *s, struct docserver **ret)
@@ -420,6 +432,7 @@ struct docserver *docserver_free(struct docserver *d)
         reading_free(d->reading);
         vectors_free(d->vectors);
         report_free(d->report);
+        exports_free(d->exports);
         runners_free(d->runners);
         free(d->pre_ingest_hook);
         free(d->post_answer_hook);

@@ -32,7 +32,9 @@ struct docserver_settings {
         uint64_t volumes_keep; /* us */
         uint64_t recording_max;
         uint64_t recordings_keep; /* us */
-        char *blob_store;         /* "file" or "s3" */
+        uint64_t exports_max, export_max;
+        uint64_t export_time; /* us */
+        char *blob_store;     /* "file" or "s3" */
         char *s3_endpoint, *s3_bucket, *s3_region, *s3_prefix, *s3_access_key, *s3_secret_key;
         char *s3_ca_file;
         uint64_t sync_threads, s3_connections, s3_part_size, blob_cache_max;
@@ -51,6 +53,7 @@ struct vectors;
 struct report;
 struct fetches;
 struct lookups;
+struct exports;
 
 struct docserver {
         struct daemon *daemon;
@@ -77,6 +80,7 @@ struct docserver {
         struct reading *reading;
         struct vectors *vectors;
         struct report *report;
+        struct exports *exports;
         struct list hooks;                        /* hooks.c: those under way */
         char *pre_ingest_hook, *post_answer_hook; /* the settings' code, or NULL */
         size_t asks;                              /* questions that are being answered */

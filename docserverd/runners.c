@@ -2,6 +2,7 @@
 #include "runners.h"
 
 #include "common/io/log.h"
+#include "exports.h"
 #include "reading.h"
 #include "vectors.h"
 
@@ -74,6 +75,7 @@ static void on_wake(void *userdata)
                                 break; /* it may have changed the list */
                         }
         }
+        exports_poke(r->server->exports); /* one at a time, so that it is not starved */
         reading_poke(r->server->reading);
         vectors_poke(r->server->vectors);
 }
@@ -130,6 +132,18 @@ int runners_call(struct runners *r, enum runner_need need, const struct wire_msg
         list_push_back(&r->under_way, &c->link);
         (*busy_of(u, need))++;
         return 0;
+}
+
+void runners_cancel(struct runners *r, const void *userdata, const char *job_id)
+{
+        struct runner_call *c;
+
+        list_foreach (c, &r->under_way, link)
+                if (c->userdata == userdata &&
+                    rpc_send(c->runner->peer, &wire_job_cancel,
+                             &(struct job_cancel){ .job_id = job_id }) < 0)
+                        log_debug("Worker %s is not told that a job is not wanted any more",
+                                  c->runner->id);
 }
 
 const char *runner_failure(int r, const void *reply)

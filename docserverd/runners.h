@@ -35,6 +35,9 @@ void runner_wait_forget(struct runner_wait *w); /* fine when it does not wait */
 int runners_call(struct runners *r, enum runner_need need, const struct wire_msg *type,
                  const void *msg, uint64_t timeout_usec, rpc_reply_fn fn, void *userdata) mustuse;
 
+/* Tells the worker that nobody waits for the job any more; its call ends soon. */
+void runners_cancel(struct runners *r, const void *userdata, const char *job_id);
+
 /* What went wrong with a job, in a sentence: r and reply as a rpc_reply_fn got them. */
 const char *runner_failure(int r, const void *reply);
 

@@ -1,6 +1,7 @@
 /* What the files of SQL share: a statement's way back to its asker. */
 #pragma once
 
+#include "store-exports.h"
 #include "store-search.h"
 #include "store-text.h"
 #include "store-volumes.h"
@@ -18,6 +19,7 @@ struct store_call {
                 store_text_fn text;
                 store_language_fn language;
                 store_hits_fn hits;
+                store_export_fn export;
         } fn;
         void *userdata;
         const char *what; /* for the log; lives for ever */

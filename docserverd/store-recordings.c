@@ -41,6 +41,8 @@ int store_recording_drop(struct pg_pool *p, const char *tenant, const char *sess
 
         pg_batch_add(b, "DELETE FROM docs.recording_piece WHERE tenant = $1 AND session_id = $2",
                      "ss", tenant, session_id);
+        pg_batch_add(b, "DELETE FROM docs.recording_export WHERE tenant = $1 AND session_id = $2",
+                     "ss", tenant, session_id);
         return submit(p, b, "removing a recording", fn, userdata);
 }
 

@@ -3,6 +3,7 @@
 #include "sweep.h"
 
 #include "common/io/log.h"
+#include "store-exports.h"
 #include "store-recordings.h"
 #include "uploads.h"
 
@@ -213,6 +214,8 @@ static void on_round(void *userdata)
                 on_volumes_expired(s, r);
         if (store_expire_recordings(d->pg, d->settings->recordings_keep) < 0)
                 log_debug("Old recordings stay until the next round");
+        if (store_expire_exports(d->pg, d->settings->recordings_keep) < 0)
+                log_debug("Old exports stay until the next round");
         struct walk *w = xnew(struct walk);
         w->job = (struct job){ .run = walk_run, .done = walk_done };
         w->sweep = s;

@@ -18,8 +18,23 @@ static void on_listed(void *userdata, int r, PGresult **results, size_t n,
         http_reply_json(req, 200, span_of(pg_str(results[1], 0, 0)));
 }
 
-#define TIME_TEXT(column)                                                                          \
-        "to_char(" column " AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"
+static const char index_sql[] =
+        "SELECT json_build_object('started_at', min(e.started_at), 'ended_at', max(e.ended_at), "
+        "'size_bytes', COALESCE(sum(size_bytes), 0), "
+        "'dropped', COALESCE(min(piece) FILTER (WHERE epoch = first_epoch) > 1, false), "
+        "'exports', (SELECT COALESCE(json_agg(docs.export_json(x) ORDER BY x.created_at DESC), "
+        "'[]') FROM (SELECT * FROM docs.recording_export WHERE session_id = $1 AND tenant = $2 "
+        "ORDER BY created_at DESC LIMIT 20) AS x), "
+        "'pieces', COALESCE(json_agg(json_build_object('id', id, "
+        "'url', '/sessions/' || session_id || '/recording/' || id, 'started_at', e.started_at, "
+        "'ended_at', e.ended_at, 'first_seq', first_seq, 'last_seq', last_seq, 'width', width, "
+        "'height', height, 'frames', frames, 'size_bytes', size_bytes) ORDER BY e.started_at, id), "
+        "'[]'))::text FROM (SELECT id, session_id, epoch, piece, first_seq, last_seq, width, "
+        "height, frames, size_bytes, min(epoch) OVER () AS first_epoch, "
+        "to_char(started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') AS "
+        "started_at, "
+        "to_char(ended_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') AS ended_at "
+        "FROM docs.recording_piece WHERE session_id = $1 AND tenant = $2) AS e";
 
 static void list(struct http_request *req)
 {
@@ -33,50 +48,7 @@ static void list(struct http_request *req)
         b = tenant_batch(req);
         pg_batch_add(b, "SELECT 1 FROM core.session WHERE session_id = $1 AND tenant = $2", "ss",
                      req->params[0], req->principal.tenant);
-        pg_batch_add(
-                b,
-                "SELECT json_build_object('started_at', " TIME_TEXT(
-                        "min(started_at)") ", 'ended_at', " TIME_TEXT("max(ended_at)") ", "
-                                                                                       "'size_"
-                                                                                       "bytes', "
-                                                                                       "COALESCE("
-                                                                                       "sum(size_"
-                                                                                       "bytes), "
-                                                                                       "0), "
-                                                                                       "'dropped', "
-                                                                                       "COALESCE("
-                                                                                       "min(piece) "
-                                                                                       "FILTER "
-                                                                                       "(WHERE "
-                                                                                       "epoch = "
-                                                                                       "first_"
-                                                                                       "epoch) > "
-                                                                                       "1, false), "
-                                                                                       "'pieces', "
-                                                                                       "COALESCE("
-                                                                                       "json_agg("
-                                                                                       "json_build_"
-                                                                                       "object("
-                                                                                       "'id', id, "
-                                                                                       "'url', "
-                                                                                       "'/sessions/"
-                                                                                       "' || "
-                                                                                       "session_id "
-                                                                                       "|| "
-                                                                                       "'/"
-                                                                                       "recording/"
-                                                                                       "' || id, "
-                                                                                       "'started_"
-                                                                                       "at',"
-                                                                                       " " TIME_TEXT("started_at") ", 'ended_at', " TIME_TEXT(
-                                                                                               "end"
-                                                                                               "ed_"
-                                                                                               "at") ", 'first_seq', first_seq, 'last_seq', last_seq, "
-                                                                                                     "'width', width, 'height', height, 'frames', frames, 'size_bytes', "
-                                                                                                     "size_bytes) ORDER BY started_at, id), '[]'))::text "
-                                                                                                     "FROM (SELECT *, min(epoch) OVER () AS first_epoch FROM docs.recording_piece "
-                                                                                                     "WHERE session_id = $1 AND tenant = $2) AS pieces",
-                "ss", req->params[0], req->principal.tenant);
+        pg_batch_add(b, index_sql, "ss", req->params[0], req->principal.tenant);
         database_asked(req, pg_submit(req->gateway->pg, b, on_listed, req));
 }
 

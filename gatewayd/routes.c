@@ -8,7 +8,7 @@ extern const struct route_table audit_routes, people_routes, agent_routes, relat
         document_more_routes, control_routes, document_bytes_routes, document_routes,
         document_upload_routes, log_routes, upload_routes, event_routes, external_routes,
         message_routes, openapi_routes, session_routes, status_routes, takeover_routes,
-        recording_routes;
+        recording_routes, export_routes;
 
 extern const struct route_table files_routes, metrics_routes, model_routes;
 extern const struct route_table ask_routes;
@@ -45,6 +45,7 @@ const struct route_table *const route_tables[] = {
         &ticket_routes,
         &takeover_routes,
         &recording_routes,
+        &export_routes,
         &files_routes,
         &audit_routes,
         &people_routes,

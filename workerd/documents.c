@@ -29,7 +29,7 @@ struct operation {
         documents_json_fn on_json;
         enum { ASKED_QUERY, ASKED_SEARCH, ASKED_SHOW } asked;
         void *userdata;
-        char *tenant, *session_id, *filename, *metadata, *upload_id, *document_id, *path;
+        char *tenant, *session_id, *filename, *metadata, *upload_id, *document_id, *path, *key;
         char **tags;
         size_t n_tags;
         int from, to;
@@ -59,6 +59,7 @@ static void operation_free(struct operation *o)
         free(o->upload_id);
         free(o->document_id);
         free(o->path);
+        free(o->key);
         free(o);
 }
 
@@ -164,6 +165,7 @@ static void create(struct operation *o)
                 .metadata = span_of(o->metadata),
                 .session_id = o->session_id,
                 .result_path = o->path,
+                .idempotency_key = o->key,
         };
         TRACE_SCOPE(&o->trace);
         int r = rpc_call(rpc_client_peer(o->documents->rpc), &wire_document_create, &message,
@@ -242,6 +244,7 @@ static int store(struct documents *d, const struct document_new *n,
         o->filename = xstrdup(n->filename);
         o->metadata = xstrdup(n->metadata);
         o->path = xstrdup(n->result_path);
+        o->key = xstrdup(n->idempotency_key);
         o->tags = xnewn(char *, n->n_tags + 1);
         for (; o->n_tags < n->n_tags; o->n_tags++)
                 o->tags[o->n_tags] = xstrdup(n->tags[o->n_tags]);

@@ -28,8 +28,9 @@ struct document_new { /* strings are copied */
         const char *filename;
         const char *const *tags;
         size_t n_tags;
-        const char *metadata;    /* JSON object or NULL */
-        const char *result_path; /* in /results: see document_create; or NULL */
+        const char *metadata;        /* JSON object or NULL */
+        const char *result_path;     /* in /results: see document_create; or NULL */
+        const char *idempotency_key; /* or NULL */
 };
 /* r: 0 with document = the document object of the API as text; else negative, and why = one
  * sentence. */

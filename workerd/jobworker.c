@@ -6,6 +6,7 @@
 #include "common/io/rpc.h"
 #include "documents.h"
 #include "job-call.h"
+#include "job-film.h"
 #include "job-run.h"
 #include "job-test.h"
 #include "parts.h"
@@ -33,8 +34,9 @@ struct jobworker {
         struct rpc_link *link;
         struct job_calls *calls;
         struct job_tests *tests;
-        struct job *job;
-        struct rpc_request *request; /* the job's */
+        struct job *job; /* one of these two at a time */
+        struct film *film;
+        struct rpc_request *request; /* the job's or film's */
 };
 
 /* ---- the slot ---- */
@@ -50,14 +52,27 @@ static void remake(void *userdata)
         }
 }
 
+static bool has_work(const struct jobworker *w)
+{
+        return w->job || w->film;
+}
+
+static bool has_begun(const struct jobworker *w)
+{
+        return w->job ? job_begun(w->job) : w->film && film_begun(w->film);
+}
+
 static void begin(struct jobworker *w)
 {
-        if (!w->job || job_begun(w->job) || w->used || !slot_ready(w->slot))
+        if (!has_work(w) || has_begun(w) || w->used || !slot_ready(w->slot))
                 return;
         loop_timer_disarm(&w->slot_wait);
         w->used = true;
         slot_set_epoch(w->slot, ++w->epoch);
-        job_begin(w->job, w->slot, w->epoch);
+        if (w->job)
+                job_begin(w->job, w->slot, w->epoch);
+        else
+                film_begin(w->film, w->slot, w->epoch);
 }
 
 static void on_ready(void *userdata)
@@ -72,6 +87,7 @@ static void on_ready(void *userdata)
 static void refuse_job(struct jobworker *w, enum error_code code, const char *why)
 {
         w->job = job_free(w->job);
+        w->film = film_free(w->film);
         loop_timer_disarm(&w->slot_wait);
         if (w->request)
                 rpc_reply_error(TAKE_PTR(w->request), code, "%.400s",
@@ -83,7 +99,7 @@ static void on_slot_failed(void *userdata, const char *why)
         struct jobworker *w = userdata;
 
         log_warning("the slot failed: %s", why);
-        if (w->job && job_begun(w->job))
+        if (has_begun(w))
                 refuse_job(w, ERROR_CODE_UNAVAILABLE, why);
         loop_timer_arm(&w->remake, MIN(REMAKE_FIRST << MIN(w->failures, 10U), REMAKE_MAX));
         w->failures++;
@@ -157,12 +173,61 @@ static void on_job_done(void *userdata, int r, const struct job_ran *ran, const 
         loop_task_queue(&w->reset);
 }
 
+static void on_progress(void *userdata, const char *job_id, unsigned percent)
+{
+        struct jobworker *w = userdata;
+
+        /* One that is lost is made up for by the next. */
+        (void) !rpc_send(rpc_client_peer(w->link), &wire_job_progress,
+                         &(struct job_progress){ .job_id = job_id, .percent = percent });
+}
+
+static void on_film_done(void *userdata, int r, const struct job_filmed *filmed, const char *why)
+{
+        struct jobworker *w = userdata;
+
+        w->film = NULL;
+        if (r == 0) {
+                log_debug("a video of %" PRIu64 " bytes was made in %u ms", filmed->size_bytes,
+                          filmed->duration_ms);
+                rpc_reply(TAKE_PTR(w->request), filmed);
+        } else {
+                log_notice("a video could not be made: %s", why);
+                rpc_reply_error(TAKE_PTR(w->request),
+                                r == -EAGAIN ? ERROR_CODE_UNAVAILABLE : ERROR_CODE_UNPROCESSABLE,
+                                "%.400s", why ? why : strerror(-r));
+        }
+        loop_task_queue(&w->reset);
+}
+
+static int on_film(void *userdata, struct rpc_peer *peer, struct rpc_request *req, const void *msg)
+{
+        struct jobworker *w = userdata;
+        int r;
+
+        if (has_work(w))
+                return rpc_reply_error(req, ERROR_CODE_UNAVAILABLE, "the worker runs another job");
+        r = film_new(&(struct film_config){ .event = w->daemon->event,
+                                            .documents = w->documents,
+                                            .progress = on_progress,
+                                            .done = on_film_done,
+                                            .userdata = w },
+                     msg, &w->film);
+        if (r < 0)
+                return rpc_reply_error(req, ERROR_CODE_BAD_REQUEST,
+                                       "the job makes no sense to the worker");
+        w->request = req;
+        loop_timer_arm(&w->slot_wait, SLOT_WAIT);
+        begin(w);
+        return 0;
+}
+
 static int on_run(void *userdata, struct rpc_peer *peer, struct rpc_request *req, const void *msg)
 {
         struct jobworker *w = userdata;
         int r;
 
-        if (w->job)
+        if (has_work(w))
                 return rpc_reply_error(req, ERROR_CODE_UNAVAILABLE, "the worker runs another job");
         r = job_new(&(struct job_config){ .event = w->daemon->event,
                                           .documents = w->documents,
@@ -209,8 +274,8 @@ static int on_cancel(void *userdata, struct rpc_peer *peer, struct rpc_request *
         const struct job_cancel *m = msg;
 
         job_calls_cancel(w->calls, m->job_id);
-        if (w->job && job_is(w->job, m->job_id)) {
-                bool begun = job_begun(w->job);
+        if ((w->job && job_is(w->job, m->job_id)) || (w->film && film_is(w->film, m->job_id))) {
+                bool begun = has_begun(w);
 
                 refuse_job(w, ERROR_CODE_TIMEOUT, "nobody waits for it any more");
                 if (begun)
@@ -259,8 +324,8 @@ static void on_peer(void *userdata, struct rpc_peer *peer, enum rpc_peer_event w
                 return;
         }
         log_warning("docserverd is away");
-        if (w->job) {
-                bool begun = job_begun(w->job);
+        if (has_work(w)) {
+                bool begun = has_begun(w);
 
                 refuse_job(w, ERROR_CODE_UNAVAILABLE, "the link was lost");
                 if (begun)
@@ -273,7 +338,7 @@ static int open_link(struct jobworker *w)
         static const struct rpc_route routes[] = {
                 { &wire_job_run, on_run },       { &wire_job_model, on_model },
                 { &wire_job_embed, on_embed },   { &wire_job_test, on_test },
-                { &wire_job_cancel, on_cancel },
+                { &wire_job_cancel, on_cancel }, { &wire_job_film, on_film },
         };
         const struct worker_settings *s = w->settings;
         cleanup_free char *endpoint = xasprintf("ipc://%s", s->documents_socket);
@@ -344,7 +409,7 @@ struct jobworker *jobworker_free(struct jobworker *w)
 {
         if (!w)
                 return NULL;
-        if (w->job)
+        if (has_work(w))
                 refuse_job(w, ERROR_CODE_UNAVAILABLE, "the worker ends");
         job_calls_free(w->calls);
         job_tests_free(w->tests);

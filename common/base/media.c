@@ -15,6 +15,7 @@ static const struct {
         { "js", "text/javascript" },    { "json", "application/json" },
         { "log", "text/plain" },        { "map", "application/json" },
         { "md", "text/markdown" },      { "mjs", "text/javascript" },
+        { "mp4", "video/mp4" },         { "webm", "video/webm" },
         { "pdf", "application/pdf" },   { "png", "image/png" },
         { "py", "text/x-python" },      { "svg", "image/svg+xml" },
         { "ttf", "font/ttf" },          { "txt", "text/plain" },

@@ -1,14 +1,21 @@
 """The terminal of a slot: a shell for whoever has the controls, by WebSocket; bounded, refused and ended as it must be."""
+import fcntl
 import hashlib
 import json
+import os
 import pathlib
+import pty
+import select
 import signal
+import struct
+import subprocess
+import termios
 import time
 
 import pytest
 import websocket
 
-from conftest import Berth, wait_until
+from conftest import BUILD, Berth, wait_until
 from tenants import make_token
 
 
@@ -293,3 +300,75 @@ def test_ends(place):
     wait_until(lambda: refused(place, session) == 409, 20, "no terminal any more")
     assert place.call("GET", "/metrics", 200).text.count("\nberth_terminals 0\n")
     place.call("DELETE", f"/sessions/{session}", 204)
+
+
+class Tty:
+    """berthctl terminal on a pty of the test's own."""
+
+    def __init__(self, berth, *args, rows=31, cols=97):
+        self.seen, self.fd = bytearray(), None
+        env = {"PATH": os.environ["PATH"], "HOME": str(berth.folder), "BERTH_URL": berth.stack.url, "BERTH_TOKEN": berth.stack.token, "TERM": "xterm-256color"}
+        env |= {k: v for k, v in os.environ.items() if k.endswith("SAN_OPTIONS")}
+        ours, theirs = pty.openpty()
+        self.size(rows, cols, ours)
+        self.before = termios.tcgetattr(theirs)
+        self.process = subprocess.Popen([BUILD / "berthctl" / "berthctl", "terminal", *args], stdin=theirs, stdout=theirs, stderr=theirs, env=env, start_new_session=True,
+                                        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
+        self.fd, self.theirs = ours, theirs
+
+    def size(self, rows, cols, fd=None):
+        fcntl.ioctl(self.fd if fd is None else fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, cols, 0, 0))
+
+    def type(self, text):
+        os.write(self.fd, text.encode())
+
+    def until(self, text):
+        def check():
+            if select.select([self.fd], [], [], 0.1)[0]:
+                self.seen += os.read(self.fd, 65536)
+            return text.encode() in self.seen
+        wait_until(check, 40, lambda: f"{text} in {bytes(self.seen[-600:])!r}")
+        del self.seen[:self.seen.index(text.encode()) + len(text)]
+
+    def end(self):
+        """Its status; and the terminal is as it was found."""
+        def check():
+            if select.select([self.fd], [], [], 0.05)[0]:
+                self.seen += os.read(self.fd, 65536)
+            return self.process.poll() is not None
+        wait_until(check, 40, lambda: f"the end; seen {bytes(self.seen[-600:])!r}")
+        assert termios.tcgetattr(self.theirs) == self.before
+        os.close(self.theirs)
+        os.close(self.fd)
+        return self.process.returncode
+
+
+def test_from_the_command_line(place, session):
+    t = Tty(place, session)
+    t.until("Ctrl-] leaves")
+    t.until("$ ")
+    t.type("stty size; tty\r")
+    t.until("31 97")
+    t.until("/dev/pts/")
+    assert place.session(session)["slot"]["controller"] != "agent", "the controls are its"
+    t.size(40, 120)
+    t.process.send_signal(signal.SIGWINCH)
+    t.type("sleep 0.5; stty size\r")
+    t.until("40 120")
+    t.type("sleep 1000\r")
+    wait_until(lambda: in_slot(place, "sleep") == 1, 20, "the program to run")
+    t.type("\x03")
+    t.type("echo status $?\r")
+    t.until("status 130")
+    t.type("seq 200000 | tail -1\r")
+    t.until("200000")
+    t.type("\x1d")
+    assert t.end() == 0 and place.session(session)["slot"]["controller"] == "agent"
+    wait_until(lambda: in_slot(place, "sleep") == 0, 20, "nothing to be left")
+    # The shell's own end is its end, too; who has the controls keeps them.
+    t = Tty(place, session)
+    t.until("$ ")
+    t.type("exit\r")
+    assert t.end() == 0
+    t = Tty(place, "nothing")
+    assert t.end() == 1 and b"berthctl: There is no session" in t.seen

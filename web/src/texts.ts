@@ -195,6 +195,7 @@ export const texts = {
   replay: {
     open: 'Replay', close: 'Back to now', play: 'Play', pause: 'Pause', seek: 'Position in the recording', speed: (n: number) => `Speed ${n} times`, alt: 'Recording of the desktop', lost: 'This part of the recording cannot be read',
     replaying: 'Recording',
+    export: 'Export', exportHint: 'Make a video of the recording (WebM)', exporting: (n: number) => `Video ${n}%`, exportCancel: 'Stop making the video', exported: 'The video is ready', exportFailed: 'The video could not be made',
   },
   upload: {
     title: 'Upload and run', lead: 'A folder of files goes to a new session; the agent finds it in its data folder and works on it.', drop: 'Drop files or folders here', folder: 'Choose a folder',

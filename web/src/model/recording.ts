@@ -3,7 +3,9 @@
  * the browser's gzip. The format is that of workerd/record.h.
  */
 export interface PieceInfo { id: string; url: string; started_at: string; ended_at: string; first_seq: number; last_seq: number; width: number; height: number; frames: number; size_bytes: number }
-export interface RecordingInfo { started_at: string | null; ended_at: string | null; size_bytes: number; dropped: boolean; pieces: PieceInfo[] }
+export interface RecordingInfo { started_at: string | null; ended_at: string | null; size_bytes: number; dropped: boolean; pieces: PieceInfo[]; exports?: RecordingExport[] }
+/** A video that is made of it. */
+export interface RecordingExport { export_id: string; status: 'queued' | 'running' | 'done' | 'failed' | 'cancelled'; percent: number; filename: string; error: string | null; url: string | null }
 
 /** What a pause of the screen, or of the recording, is shortened to. */
 const GAP_MS = 800;

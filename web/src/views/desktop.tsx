@@ -169,7 +169,7 @@ export function Desktop({ session: given, stream }: { session: Session | undefin
           {on && phase === 'lost' && <Over title={t.reconnecting} veil />}
           {!on && !past && s && (s.status === 'queued' ? <Over icon="clock" title={t.noSlot} text={t.queued} /> : <Over title={texts.chat.startingSlot} text={t.starting} />)}
           {!s && <Over title={texts.common.loading} />}
-          {replay && <Replay info={recording} stream={stream} />}
+          {replay && <Replay id={stream.id} info={recording} stream={stream} />}
           {past && !replay && last && <img src={last} alt={t.lastAlt} />}
           {past && !replay && last && <span class="desk-tag" title={resting ? t.restingHint : t.endedHint}><Icon name="camera" size={14} />{t.last}</span>}
           {past && !replay && last === undefined && <Over title={texts.common.loading} />}

@@ -1,7 +1,8 @@
 /** Beside the preview: the name to be changed, versions, and documents that belong to this one. */
 import type { ComponentChildren } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
-import { getJson, postJson, request, withTicket } from '../lib/api';
+import { getJson, postJson, request } from '../lib/api';
+import { download } from '../lib/download';
 import { bytes, full } from '../lib/format';
 import { follow, paths } from '../lib/router';
 import { patchDocument } from '../state/documents';
@@ -10,17 +11,6 @@ import { texts } from '../texts';
 import type { Doc, Found, Relation, Version } from '../types';
 import { copyText, IconButton } from '../ui/controls';
 import { Icon } from '../ui/icons';
-
-export async function download(path: string, name: string): Promise<void> {
-  try {
-    const a = document.createElement('a');
-    a.href = await withTicket(path);
-    a.download = name;
-    a.click();
-  } catch (e) {
-    toastError(e);
-  }
-}
 
 export function Name({ d }: { d: Doc | null }) {
   const t = texts.documents;

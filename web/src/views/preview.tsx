@@ -1,6 +1,7 @@
 /** One document: facts, tags, description, and a preview that never runs what it shows. */
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
 import { ApiError, getJson, request } from '../lib/api';
+import { download } from '../lib/download';
 import { parseCsv } from '../lib/csv';
 import { bytes, full } from '../lib/format';
 import { go, paths } from '../lib/router';
@@ -14,7 +15,7 @@ import { Code } from '../ui/code';
 import { Icon } from '../ui/icons';
 import { Prose } from '../ui/prose';
 import { Pdf } from './pdf';
-import { Checksum, download, More, Name, TextStatus } from './preview-more';
+import { Checksum, More, Name, TextStatus } from './preview-more';
 
 const TEXT_MOST = 512 * 1024;
 const IMAGE_MOST = 24 * 1024 * 1024;

@@ -10,6 +10,7 @@ import type { SessionStream } from '../state/stream';
 import { texts } from '../texts';
 import { IconButton, Spinner } from '../ui/controls';
 import { Icon } from '../ui/icons';
+import { ExportButton } from './replay-export';
 
 /** The moment the open recording shows, in ms of the clock; null while none is open. Steps and timeline mark what was done then. */
 export const replayAt = signal<number | null>(null);
@@ -61,7 +62,7 @@ const time = (ms: number): string => {
   return `${Math.floor(s / 60)}:${String(s % 60).padStart(2, '0')}`;
 };
 
-export function Replay({ info, stream }: { info: RecordingInfo; stream: SessionStream }) {
+export function Replay({ id, info, stream }: { id: string; info: RecordingInfo; stream: SessionStream }) {
   const t = texts.replay;
   const line = useMemo(() => new Timeline(info.pieces), [info]);
   const piece = usePieces(line);
@@ -169,6 +170,7 @@ export function Replay({ info, stream }: { info: RecordingInfo; stream: SessionS
         </div>
         <span class="num replay-time">{time(at)} / {time(line.length)}</span>
         <button type="button" class="btn small" aria-label={t.speed(speed)} title={t.speed(speed)} onClick={() => setSpeed(SPEEDS[(SPEEDS.indexOf(speed) + 1) % SPEEDS.length]!)}>{speed}×</button>
+        <ExportButton id={id} known={info.exports ?? []} />
       </div>
     </div>
   );
