@@ -8,7 +8,10 @@
 #include "common/io/log.h"
 #include "gatewayd/content.h"
 
-#define READ_SIZE (64u << 10) /* stays in the processor's cache on its way */
+/* More than the kernel holds of a display: what is there goes out as one frame, by one write. By
+ * pages (splice) it is slower: the frames are as many, and each page is handled apart. */
+#define READ_SIZE (256u << 10)
+#define READ_MORE (64u << 10) /* so much at once: there may be more behind it */
 #define READS_PER_TURN 4
 #define UNSENT_MAX (1u << 20) /* in the kernel, for a viewer: a quarter of a frame */
 #define WORKERS_MAX 1024u
@@ -154,6 +157,8 @@ static void slot_read(struct viewer *v)
                         return;
                 }
                 v->full = sink_space(v->sink) == 0;
+                if (n < (ssize_t) READ_MORE)
+                        break;
         }
         viewer_events(v);
 }

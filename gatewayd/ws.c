@@ -165,6 +165,8 @@ static void piece(struct ws_client *c, const struct ws_piece *p)
                 head.len = 0;
                 at += n;
         } while (at < p->payload.len && c->wsi);
+        if (p->opcode == WS_BINARY && c->wsi)
+                return; /* is never answered and cannot be refused: display and terminal bytes */
         /* A pong, the answer to a close frame, or (within a message, too) a close frame because the
          * text is not UTF-8 may be due. */
         serve(c, LWS_POLLOUT);
