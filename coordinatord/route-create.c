@@ -101,6 +101,36 @@ static void fill(struct session *s, const struct create *cr, const struct sessio
         s->depth = cr->depth;
 }
 
+/* A worker has one image. While no worker of the kind has been seen, any may come. */
+static int check_image(struct request *q, const struct create *cr, const struct session_create *m)
+{
+        const struct blueprint *b = &cr->blueprint;
+        const char *image = m->image ? m->image : b->image;
+        enum slot_kind kind = m->kind_default && b->has_kind ? b->kind : m->kind;
+        cleanup_map struct map *seen = map_new();
+        cleanup_buf struct buf others = BUF_INIT;
+        size_t iter = 0;
+        void *value;
+
+        while (image && map_next(q->c->workers.by_id, &iter, NULL, &value)) {
+                const struct worker *w = value;
+
+                if (!w->image || !(w->kinds & (UINT32_C(1) << kind)))
+                        continue;
+                if (streq(w->image, image))
+                        return 0;
+                if (!map_get(seen, w->image) && buf_pending(&others) < 300) {
+                        (void) map_set(seen, w->image, value);
+                        buf_putf(&others, "%s%s", buf_pending(&others) ? ", " : "", w->image);
+                }
+        }
+        if (buf_pending(&others) == 0)
+                return 0;
+        return hub_refuse(&q->entry, ERROR_CODE_UNPROCESSABLE,
+                          "No worker has the image %.100s; for this kind of slot there are: %.*s",
+                          image, (int) buf_pending(&others), (const char *) buf_head(&others));
+}
+
 static int create_apply(struct request *q, struct session *s, struct hub_batch *b)
 {
         struct create *cr = container_of(q, struct create, q);
@@ -113,7 +143,9 @@ static int create_apply(struct request *q, struct session *s, struct hub_batch *
         if (s->purging)
                 return hub_refuse(&q->entry, ERROR_CODE_CONFLICT,
                                   "session %s is being deleted; try again", s->id);
-        int r = external ? 0 : route_check_room(q, s, m->tenant);
+        int r = external ? 0 : check_image(q, cr, m);
+        if (r == 0 && !external)
+                r = route_check_room(q, s, m->tenant);
         if (r < 0)
                 return r;
         fill(s, cr, m);

@@ -46,15 +46,16 @@ static void put_in_order(struct order *order, const struct sched_session *sessio
         qsort(order, n, sizeof(*order), order_compare);
 }
 
-static bool can_make(const struct sched_worker *w, enum slot_kind kind)
+static bool can_make(const struct sched_worker *w, const struct sched_session *s)
 {
-        return w->usable && (w->kinds & (UINT32_C(1) << kind));
+        return w->usable && (w->kinds & (UINT32_C(1) << s->kind)) &&
+               (!s->image || !w->image || streq(s->image, w->image));
 }
 
 /* 0 = no; higher is better. */
 static int fitness(const struct sched_session *s, const struct sched_worker *w, uint64_t now)
 {
-        if (!can_make(w, s->kind) || w->taken || w->not_before > now)
+        if (!can_make(w, s) || w->taken || w->not_before > now)
                 return 0;
         if (w->state == SLOT_STATE_COLD)
                 return 2;
@@ -62,9 +63,8 @@ static int fitness(const struct sched_session *s, const struct sched_worker *w, 
                 return 0;
         if (w->kind != s->kind)
                 return 1;
-        bool image = !s->image || streq(s->image, w->image);
         bool size = (!s->width || s->width == w->width) && (!s->height || s->height == w->height);
-        return image && size ? 4 : 3;
+        return size ? 4 : 3;
 }
 
 static bool pick_free(const struct sched_session *s, const struct sched_worker *workers, size_t n,
@@ -88,7 +88,7 @@ static bool pick_coming(const struct sched_session *s, const struct sched_worker
                         const bool *used, uint64_t now, size_t *ret, uint64_t *wake_at)
 {
         for (size_t i = 0; i < n; i++) {
-                if (used[i] || !can_make(&workers[i], s->kind))
+                if (used[i] || !can_make(&workers[i], s))
                         continue;
                 bool pausing = !workers[i].taken && workers[i].not_before > now;
                 if (!workers[i].coming && !pausing)
@@ -108,7 +108,7 @@ static bool pick_idle(const struct sched_session *s, const struct sched_worker *
         bool found = false;
 
         for (size_t i = 0; i < n; i++) {
-                if (used[i] || !workers[i].idle_since || !can_make(&workers[i], s->kind) ||
+                if (used[i] || !workers[i].idle_since || !can_make(&workers[i], s) ||
                     (own && !streq(workers[i].tenant, s->tenant)))
                         continue;
                 if (!found || workers[i].idle_since < workers[*ret].idle_since)

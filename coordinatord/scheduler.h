@@ -3,10 +3,10 @@
  * Tenants take turns: a session's place is the number of slots that its tenant holds plus the
  * number of its sessions that were queued before; among equals, and within one tenant, first come,
  * first served. A tenant at its limit of slots waits for its own. Among the sessions that a worker
- * can serve at all; a session that none can serve now never holds up those behind it. Among free
- * workers the best fit wins: warm slot of the right kind, image and size; warm slot of the right
- * kind; cold slot; warm slot of another kind. When no worker is free or about to be free, the
- * session that has been idle longest (and long enough) gives up its slot. */
+ * can serve at all (a worker has one image); a session that none can serve now never holds up those
+ * behind it. Among free workers the best fit wins: warm slot of the right kind and size; warm slot
+ * of the right kind; cold slot; warm slot of another kind. When no worker is free or about to be
+ * free, the session that has been idle longest (and long enough) gives up its slot. */
 #pragma once
 
 #include "proto/wire.h"
@@ -24,7 +24,7 @@ struct sched_worker {
         uint32_t kinds;      /* bit set of enum slot_kind it can make */
         enum slot_kind kind; /* the slot it has, when state is warm */
         enum slot_state state;
-        const char *image; /* of that slot; NULL = unknown */
+        const char *image; /* of all its slots; NULL = unknown */
         uint32_t width, height;
         bool usable;        /* linked, not draining, not broken */
         const char *tenant; /* whose session holds it; NULL = nobody's */

@@ -38,6 +38,33 @@ static void prefers_the_best_fit(void **state)
         sched_result_done(&r);
 }
 
+static void a_worker_serves_its_own_image_only(void **state)
+{
+        struct sched_worker w[3] = { warm(SLOT_KIND_HEADLESS), warm(SLOT_KIND_HEADLESS),
+                                     warm(SLOT_KIND_HEADLESS) };
+        struct sched_session s = { .kind = SLOT_KIND_HEADLESS, .image = "code-2" };
+        struct sched_result r;
+
+        w[0].image = "desktop-1";
+        w[1].image = "code-2";
+        w[2].image = "code-3";
+        scheduler_run(&s, 1, w, 3, 100, 0, &r);
+        assert_int_equal(r.n_assign, 1);
+        assert_int_equal(r.assign[0].worker, 1);
+        sched_result_done(&r);
+        w[1].taken = true; /* neither is waited for what is no use, nor is it taken from anybody */
+        w[0].coming = w[2].coming = true;
+        w[2].idle_since = 1;
+        scheduler_run(&s, 1, w, 3, 100, 0, &r);
+        assert_int_equal(r.n_assign + r.n_evict, 0);
+        sched_result_done(&r);
+        w[1].idle_since = 1;
+        scheduler_run(&s, 1, w, 3, 100, 0, &r);
+        assert_int_equal(r.n_evict, 1);
+        assert_int_equal(r.evict[0], 1);
+        sched_result_done(&r);
+}
+
 static void one_that_nobody_serves_holds_nobody_up(void **state)
 {
         struct sched_worker w = warm(SLOT_KIND_HEADLESS);
@@ -236,6 +263,7 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(prefers_the_best_fit),
+                cmocka_unit_test(a_worker_serves_its_own_image_only),
                 cmocka_unit_test(one_that_nobody_serves_holds_nobody_up),
                 cmocka_unit_test(idle_sessions_give_way_after_a_while),
                 cmocka_unit_test(refusing_worker_gets_a_pause),
