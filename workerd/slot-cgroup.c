@@ -3,7 +3,9 @@
 #include "slot-cgroup.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
+#include <sys/pidfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -231,11 +233,29 @@ unsigned cgroup_kill(const struct cgroup *g)
         return n;
 }
 
+/* Waits for the end of one process that is left in the group. */
+static void wait_one(const struct cgroup *g, uint64_t until)
+{
+        for (int k = 0; k < CGROUP_KIND_MAX; k++) {
+                char text[64];
+                if (g->folders[k] < 0 || same_folder(g, k) ||
+                    get(g->folders[k], "cgroup.procs", text, sizeof(text)) <= 0)
+                        continue;
+                uint64_t now = now_monotonic();
+                struct pollfd end = { .fd = pidfd_open((pid_t) strtol(text, NULL, 10), 0),
+                                      .events = POLLIN };
+                if (end.fd >= 0 && now < until)
+                        (void) poll(&end, 1, (int) ((until - now) / USEC_PER_MSEC) + 1);
+                (void) fd_close(end.fd);
+                return;
+        }
+}
+
 static void empty(const struct cgroup *g)
 {
         uint64_t until = now_monotonic() + EMPTY_USEC;
         while (cgroup_kill(g) > 0 && now_monotonic() < until)
-                (void) usleep(2000);
+                wait_one(g, until);
 }
 
 void cgroup_make(const struct cgroup_base *b, const char *name, const struct slot_limits *l,
