@@ -31,7 +31,8 @@ int ctl_try(struct ctl *c, const char *path, long *ret_status, json_t **ret) mus
 int ctl_upload(struct ctl *c, const char *path, const char *file, const char *tags,
                json_t **ret) mustuse;
 int ctl_download(struct ctl *c, const char *path, FILE *out) mustuse;
-/* The same into a file that is there only when it is whole; NULL or "-": standard output. 0 or 1. */
+/* The same into a file that is there only when it is whole; NULL or "-": standard output. 0 or 1.
+ */
 int ctl_save(struct ctl *c, const char *path, const char *file) mustuse;
 /* Follows a session's stream from after_seq until fn returns false, or for good: a broken
  * connection is made again where it ended. `between` is called at least every 200 ms; false ends.
