@@ -332,3 +332,12 @@ def test_pause_and_resume_many_times(berth):
     assert_gap_free(events)
     assert [output(e) for e in results(events)] == [str(i + 1) for i in range(12)]
     end(berth, session)
+
+
+def test_an_image_by_name(berth):
+    """A session that asks for an image gets a worker that has it, or is told which there are."""
+    have = berth.call("GET", "/workers", 200).json()["workers"][0]["slot"]["image"]
+    refused = berth.call("POST", "/sessions", 422, json={"kind": "headless", "slot": {"image": "nothing-1"}}).json()["error"]
+    assert "nothing-1" in refused["message"] and have in refused["message"], refused
+    s = berth.create([{"text": "here"}], slot={"image": have})
+    assert berth.wait_status(s["session_id"], "idle", seconds=60)["slot"]["image"] == have
