@@ -19,7 +19,7 @@
 struct export
 {
         struct exports *all;
-        char *id;
+        char *id, *session_id;
         uint64_t number, attempts, told_at;
         bool running, unwanted;
 };
@@ -37,13 +37,21 @@ static void claim(struct exports *x);
 
 /* ---- the end of one ---- */
 
+static void export_free(struct export *e)
+{
+        if (e) {
+                free(e->id);
+                free(e->session_id);
+        }
+        free(e);
+}
+
 static void export_end(struct export *e)
 {
         struct exports *x = e->all;
 
         x->now = NULL;
-        free(e->id);
-        free(e);
+        export_free(e);
         loop_timer_arm(&x->poll, 0);
 }
 
@@ -161,9 +169,11 @@ static void on_claimed(void *userdata, int r, const struct store_export *s)
                 return;
         }
         struct export *e = xnew(struct export);
-        *e = (struct export){
-                .all = x, .id = xstrdup(s->id), .number = ++x->n, .attempts = s->attempts
-        };
+        *e = (struct export){ .all = x,
+                              .id = xstrdup(s->id),
+                              .session_id = xstrdup(s->session_id),
+                              .number = ++x->n,
+                              .attempts = s->attempts };
         x->now = e;
         if (s->document)
                 move(e, &(struct store_export_move){
@@ -210,6 +220,12 @@ static void unwanted(struct export *e)
                 return;
         e->unwanted = true;
         runners_cancel(e->all->server->runners, e, e->id);
+}
+
+void exports_dropped(struct exports *x, const char *session_id)
+{
+        if (x->now && streq(x->now->session_id, session_id))
+                unwanted(x->now);
 }
 
 static void on_told(void *userdata, int r)
@@ -335,9 +351,7 @@ struct exports *exports_free(struct exports *x)
 {
         if (!x)
                 return NULL;
-        if (x->now)
-                free(x->now->id);
-        free(x->now);
+        export_free(x->now);
         loop_timer_done(&x->poll);
         free(x);
         return NULL;

@@ -14,6 +14,9 @@ DEFINE_CLEANUP(struct exports, exports_free)
 
 void exports_poke(struct exports *x); /* there may be work, or room; NULL is fine */
 
+/* The recording of the session is being removed: no video of it is wanted any more. */
+void exports_dropped(struct exports *x, const char *session_id);
+
 /* Handlers. */
 int route_recording_export(void *userdata, struct rpc_peer *peer, struct rpc_request *req,
                            const void *msg);

@@ -1,5 +1,6 @@
 /* recording_drop; recording_add is an upload like others: route-create.c. */
 #include "docserver.h"
+#include "exports.h"
 #include "store-recordings.h"
 
 static void on_dropped(void *userdata, int r)
@@ -18,6 +19,8 @@ int route_recording_drop(void *userdata, struct rpc_peer *peer, struct rpc_reque
 {
         struct docserver *d = userdata;
         const struct recording_drop *m = msg;
+
+        exports_dropped(d->exports, m->session_id);
         int r = store_recording_drop(d->pg, m->tenant, m->session_id, on_dropped, req);
 
         if (r < 0)

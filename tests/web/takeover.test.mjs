@@ -116,6 +116,12 @@ test('replay: bar with steps, seek, play, a step jumps; the ended session opens 
   await page.getByRole('button', { name: 'Pause' }).click();
   await shot(page, 'replay-light');
   assert.deepEqual(await axeFindings(page), []);
+  // A video of it: the button says how far it is, and the file comes by itself.
+  const saved = page.waitForEvent('download', { timeout: 150_000 });
+  await page.getByRole('button', { name: 'Export' }).click();
+  await page.waitForSelector('[data-export=queued], [data-export=running], [data-export=done]');
+  assert.match((await saved).suggestedFilename(), /^A form to fill in\.webm$/);
+  await page.waitForSelector('[data-export=done]');
   await page.getByRole('button', { name: 'Back to now' }).click();
   await live(page);
 

@@ -1,6 +1,6 @@
 /** The button that has a video of the recording made: how far it is, calling it off, and the file at the end. */
 import { useEffect, useState } from 'preact/hooks';
-import { getJson, postJson, request } from '../lib/api';
+import { ApiError, getJson, postJson, request } from '../lib/api';
 import { download } from '../lib/download';
 import type { RecordingExport } from '../model/recording';
 import { toast, toastError } from '../state/toasts';
@@ -26,7 +26,7 @@ export function ExportButton({ id, known }: { id: string; known: RecordingExport
           toast('good', t.exported, next.filename);
           void download(next.url, next.filename);
         } else if (next.status === 'failed') toast('error', t.exportFailed, next.error ?? undefined);
-      }, () => go && setJob({ ...job })); // not to be had now: looked for again
+      }, (e: unknown) => go && setJob(e instanceof ApiError && e.status === 404 ? null : { ...job })); // not to be had now: looked for again
     }, LOOK_MS);
     return () => {
       go = false;
