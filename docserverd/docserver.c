@@ -363,6 +363,9 @@ static int open_store(struct docserver *d)
         r = pg_pool_new(d->event, &pg, &d->pg);
         if (r < 0)
                 return log_errno(LOG_ERR, r, "Setting up the database connections failed");
+        r = creates_new(d->event, &d->pg, &d->creates);
+        if (r < 0)
+                return log_errno(LOG_ERR, r, "Setting up the queue of new documents failed");
         r = jobs_new(d->event, JOBS_MAX, &d->jobs);
         if (r < 0)
                 return log_errno(LOG_ERR, r, "Starting the worker thread failed");
@@ -425,6 +428,7 @@ struct docserver *docserver_free(struct docserver *d)
         for (size_t i = 0; i < d->n_store; i++)
                 jobs_free(d->store[i]);
         pg_pool_free(TAKE_PTR(d->pg));
+        creates_free(TAKE_PTR(d->creates));
         runners_end(d->runners);
         hooks_end(d);
         fdlink_server_free(d->descriptors);

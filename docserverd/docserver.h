@@ -9,6 +9,7 @@
 #include "common/io/jobs.h"
 #include "common/io/pg.h"
 #include "common/io/rpc.h"
+#include "creates.h"
 
 struct docserver_settings {
         char *database;
@@ -69,6 +70,7 @@ struct docserver {
         struct changes *changes; /* of documents; gateways read it, too */
         struct lookups *lookups;
         struct pg_pool *pg; /* the same */
+        struct creates *creates;
         struct claims *claims;
         struct uploads *uploads;
         struct sweep *sweep;

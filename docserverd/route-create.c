@@ -35,6 +35,8 @@ struct put {
         char *id, *tenant, *filename, *content_type, *metadata, *session_id, *key, *if_match;
         char fingerprint[SHA256_HEX];
         struct document_tags tags;
+        struct store_quota quota;
+        struct create create;
         bool changing; /* `change` is under way */
         unsigned change;
 };
@@ -206,8 +208,9 @@ static int put_store(struct put *p)
                 };
                 return store_replace(p->server->pg, &replace, on_stored, p);
         }
+        p->quota = quota;
         struct store_document document = {
-                .quota = &quota,
+                .quota = &p->quota,
                 .id = p->id,
                 .tenant = p->tenant,
                 .filename = p->filename,
@@ -220,6 +223,11 @@ static int put_store(struct put *p)
                 .idempotency_key = p->key,
                 .fingerprint = p->fingerprint,
         };
+        if (!p->path && !p->key) {
+                p->create = (struct create){ .document = document, .fn = on_stored, .userdata = p };
+                creates_add(p->server->creates, &p->create);
+                return 0;
+        }
         if (!p->path)
                 return store_create(p->server->pg, &document, on_stored, p);
         put_change(p, NULL); /* of which document is found out on the way */

@@ -20,6 +20,7 @@ struct store_call {
                 store_language_fn language;
                 store_hits_fn hits;
                 store_export_fn export;
+                store_created_fn created;
         } fn;
         void *userdata;
         const char *what; /* for the log; lives for ever */

@@ -18,7 +18,8 @@
         "AS q, docs.search_query('pg_catalog.simple', $2, $6, $5) AS plain), "
 /* By words of passages and of names; a name that matches lifts all passages of its document. What
  * was found is looked up one by one: the database guesses that many have a word and would read all
- * documents instead (OFFSET 0 keeps it from that). */
+ * documents instead (OFFSET 0 keeps it from that). No tags are asked of no index: it would list all
+ * documents. */
 #define WORDS                                                                                      \
         "matched AS MATERIALIZED (SELECT p.id, p.document_id, p.n, "                               \
         "ts_rank(p.search, a.q, 1) + ts_rank_cd(p.search, a.q, 1) AS rank "                        \
@@ -31,7 +32,8 @@
         "named AS MATERIALIZED (SELECT d.id AS document_id, "                                      \
         "(CASE WHEN $6 THEN 0 ELSE 1 END) + ts_rank(d.search, a.plain, 1) AS rank "                \
         "FROM asked a CROSS JOIN docs.document d "                                                 \
-        "WHERE d.search @@ a.plain AND d.tenant = $1 AND d.tags @> $3::text[] "                    \
+        "WHERE d.search @@ a.plain AND d.tenant = $1 "                                             \
+        "AND (cardinality($3::text[]) = 0 OR d.tags @> $3::text[]) "                               \
         "LIMIT " NAMED_MAX "), "                                                                   \
         "worded AS (SELECT m.id, coalesce(m.document_id, b.document_id) AS document_id, m.n, "     \
         "(coalesce(m.rank, 0) + coalesce(b.rank, 0))::float8 AS score "                            \

@@ -123,6 +123,83 @@ int store_create(struct pg_pool *p, const struct store_document *d, store_json_f
         return store_call_submit(p, b, on_json, c);
 }
 
+static void on_created(void *userdata, int r, PGresult **results, size_t n,
+                       const struct pg_error *error)
+{
+        cleanup_free struct store_call *c = userdata;
+        struct store_created made[STORE_CREATE_MAX];
+        int rows = 0;
+
+        if (r == -EREMOTEIO && !is_passing(error->sqlstate)) {
+                c->fn.created(c->userdata, r, 0, NULL);
+                return;
+        }
+        if (r < 0) {
+                c->fn.created(c->userdata, failure(c, r, error), 0, NULL);
+                return;
+        }
+        for (; rows < PQntuples(results[0]) && rows < STORE_CREATE_MAX; rows++)
+                made[rows] = (struct store_created){ .id = pg_str(results[0], rows, 0),
+                                                     .json = pg_str(results[0], rows, 1) };
+        c->fn.created(c->userdata, 0, (size_t) rows, made);
+}
+
+static void put_field(struct buf *b, const char *name, const char *value)
+{
+        if (!value)
+                return;
+        buf_putf(b, "\"%s\":", name);
+        buf_put_json_string(b, value, strlen(value));
+        buf_puts(b, ",");
+}
+
+#define LISTED(n)                                                                                  \
+        "jsonb_to_recordset(" n "::jsonb) AS n (id text, filename text, content_type text, "       \
+        "size_bytes bigint, checksum text, tags text[], metadata jsonb, session_id text)"
+
+/* As LISTED reads it; what is not there is null. */
+static void put_document(struct buf *b, const struct store_document *d)
+{
+        buf_puts(b, "{");
+        put_field(b, "id", d->id);
+        put_field(b, "filename", d->filename);
+        put_field(b, "content_type", d->content_type);
+        put_field(b, "checksum", d->checksum);
+        put_field(b, "session_id", d->session_id);
+        buf_puts(b, "\"tags\":[");
+        for (size_t i = 0; i < d->tags->n; i++)
+                buf_putf(b, "%s\"%s\"", i > 0 ? "," : "", d->tags->tags[i]);
+        buf_putf(b, "],\"size_bytes\":%" PRIu64 ",\"metadata\":%s}", d->size, d->metadata);
+}
+
+int store_create_many(struct pg_pool *p, const struct store_document *const *d, size_t n,
+                      store_created_fn fn, void *userdata)
+{
+        cleanup_buf struct buf list = BUF_INIT;
+        for (size_t i = 0; i < n; i++) {
+                buf_puts(&list, i > 0 ? "," : "[");
+                put_document(&list, d[i]);
+        }
+        buf_puts(&list, "]");
+        struct pg_batch *b = store_batch(d[0]->tenant);
+        struct span documents = { list.data, list.len };
+        pg_batch_add(b,
+                     "INSERT INTO docs.document AS d (id, tenant, filename, content_type, "
+                     "size_bytes, checksum, tags, metadata, session_id) SELECT n.id, $1, "
+                     "n.filename, n.content_type, n.size_bytes, n.checksum, n.tags, n.metadata, "
+                     "n.session_id FROM " LISTED("$2") " RETURNING d.id, docs.document_json(d)",
+                     "st", d[0]->tenant, documents);
+        pg_batch_add(b,
+                     "INSERT INTO docs.document_version (document_id, version, checksum, "
+                     "size_bytes, content_type) SELECT n.id, 1, n.checksum, n.size_bytes, "
+                     "n.content_type FROM " LISTED("$1"),
+                     "t", documents);
+        store_quota_check(b, d[0]->tenant, d[0]->quota);
+        struct store_call *c = store_call_new("new documents", userdata);
+        c->fn.created = fn;
+        return store_call_submit(p, b, on_created, c);
+}
+
 int store_keep_result(struct pg_pool *p, const struct store_document *d, const char *path,
                       store_json_fn fn, void *userdata)
 {

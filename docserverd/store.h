@@ -52,6 +52,15 @@ typedef void (*store_names_fn)(void *userdata, int r, const struct blob_names *n
 
 int store_create(struct pg_pool *p, const struct store_document *d, store_json_fn fn,
                  void *userdata) mustuse;
+/* Several of one tenant in one transaction, all or none; their keys are not looked at. r as above,
+ * and -EREMOTEIO: the database refuses one of them, or their sum. */
+#define STORE_CREATE_MAX 32
+struct store_created {
+        const char *id, *json;
+};
+typedef void (*store_created_fn)(void *userdata, int r, size_t n, const struct store_created *made);
+int store_create_many(struct pg_pool *p, const struct store_document *const *d, size_t n,
+                      store_created_fn fn, void *userdata) mustuse;
 /* What a session left at `path` of its results: one document per path; other bytes are its next
  * version, the same change nothing. */
 int store_keep_result(struct pg_pool *p, const struct store_document *d, const char *path,

@@ -12,6 +12,33 @@ from conftest import wait_until
 from documents import SWEEP, Documents, docs, own, shared  # noqa: F401  (fixtures)
 
 
+# ---- many at once ----
+
+
+def test_those_that_come_at_once_are_judged_one_by_one(docs):
+    """They go to the database together; one that it refuses does not take the others with it, and nobody gets another's row."""
+    bomb = '{"n":[' + ",".join(["1e300"] * 1000) + "]}"
+
+    def put(n):
+        metadata = bomb if n % 7 == 3 else '{"n":%d,"text":"é\\u0007\\"%d"}' % (n, n)
+        reply = docs.http.post(docs.url("/documents"), files={"file": (f"file {n}.txt", b"%d" % n * 50, "text/plain")}, data={"tags": f"t{n},all", "metadata": metadata}, timeout=30)
+        return n, reply
+    with concurrent.futures.ThreadPoolExecutor(24) as pool:
+        replies = list(pool.map(put, range(120)))
+    for n, reply in replies:
+        if n % 7 == 3:
+            assert reply.status_code == 413, reply.text
+            continue
+        assert reply.status_code == 201, reply.text
+        doc = reply.json()
+        assert (doc["filename"], doc["tags"], doc["metadata"]) == (f"file {n}.txt", [f"t{n}", "all"], {"n": n, "text": f'é\x07"{n}'})
+        assert doc["checksum"] == hashlib.sha256(b"%d" % n * 50).hexdigest() and doc["version"] == 1 and doc["text_status"] == "queued"
+        assert docs.call("GET", f"/documents/{doc['id']}", 200).content == b"%d" % n * 50
+    assert len({r.json()["id"] for _, r in replies if r.status_code == 201}) == sum(n % 7 != 3 for n in range(120))
+    assert usage(docs) == really(docs)
+    docs.assert_consistent()
+
+
 # ---- quotas ----
 
 
