@@ -381,9 +381,9 @@ export async function startFake({ port = 0, seed = false, speed = 1, demo = true
       x.relations ??= [];
       if (m === 'POST') {
         const b = JSON.parse((await bodyOf(req)).toString());
-        x.relations.push({ kind: b.kind, document: documents.get(b.document_id).d });
+        x.relations.push({ kind: b.kind, document_id: b.document_id, filename: documents.get(b.document_id).d.filename });
       }
-      if (m === 'DELETE') x.relations = x.relations.filter((r) => r.document.id !== url.searchParams.get('document_id'));
+      if (m === 'DELETE') x.relations = x.relations.filter((r) => r.document_id !== url.searchParams.get('document_id'));
       return m === 'DELETE' ? res.writeHead(204).end() : json(res, m === 'POST' ? 201 : 200, { relations: x.relations });
     }
     if (m === 'PATCH') {

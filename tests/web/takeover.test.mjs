@@ -110,6 +110,12 @@ test('replay: bar with steps, seek, play, a step jumps; the ended session opens 
   await page.keyboard.press('Home');
   await changed(page, last, '.replay canvas');
   assert.equal(await print(page, '.replay canvas'), first);
+  // What it shows is marked in the list of steps, and a step of the list is a place in it.
+  const step = (p, n) => p.waitForFunction((i) => [...document.querySelectorAll('.steps-log button')].findIndex((b) => b.ariaCurrent === 'step') === i, n);
+  await page.keyboard.press('End');
+  await step(page, 1);
+  await page.click('.steps-log li button >> nth=0');
+  await step(page, 0);
   await page.getByRole('button', { name: 'Speed 1 times' }).click();
   await page.getByRole('button', { name: 'Play' }).click();
   await changed(page, first, '.replay canvas');
@@ -134,6 +140,12 @@ test('replay: bar with steps, seek, play, a step jumps; the ended session opens 
   await dark.page.waitForFunction(() => document.querySelector('.replay canvas')?.width > 300);
   await shot(dark.page, 'replay-dark');
   assert.deepEqual(await axeFindings(dark.page), []);
+  // So is an event of the timeline.
+  await dark.page.click('.s-tabs >> text=Timeline');
+  for (const n of [1, 0]) {
+    await dark.page.click(`.event[data-type="pre_tool"] .event-line >> nth=${n}`);
+    await step(dark.page, n);
+  }
   const phone = await open(browser, t, { viewport: PHONE });
   await enter(phone.page);
   await phone.page.waitForSelector('.replay canvas', { timeout: 20_000 });

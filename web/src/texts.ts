@@ -212,7 +212,7 @@ export const texts = {
     uploading: (n: number) => `Uploading ${plural(n, 'file')}`, uploaded: (f: string) => `${f} uploaded`, rendered: 'Rendered', raw: 'Source', addTag: 'Add tag',
     tagRule: 'Letters and digits, joined by single hyphens, at most 64 characters.', tagMany: 'A document has at most 50 tags.', removeTag: (t: string) => `Remove tag ${t}`,
     info: 'Details', type: 'Type', created: 'Created', checksum: 'SHA-256', description: 'Description', descriptionPlaceholder: 'Add a description',
-    cannot: 'No preview for this kind of file', cannotHint: 'Download it to open it.', tooBig: (s: string) => `Shown: the first ${s}.`, rows: (n: number) => `Shown: the first ${n} rows.`,
+    cannot: 'No preview for this kind of file', cannotHint: 'Download it to open it.', unread: 'This document could not be read', tooBig: (s: string) => `Shown: the first ${s}.`, rows: (n: number) => `Shown: the first ${n} rows.`,
     asText: 'Shown as text: pages and drawings from documents never run here.', missing: 'This document is gone', missingHint: 'It was deleted, or the link is wrong.',
     badJson: 'Not valid JSON; shown as it is.', choose: 'Select a document to see it here',
     tagFilter: 'Filter by tag', newTag: 'new tag', noTags: 'No such tag', sort: 'Sort',

@@ -109,7 +109,7 @@ export interface Found { id: string; filename: string; content_type: string; pag
 export interface Source { id: string; filename: string; page: number | null; passage: string; score: number; cited: boolean }
 export interface Answer { answer: string; found: boolean; sources: Source[]; model?: string; hook_error?: string }
 export interface Version { version: number; checksum: string; size_bytes: number; content_type: string; created_at: string; url: string }
-export interface Relation { kind: string; document: Doc }
+export interface Relation { kind: string; document_id: string; filename: string }
 
 export interface TagCount { name: string; count: number }
 

@@ -104,15 +104,15 @@ function Relations({ d }: { d: Doc }) {
   const [list, setList] = useState<Relation[] | null>(null);
   const read = () => void getJson<{ relations: Relation[] }>(`/documents/${d.id}/relations`).then((r) => setList(r.relations), toastError);
   useEffect(read, [d.id]);
-  const remove = (r: Relation) => request(`/documents/${d.id}/relations?document_id=${r.document.id}&kind=${r.kind}`, { method: 'DELETE' }).then(read, toastError);
+  const remove = (r: Relation) => request(`/documents/${d.id}/relations?document_id=${encodeURIComponent(r.document_id)}&kind=${encodeURIComponent(r.kind)}`, { method: 'DELETE' }).then(read, toastError);
   return (
     <>
       <ul class="versions">
         {list?.map((r) => (
-          <li key={`${r.kind} ${r.document.id}`}>
+          <li key={`${r.kind} ${r.document_id}`}>
             <span class="chip">{t.kinship[r.kind as keyof typeof t.kinship] ?? r.kind}</span>
-            <a class="cut" href={paths.document(r.document.id)} onClick={follow}>{r.document.filename}</a>
-            <IconButton icon="x" small label={t.removeRelation(r.document.filename)} onClick={() => void remove(r)} />
+            <a class="cut" href={paths.document(r.document_id)} onClick={follow}>{r.filename}</a>
+            <IconButton icon="x" small label={t.removeRelation(r.filename)} onClick={() => void remove(r)} />
           </li>
         ))}
       </ul>

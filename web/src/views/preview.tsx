@@ -25,9 +25,9 @@ const PDF_MOST = 40 * 1024 * 1024;
 
 interface Content { text?: string; image?: string; pdf?: ArrayBuffer; cut?: boolean }
 
-function useContent(d: Doc | null): { content: Content | null; failed: boolean } {
+function useContent(d: Doc | null, attempt: number): { content: Content | null; failed: string | null } {
   const [content, setContent] = useState<Content | null>(null);
-  const [failed, setFailed] = useState(false);
+  const [failed, setFailed] = useState<string | null>(null);
   // What Office documents show is their text: it comes later.
   const version = d ? `${d.id} ${d.checksum ?? ''} ${fileKind(d) === 'office' ? (d.text_status ?? '') : ''}` : '';
   useEffect(() => {
@@ -35,7 +35,7 @@ function useContent(d: Doc | null): { content: Content | null; failed: boolean }
     const abort = new AbortController();
     let url: string | null = null;
     setContent(null);
-    setFailed(false);
+    setFailed(null);
     const read = async () => {
       const kind = fileKind(d);
       const path = `/documents/${encodeURIComponent(d.id)}`;
@@ -62,12 +62,12 @@ function useContent(d: Doc | null): { content: Content | null; failed: boolean }
       const text = new TextDecoder().decode(await r.arrayBuffer());
       return setContent({ text: cut ? text.slice(0, TEXT_MOST) : text, cut });
     };
-    read().catch(() => !abort.signal.aborted && setFailed(true));
+    read().catch((e: unknown) => !abort.signal.aborted && setFailed(e instanceof Error ? e.message : String(e)));
     return () => {
       abort.abort();
       if (url) URL.revokeObjectURL(url);
     };
-  }, [version]);
+  }, [version, attempt]);
   return { content, failed };
 }
 
@@ -204,7 +204,8 @@ export function Preview({ id }: { id: string }) {
       else toastError(e);
     });
   }, [id]);
-  const { content, failed } = useContent(d);
+  const [attempt, setAttempt] = useState(0);
+  const { content, failed } = useContent(d, attempt);
   const close = () => go(paths.documents);
   if (missing && !d) {
     return <aside class="preview"><div class="preview-head"><h2 /><IconButton icon="x" label={texts.common.close} onClick={close} /></div><Blank icon="searchX" title={t.missing} text={t.missingHint} /></aside>;
@@ -246,9 +247,9 @@ export function Preview({ id }: { id: string }) {
         {content?.cut && <span>{t.tooBig(bytes(TEXT_MOST))}</span>}
       </div>
       <div class="preview-body scroll" tabIndex={0}>
-        {failed && <Blank icon="unplug" title={t.cannot} text={t.cannotHint} />}
-        {!failed && !content && <div class="doc-skel"><Skeleton width="80%" /><Skeleton width="64%" /><Skeleton width="72%" /></div>}
-        {!failed && content && d && <Body d={d} content={content} raw={raw} />}
+        {failed !== null && <Blank icon="unplug" title={t.unread} text={failed}><button type="button" class="btn" onClick={() => setAttempt(attempt + 1)}>{texts.common.retry}</button></Blank>}
+        {failed === null && !content && <div class="doc-skel"><Skeleton width="80%" /><Skeleton width="64%" /><Skeleton width="72%" /></div>}
+        {failed === null && content && d && <Body d={d} content={content} raw={raw} />}
       </div>
       {asking && d && (
         <Confirm

@@ -128,11 +128,16 @@ export function Replay({ id, info, stream }: { id: string; info: RecordingInfo; 
     if (at >= line.length) setPlaying(false);
   }, [at, line]);
 
-  // A step of the list below was chosen, or an event of the timeline.
+  // A step of the list below was chosen, or an event of the timeline. In a pause of the screen the line stands still: what was asked for is what counts.
+  const asked = useRef<{ at: number; moment: number } | null>(null);
   useEffect(() => {
     const jump = (e: Event) => {
-      const to = line.place((e as CustomEvent<number>).detail);
-      if (to !== null) setAt(to);
+      const moment = (e as CustomEvent<number>).detail;
+      const to = line.place(moment);
+      if (to === null) return;
+      asked.current = { at: to, moment };
+      setAt(to);
+      replayAt.value = moment;
     };
     document.addEventListener('berth:moment', jump);
     return () => document.removeEventListener('berth:moment', jump);
@@ -140,8 +145,8 @@ export function Replay({ id, info, stream }: { id: string; info: RecordingInfo; 
 
   const real = line.real(at);
   useEffect(() => {
-    replayAt.value = real;
-  }, [real]);
+    replayAt.value = asked.current?.at === at ? asked.current.moment : real;
+  }, [at, real]);
   useEffect(() => () => {
     replayAt.value = null;
   }, []);
