@@ -4,7 +4,7 @@ import path from 'node:path';
 import { test } from 'node:test';
 import { axeFindings, berth, open, PHONE, SHOTS, WIDE } from './browser.mjs';
 
-const { browser, options, url, token } = await berth(240_000);
+const { browser, options, url, token } = await berth(300_000);
 const { BERTH_MODEL_KEY: key } = process.env;
 const WAIT = { timeout: 60_000 };
 

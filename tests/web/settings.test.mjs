@@ -4,7 +4,7 @@ import path from 'node:path';
 import { test } from 'node:test';
 import { axeFindings, berth, open, PHONE, SHOTS } from './browser.mjs';
 
-const { browser, options, url, token } = await berth(120_000);
+const { browser, options, url, token } = await berth(300_000);
 
 const me = async (secret) => (await fetch(`${url}/me`, { headers: { Authorization: `Bearer ${secret}` } })).status;
 const enter = async (page, secret) => {

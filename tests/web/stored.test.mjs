@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { berth } from './browser.mjs';
 
-const { browser, options, url, token } = await berth(120_000);
+const { browser, options, url, token } = await berth(300_000);
 const auth = { Authorization: `Bearer ${token}` };
 
 const DO = (mark) => `try{localStorage.setItem('pwned','${mark}')}catch(e){};try{parent.pwned='${mark}'}catch(e){};new Image().src='${url}/pwned-${mark}'`;

@@ -5,7 +5,7 @@ import path from 'node:path';
 import { test } from 'node:test';
 import { axeFindings, berth, open, PHONE, SHOTS } from './browser.mjs';
 
-const { browser, options, url, token } = await berth(180_000, 'BERTH_SESSION');
+const { browser, options, url, token } = await berth(300_000, 'BERTH_SESSION');
 const { BERTH_SESSION: id } = process.env;
 
 const call = async (to, init = {}) => {

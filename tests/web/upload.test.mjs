@@ -6,7 +6,7 @@ import path from 'node:path';
 import { test } from 'node:test';
 import { axeFindings, berth, open, PHONE, SHOTS } from './browser.mjs';
 
-const { browser, options, url, token } = await berth(120_000, 'UPLOAD_CONTEXT');
+const { browser, options, url, token } = await berth(300_000, 'UPLOAD_CONTEXT');
 const { UPLOAD_CONTEXT: context } = process.env;
 
 test('a folder goes up, its log shows live, the download has it', options, async (t) => {

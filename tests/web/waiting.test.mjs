@@ -6,7 +6,7 @@ import path from 'node:path';
 import { test } from 'node:test';
 import { axeFindings, berth, open, SHOTS } from './browser.mjs';
 
-const { browser, options, url, token } = await berth(240_000, 'BERTH_WORKER_PID');
+const { browser, options, url, token } = await berth(300_000, 'BERTH_WORKER_PID');
 const { BERTH_WORKER_PID: file } = process.env;
 
 async function call(to, body) {
