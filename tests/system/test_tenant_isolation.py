@@ -14,20 +14,31 @@ PATHS = json.loads((ROOT / "gatewayd" / "openapi.json").read_text())["paths"]
 OPERATIONS = [(method, path, spec) for path, item in PATHS.items() for method, spec in item.items()]
 PUBLIC = {"/health", "/ready", "/openapi.json"}
 # Answers about the asker's own tenant whatever name is given, or about the installation; shown elsewhere to hold nothing foreign.
-HOST = {"/workers/{id}/drain", "/tenants/{name}", "/users/{name}", "/tokens/{id}"}
+HOST = {"/workers/{id}/drain", "/tenants/{name}"}
 READING_POSTS = {"/tickets", "/documents/search", "/documents/ask"}
 STREAMS = {"/ws", "/sessions/{id}/stream", "/sessions/{id}/vnc", "/sessions/{id}/terminal", "/stream"}
 
 
 @pytest.fixture(scope="module")
 def two(berth):
-    return Tenant(berth, "iso-a").furnish(), Tenant(berth, "iso-b").furnish()
+    both = Tenant(berth, "iso-a").furnish(), Tenant(berth, "iso-b").furnish()
+    for one in both:  # who may manage people, a person, and that one's token
+        one.admin = make_token(berth, "admin", one.name)
+        asks = {"headers": {"Authorization": f"Bearer {one.admin}"}}
+        one.user = f"person-{one.mark}"
+        one.call("POST", "/users", 201, json={"name": one.user, "role": "operator"}, **asks)
+        one.token_id = one.call("POST", "/tokens", 201, json={"name": one.mark, "role": "viewer", "user_name": one.user}, **asks).json()["token_id"]
+    return both
 
 
 def ids_of(owner, path, name):
     """What may stand in the path: the owner's ids, of the right kind first."""
     if path.startswith("/documents"):
         return owner.document
+    if path.startswith("/users"):
+        return owner.user
+    if path.startswith("/tokens"):
+        return owner.token_id
     if "volume" in name:
         return owner.volume
     if path.startswith("/agents"):
@@ -92,7 +103,7 @@ def test_the_list_is_whole():
     assert {"sessions", "documents", "agents", "events", "download", "tokens", "audit"} <= kinds
 
 
-WITH_IDS = [(m, p, s) for m, p, s in OPERATIONS if "{" in p and p not in HOST and p != "/workers/{id}/drain"]
+WITH_IDS = [(m, p, s) for m, p, s in OPERATIONS if "{" in p and p not in HOST]
 
 
 @pytest.mark.parametrize("method,path,spec", WITH_IDS, ids=[f"{m} {p}" for m, p, _ in WITH_IDS])
@@ -100,25 +111,30 @@ def test_another_tenants_ids_do_not_exist(berth, two, method, path, spec):
     """The same answer as for an id that nobody has, and nothing of the other in it."""
     a, b = two
     headers = {"Accept": "text/event-stream"} if path.endswith("/stream") else {}
-    foreign = send(berth, b.token, method, filled(a, path), spec, headers=dict(headers))
+    token = b.admin if path in ADMIN else b.token
+    foreign = send(berth, token, method, filled(a, path), spec, headers=dict(headers))
     text = foreign.text
     if foreign.status_code in (400, 415, 426):
         # Refused before the id was looked at (the body we made up, no WebSocket): the unknown id must be refused the same way.
-        unknown = send(berth, b.token, method, filled(Nobody, path), spec, headers=dict(headers))
+        unknown = send(berth, token, method, filled(Nobody, path), spec, headers=dict(headers))
         assert unknown.status_code == foreign.status_code and re.sub(r"[0-9a-f-]{36}", "", unknown.text) == re.sub(r"[0-9a-f-]{36}", "", text)
     else:
         assert foreign.status_code == 404, (foreign.status_code, text[:300])
-    for asked in (a.agent, a.session, a.document, a.volume):  # our own words may come back
+    for asked in (a.user, a.token_id, a.agent, a.session, a.document, a.volume):  # our own words may come back
         text = text.replace(asked, "")
     assert a.mark not in text and "iso-a" not in text
     # And it did nothing.
     assert a.call("GET", f"/sessions/{a.session}", 200).json()["session_name"] == a.mark
     assert a.call("GET", f"/documents/{a.document}/metadata", 200).json()["filename"] == f"{a.mark}.txt"
     assert a.call("GET", f"/agents/{a.agent}", 200).json()["status"] == "active"
+    of_a = {"headers": {"Authorization": f"Bearer {a.admin}"}}
+    assert [u["role"] for u in a.call("GET", "/users", 200, **of_a).json()["users"] if u["name"] == a.user] == ["operator"]
+    assert a.token_id in [t["token_id"] for t in a.call("GET", "/tokens", 200, **of_a).json()["tokens"] if not t.get("revoked_at")]
 
 
 class Nobody:
     session, document, agent, volume = "nobody", "00000000-0000-7000-8000-000000000000", "nobody", "dataset-volume-nobody"
+    user, token_id = "nobody", "00000000-0000-7000-8000-000000000000"
 
 
 LISTS = [(m, p, s) for m, p, s in OPERATIONS if m == "get" and "{" not in p and p not in PUBLIC | STREAMS | {"/audit/verify"}]
