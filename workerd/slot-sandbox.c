@@ -71,13 +71,20 @@ static bool has_volume(const struct sandbox_config *c)
         return access(data, F_OK) == 0 && access(results, F_OK) == 0;
 }
 
+/* A namespace of each kind but of control groups, which the worker's unit lets nobody make
+ * (RestrictNamespaces=): a slot can read the name of its group and come to nothing of it. */
+static void add_namespaces(struct buf *b)
+{
+        add(b, "--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts",
+            "--die-with-parent", "--new-session", "--as-pid-1", "--hostname", "slot", "--uid",
+            "1000", "--gid", "1000", "--cap-drop", "ALL", NULL);
+}
+
 /* QEMU is a program of the host: it sees the host's /usr and nothing else of it. */
 static void add_machine(struct buf *b, const struct sandbox_config *c, const struct stage *st)
 {
         const struct sandbox_machine *m = c->machine;
-        add(b, "--unshare-all", "--unshare-user", "--die-with-parent", "--new-session",
-            "--as-pid-1", "--hostname", "slot", "--uid", "1000", "--gid", "1000", "--cap-drop",
-            "ALL", NULL);
+        add_namespaces(b);
         if (may_limit_namespaces())
                 add(b, "--disable-userns", NULL);
         add(b, "--ro-bind", "/usr", "/usr", "--symlink", "usr/bin", "/bin", "--symlink", "usr/lib",
@@ -96,9 +103,7 @@ static void add_machine(struct buf *b, const struct sandbox_config *c, const str
 
 static void add_arguments(struct buf *b, const struct sandbox_config *c, const struct stage *st)
 {
-        add(b, "--unshare-all", "--unshare-user", "--die-with-parent", "--new-session",
-            "--as-pid-1", "--hostname", "slot", "--uid", "1000", "--gid", "1000", "--cap-drop",
-            "ALL", NULL);
+        add_namespaces(b);
         if (c->profile == SANDBOX_TOOL && may_limit_namespaces())
                 add(b, "--disable-userns", NULL);
         add(b, "--ro-bind", c->image_dir, "/", "--proc", "/proc", "--dev", "/dev", NULL);

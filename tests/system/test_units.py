@@ -1,4 +1,5 @@
 """The systemd units without systemd: they verify, and their sandboxes stay as tight as they were."""
+import ipaddress
 import json
 import pathlib
 import re
@@ -48,8 +49,7 @@ def test_units_verify(units):
     assert not ours, ours
 
 
-# The worker was at 3.0 with RestrictSUIDSGID, which takes openat2 from bubblewrap 0.12: no slot on Debian 13.
-@pytest.mark.parametrize("name,most", [*((n, 15) for n in DAEMONS), ("berth-workerd@.service", 31)])
+@pytest.mark.parametrize("name,most", [*((n, 15) for n in DAEMONS), ("berth-workerd@.service", 30)])
 def test_exposure(units, name, most):
     done = subprocess.run(["systemd-analyze", "security", "--offline=true", f"--threshold={most}", "--no-pager", str(units / name)],
                           capture_output=True, text=True, timeout=60)
@@ -73,11 +73,24 @@ def test_rule_14(units, name):
 def test_worker_leaves_slots_what_they_need(units):
     """What was measured to break bubblewrap or a browser's own sandbox is not set."""
     service = section(units / "berth-workerd@.service", "Service")
-    for name in ("RestrictNamespaces", "ProcSubset", "MemoryDenyWriteExecute", "ProtectHostname", "PrivateNetwork", "RestrictSUIDSGID", "DynamicUser"):
+    for name in ("ProcSubset", "MemoryDenyWriteExecute", "ProtectHostname", "PrivateNetwork", "PrivateUsers", "RestrictSUIDSGID", "DynamicUser"):
         assert name not in service, name
+    assert set(service["RestrictNamespaces"].split()) == {"user", "mnt", "pid", "net", "ipc", "uts"}
     assert "AF_NETLINK" in service["RestrictAddressFamilies"]
     assert "@mount" in (units / "berth-workerd@.service").read_text()
     assert service["User"] == "berth_worker%i" and service["Slice"] == "berth-slot-%i.slice"
+
+
+def test_workers_reach_no_link_local_address(units):
+    """The allowed ranges are everything but those: no gap and no overlap in IPv4; each is a network."""
+    text = (units / "berth-workerd@.service").read_text()
+    allowed = [ipaddress.ip_network(n) for line in re.findall("^IPAddressAllow=(.*)", text, re.M) for n in line.split()]
+    assert section(units / "berth-workerd@.service", "Service")["IPAddressDeny"] == "any"
+    v4 = sorted(n for n in allowed if n.version == 4)
+    assert sum(n.num_addresses for n in v4) == 2 ** 32 - 2 ** 16 - 2 ** 29 and not any(a.overlaps(b) for a, b in zip(v4, v4[1:]))
+    for address, reached in (("169.254.169.254", False), ("224.0.0.1", False), ("255.255.255.255", False), ("fe80::1", False), ("ff02::1", False), ("127.0.0.1", True),
+                             ("10.1.2.3", True), ("192.168.1.1", True), ("169.253.1.1", True), ("169.255.0.1", True), ("8.8.8.8", True), ("::1", True), ("2606:4700::1", True), ("fd12::1", True)):
+        assert any(ipaddress.ip_address(address) in n for n in allowed) == reached, address
 
 
 def test_listeners_are_loopback(units):
