@@ -61,7 +61,7 @@ static void on_appended(void *userdata, int r, const void *reply)
         pump(w);
 }
 
-#define ENVELOPE 190u /* bytes that the hub and the stream add around a body */
+#define ENVELOPE 146u /* bytes that the hub and the stream add around a body */
 
 static struct span make_body(const struct load *l, char *buf, size_t size)
 {

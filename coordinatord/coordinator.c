@@ -17,12 +17,17 @@
 
 static const char *const phase_names[PHASE_MAX] = { "waiting", "starting", "active" };
 
-void coordinator_set_phase(struct coordinator *c, enum coordinator_phase to, const char *why)
+static void phase_becomes(struct coordinator *c, enum coordinator_phase to, const char *why)
 {
         if (c->phase != to)
                 log_notice("coordinator: %s -> %s (%s)", phase_names[c->phase], phase_names[to],
                            why);
         c->phase = to;
+}
+
+void coordinator_set_phase(struct coordinator *c, enum coordinator_phase to, const char *why)
+{
+        phase_becomes(c, to, why);
         if (to == PHASE_WAITING)
                 daemon_ready(c->daemon, "standby: %s", why);
         else
@@ -330,7 +335,7 @@ struct coordinator *coordinator_free(struct coordinator *c)
 {
         if (!c)
                 return NULL;
-        c->phase = PHASE_WAITING; /* nothing new is begun */
+        phase_becomes(c, PHASE_WAITING, "it ends; nothing new is begun");
         c->hub = hub_free(c->hub);
         c->gateways = rpc_link_free(c->gateways);
         c->pool_of_workers = pool_free(c->pool_of_workers);

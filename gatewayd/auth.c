@@ -42,6 +42,16 @@ struct auth_grant {
         struct list age;     /* auth->grants, least recently made first */
 };
 
+/* The only way to change a state. */
+static void grant_set_state(struct auth_grant *g, enum grant_state to)
+{
+        static const char *const names[] = { "unknown", "good", "bad" };
+
+        if (g->state != to)
+                log_debug("token %.8s: %s -> %s", g->hash, names[g->state], names[to]);
+        g->state = to;
+}
+
 struct auth_waiter {
         struct http_request *req;
         auth_fn fn;
@@ -166,17 +176,17 @@ static void looked_up(void *userdata, int r, PGresult **results, size_t n,
                 g->who.scopes = rights_scopes_of(pg_str(results[0], 0, 4));
                 (void) snprintf(g->who.token_id, sizeof(g->who.token_id), "%s",
                                 strempty(pg_str(results[0], 0, 5)) ? "" : pg_str(results[0], 0, 5));
-                g->state = GRANT_GOOD;
+                grant_set_state(g, GRANT_GOOD);
                 (void) snprintf(g->who.tenant, sizeof(g->who.tenant), "%s",
                                 pg_str(results[0], 0, 0));
                 (void) snprintf(g->who.name, sizeof(g->who.name), "%s", pg_str(results[0], 0, 1));
                 memcpy(g->who.token_hash, g->hash, SHA256_HEX);
                 g->asked_us = g->good_us = now;
         } else if (r == 0) {
-                g->state = GRANT_BAD;
+                grant_set_state(g, GRANT_BAD);
                 g->asked_us = now;
         } else if (g->state != GRANT_GOOD || now - g->good_us > STALE_USEC)
-                g->state = GRANT_UNKNOWN;
+                grant_set_state(g, GRANT_UNKNOWN);
         tell_waiters(g, r < 0 && now - g->since_us > LATE_USEC);
 }
 

@@ -1,6 +1,8 @@
 /* Turns the files of an upload into a volume. */
 #include "gatewayd/dataset.h"
 
+#include <assert.h>
+
 #include "common/base/document.h"
 #include "common/base/map.h"
 #include "common/io/log.h"
@@ -43,6 +45,13 @@ struct dataset {
 };
 
 static const char is_file, is_folder;
+
+/* The only way to change a state; a file only goes on. */
+static void file_set_state(struct file *f, enum file_state to)
+{
+        assert(to > f->state && to < FILE_STATE_MAX);
+        f->state = to;
+}
 
 /* ---- failure and the end ---- */
 
@@ -201,7 +210,7 @@ static void on_added(void *userdata, int r, const void *reply)
                 return;
         }
         f->upload = upload_free(f->upload);
-        f->state = FILE_ADDED;
+        file_set_state(f, FILE_ADDED);
         (void) snprintf(f->id, sizeof(f->id), "%s", m->file_id);
         d->active--;
         d->added++;
@@ -227,7 +236,7 @@ static void on_closed(void *userdata)
                 return;
         }
         upload_used(f->upload);
-        f->state = FILE_ADDING;
+        file_set_state(f, FILE_ADDING);
         d->sent = true;
         d->calls++;
 }
@@ -283,7 +292,7 @@ static void on_ready(void *userdata, int r, const void *reply)
                 fail_as_told(d, r, reply);
                 return;
         }
-        f->state = FILE_OPEN;
+        file_set_state(f, FILE_OPEN);
         d->unready--;
         d->inside = true;
         if (buf_pending(&f->early) > 0)
@@ -307,7 +316,7 @@ static void pump(struct dataset *d)
                                                       .failed = on_write_failed,
                                                       .closed = on_closed,
                                                       .userdata = f };
-                f->state = FILE_OPENING;
+                file_set_state(f, FILE_OPENING);
                 d->active++;
                 if (upload_new(d->gateway, d->tenant, 0, &events, &f->upload) < 0) {
                         busy(d);
