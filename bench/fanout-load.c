@@ -147,7 +147,8 @@ static double percentile(struct clients *k, unsigned percent)
         if (k->n_latency == 0)
                 return 0;
         qsort(k->latency, k->n_latency, sizeof(*k->latency), compare);
-        return (double) k->latency[(k->n_latency - 1) * percent / 100] / 1e3;
+        size_t at = (k->n_latency - 1) * percent / 100;
+        return (double) k->latency[at] / 1e3;
 }
 
 /* Messages that all clients have got together. */
@@ -283,7 +284,7 @@ static int http_main(char **argv)
                 posters[i].fd = connect_to(port);
                 (void) fcntl(posters[i].fd, F_SETFL, O_NONBLOCK);
         }
-        uint64_t from = now_monotonic(), now = from, end = from + seconds * USEC_PER_SEC;
+        uint64_t from = now_monotonic(), now, end = from + seconds * USEC_PER_SEC;
         do {
                 flying = 0;
                 for (size_t i = 0; i < POSTERS; i++) {

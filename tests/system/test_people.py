@@ -9,7 +9,7 @@ import pytest
 import requests
 import websockets
 
-from conftest import BUILD, wait_until
+from conftest import BUILD, Berth, wait_until
 from tenants import make_token
 
 
@@ -233,6 +233,24 @@ def test_every_act_has_one_row(berth):
     assert first.json()["session_id"] == second.json()["session_id"]
     row_of(berth, first.headers["X-Request-Id"])
     assert audit(berth, request_id=second.headers["X-Request-Id"]) == []
+
+
+def test_draining_a_worker_is_recorded_with_it():
+    """The act and its row are one transaction: where no row can be stored, nothing is drained."""
+    berth = Berth(workers=1, kind="headless")
+    try:
+        berth.start()
+        draining = lambda: berth.sql("SELECT draining FROM core.worker WHERE worker_id = '1'")
+        berth.sql("ALTER TABLE core.audit ADD CONSTRAINT none CHECK (action NOT LIKE '%drain%') NOT VALID")
+        berth.call("POST", "/workers/1/drain", 503)
+        assert draining() == "f"
+        berth.sql("ALTER TABLE core.audit DROP CONSTRAINT none")
+        reply = berth.call("POST", "/workers/1/drain", 204)
+        assert draining() == "t"
+        row = row_of(berth, reply.headers["X-Request-Id"])
+        assert (row["action"], row["target"], row["result"]) == ("POST /workers/{id}/drain", "1", "ok")
+    finally:
+        berth.close()
 
 
 def test_refusals_are_recorded(berth):
