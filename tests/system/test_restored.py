@@ -2,12 +2,14 @@
 import json
 import os
 import subprocess
+import threading
 
 import pytest
 import requests
 import websocket
 
 from conftest import assert_gap_free, wait_until
+from test_page import run_walks
 
 SSE = {"Accept": "text/event-stream"}
 
@@ -119,3 +121,30 @@ def test_a_running_session_of_a_restored_database(own_berth, tmp_path):
     assert [e["id"] for e in events[:len(kept) - 1]] == [e["id"] for e in kept[:-1]] and len(events) >= later - 1
     done = [e["tool_call_id"] for e in events if e["event_type"] == "post_tool"]
     assert len(done) == len(set(done))
+
+
+def test_an_open_page_begins_anew(own_berth, tmp_path):
+    """In a real browser: after retention, and while the database is put back under it."""
+    berth = own_berth(workers=1)
+    say = lambda session, *texts: berth.call("POST", "/events", 201, json=[
+        {"session_id": session, "event_type": "message", "role": "user", "content": text} for text in texts])
+    post(berth, "old", start=True)
+    say("old", "expired words", "kept words")
+    berth.sql("DELETE FROM core.event WHERE session_id = 'old' AND seq <= 2")
+    post(berth, "s", start=True)
+    say("s", "first words")
+    dump, mark = tmp_path / "dump", tmp_path / "mark"
+    pg(berth, "pg_dump", "-Fc", "-f", str(dump), "berth")
+    say("s", *(f"lost words {i}" for i in range(8)))
+
+    def restore():
+        wait_until(mark.exists, 150)
+        put_back(berth, dump)
+        say("s", *(f"new words {i}" for i in range(12)))
+        mark.unlink()
+    thread = threading.Thread(target=restore)
+    thread.start()
+    try:
+        run_walks({"BERTH_URL": berth.stack.url, "BERTH_TOKEN": berth.stack.token, "BERTH_MARK": str(mark)}, "history.test.mjs")
+    finally:
+        thread.join()
