@@ -246,6 +246,31 @@ def test_fork(berth):
     wait_until(lambda: berth.sql(f"SELECT count(*) FROM core.attachment WHERE digest = '{digest}'") == "0", 40, "the attachments to be purged")
 
 
+def test_fork_in_the_middle_of_a_turn(berth):
+    """After any event: the fork's first request has an answer to every call, and none that was not asked; nothing runs again."""
+    first = berth.create([{"thinking": "hm", "text": "I look", "tools": [["bash", {"command": "echo one >> f; cat f"}], ["bash", {"command": "echo two >> f; cat f"}]]}, {"text": "done"}])["session_id"]
+    berth.wait_status(first, "idle")
+    events = berth.events(first)
+    firsts = {e["event_type"]: e for e in reversed(events)}  # the first of each kind, and every call and result
+    for event in [e for e in events if e["event_type"] in ("pre_tool", "post_tool") or firsts[e["event_type"]] is e]:
+        fork = berth.call("POST", f"/sessions/{first}/fork", 201, json={"after_seq": event["seq"], "session_name": f"after {event['event_type']}"}).json()["session_id"]
+        berth.model_requests()
+        berth.call("POST", f"/sessions/{fork}/messages", 202, json=script([{"text": f"from {event['seq']}"}]))
+        assert berth.wait_status(fork, "idle", "failed")["status"] == "idle", event
+        sent = [r["body"]["messages"] for r in berth.model_requests() if f"from {event['seq']}" in json.dumps(r["body"])][0]
+        assert [m["role"] for m in sent] == ["user", "assistant"] * (len(sent) // 2) + ["user"] * (len(sent) % 2), (event, sent)
+        blocks = lambda role, kind: [b for m in sent if m["role"] == role for b in (m["content"] if isinstance(m["content"], list) else []) if b["type"] == kind]
+        asked, answered = [b["id"] for b in blocks("assistant", "tool_use")], [b["tool_use_id"] for b in blocks("user", "tool_result")]
+        assert asked == answered and len(set(asked)) == len(asked), event
+        copies = berth.events(fork)
+        assert_gap_free(copies)
+        assert answer(copies) == f"from {event['seq']}"
+        assert [e["tool_call_id"] for e in copies if e["event_type"] == "pre_tool"] == [e["tool_call_id"] for e in events[:event["seq"]] if e["event_type"] == "pre_tool"], "nothing runs again"
+        end(berth, fork)
+    assert {"message", "pre_tool", "post_tool", "usage", "status"} <= set(firsts)
+    end(berth, first)
+
+
 def test_a_fork_goes_its_own_way(berth):
     """Stopped, ended or deleted: what becomes of the first session is nothing to a fork at work, and a fork is no child in the sums."""
     first = berth.create([{"text": "one"}])["session_id"]
