@@ -10,7 +10,9 @@ static void *grow(void *array, size_t n, size_t *cap, size_t size)
         return xrealloc(array, *cap, size);
 }
 
-struct hub_batch *batch_new(uint64_t term, uint64_t number, uint64_t cursor)
+#define CLOCK_STEP_USEC (10 * USEC_PER_SEC)
+
+struct hub_batch *batch_new(uint64_t term, uint64_t number, uint64_t cursor, uint64_t before_us)
 {
         struct hub_batch *b = xnew(struct hub_batch);
 
@@ -18,6 +20,9 @@ struct hub_batch *batch_new(uint64_t term, uint64_t number, uint64_t cursor)
         b->number = number;
         b->cursor = cursor;
         b->now_us = now_realtime();
+        /* A clock that is put back a little goes on from where it was: what came later is newer. */
+        if (b->now_us <= before_us && before_us - b->now_us < CLOCK_STEP_USEC)
+                b->now_us = before_us + 1;
         timestamp_format(b->now_us, b->now_text);
         list_init(&b->entries);
         return b;

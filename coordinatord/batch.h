@@ -53,7 +53,8 @@ struct hub_batch {
         bool unknown; /* an attempt was sent and not answered: it may be stored yet */
 };
 
-struct hub_batch *batch_new(uint64_t term, uint64_t number, uint64_t cursor);
+/* before_us: the time of the batch before, 0 = none. */
+struct hub_batch *batch_new(uint64_t term, uint64_t number, uint64_t cursor, uint64_t before_us);
 /* Drops the references and the marks on the sessions; entries must have been taken out. */
 struct hub_batch *batch_free(struct hub_batch *b);
 DEFINE_CLEANUP(struct hub_batch, batch_free)

@@ -25,7 +25,8 @@ struct hub {
         struct list queue;
         size_t n_queue, queue_bytes;
         uint64_t number, cursor;
-        uint64_t since; /* monotonic: when the batch under way was first sent */
+        uint64_t now_us; /* time of the newest batch */
+        uint64_t since;  /* monotonic: when the batch under way was first sent */
         struct hub_batch *batch;
         size_t rebuilt;          /* sessions of the batch that were read again */
         bool voiding;            /* the batch is given up: its number is taken from it first */
@@ -171,9 +172,10 @@ int hub_refuse(struct hub_entry *e, enum error_code code, const char *fmt, ...)
 
 static void build(struct hub *h)
 {
-        struct hub_batch *b = batch_new(h->config.term, h->number + 1, h->cursor);
+        struct hub_batch *b = batch_new(h->config.term, h->number + 1, h->cursor, h->now_us);
         struct hub_entry *e;
 
+        h->now_us = b->now_us;
         while ((e = list_first(&h->queue, struct hub_entry, link))) {
                 bool first = list_empty(&b->entries);
                 if (!first && (e->alone || b->n_events + e->events > h->config.batch_events_max ||

@@ -135,7 +135,7 @@ void session_clear(struct session *s)
         s->state = SESSION_STATE_QUEUED;
         s->width = s->height = 0;
         s->created_us = s->modified_us = s->queued_us = s->running_since_us = 0;
-        s->last_seq = s->last_message_seq = s->epoch = s->run_us = 0;
+        s->last_seq = s->last_message_seq = s->epoch = s->run_us = s->running_at = 0;
         s->losses = s->depth = 0;
         s->stop_requested = false;
         s->usage = (struct usage){ 0 };
@@ -197,18 +197,28 @@ static void emit_state(struct session *s, struct hub_batch *b, enum session_stat
         (void) hub_event(b, s, EVENT_TYPE_SESSION_STOP, (struct span){ body.data, body.len });
 }
 
+/* A clock that was set while it ran must not use up its budget of time. */
+static uint64_t ran_for(const struct session *s, uint64_t now)
+{
+        if (s->running_at)
+                return now_monotonic() - s->running_at;
+        return now > s->running_since_us ? now - s->running_since_us : 0;
+}
+
 static void enter_state(struct session *s, struct hub_batch *b, enum session_state to)
 {
         uint64_t now = hub_now(b);
 
         if (s->running_since_us) {
-                s->run_us += now > s->running_since_us ? now - s->running_since_us : 0;
-                s->running_since_us = 0;
+                s->run_us += ran_for(s, now);
+                s->running_since_us = s->running_at = 0;
         }
         s->state = to;
         hub_entered(b, to);
-        if (to == SESSION_STATE_RUNNING)
+        if (to == SESSION_STATE_RUNNING) {
                 s->running_since_us = now;
+                s->running_at = now_monotonic();
+        }
         if (to == SESSION_STATE_IDLE || to == SESSION_STATE_PAUSED || to == SESSION_STATE_WAITING)
                 s->idle_since = now_monotonic();
         s->waiting_for = WAITING_FOR_MODEL;

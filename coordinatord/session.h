@@ -55,6 +55,8 @@ struct session {
         unsigned depth;      /* levels of parents above it */
         bool stop_requested; /* kind external: its agent is told with each post */
         uint64_t created_us, modified_us, queued_us, running_since_us; /* since 1970; 0 = null */
+        uint64_t running_at; /* monotonic, with running_since_us; 0 = before this coordinator's
+                                start */
         uint64_t last_seq, last_message_seq, epoch, run_us;
         char *worker_id; /* holder of the lease of this epoch, or NULL */
         char *slot;      /* JSON text of the holder's slot, or NULL */

@@ -2,6 +2,7 @@
  */
 #include "unit.h"
 
+#include "coordinatord/batch.h"
 #include "coordinatord/session.h"
 #include "coordinatord/worker.h"
 
@@ -132,6 +133,45 @@ static void recent_appends_are_a_ring(void **state)
         sessions_done(&t);
 }
 
+/* A day goes by on the clock in a moment: the session has not run for a day. */
+static void a_clock_that_is_set_is_no_time_of_work(void **state)
+{
+        struct sessions t;
+
+        sessions_init(&t);
+        struct session *s = sessions_get(&t, "s");
+        struct hub_batch *b = batch_new(1, 1, 0, 0);
+        hub_session_insert(b, s);
+        session_set_first_state(s, b, SESSION_STATE_RUNNING);
+        b->now_us += 24 * 3600 * USEC_PER_SEC;
+        assert_int_equal(session_set_state(s, b, SESSION_STATE_IDLE, "test"), 0);
+        assert_true(s->run_us < 60 * USEC_PER_SEC);
+        assert_int_equal(s->running_since_us, 0);
+        /* What ran before this coordinator began has only the clock to tell. */
+        s->running_since_us = b->now_us;
+        s->state = SESSION_STATE_RUNNING;
+        b->now_us += 7 * USEC_PER_SEC;
+        uint64_t before = s->run_us;
+        assert_int_equal(session_set_state(s, b, SESSION_STATE_IDLE, "test"), 0);
+        assert_int_equal(s->run_us - before, 7 * USEC_PER_SEC);
+        batch_free(b);
+        (void) session_unref(s);
+        sessions_done(&t);
+}
+
+static void batches_are_in_the_order_of_time(void **state)
+{
+        struct hub_batch *a = batch_new(1, 1, 0, 0);
+        uint64_t ahead = a->now_us + 5 * USEC_PER_SEC, far = a->now_us + 3600 * USEC_PER_SEC;
+        struct hub_batch *b = batch_new(1, 2, 0, ahead), *c = batch_new(1, 3, 0, far);
+
+        assert_int_equal(b->now_us, ahead + 1);
+        assert_true(c->now_us < far); /* put back by an hour: it is an hour earlier */
+        batch_free(a);
+        batch_free(b);
+        batch_free(c);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -140,6 +180,8 @@ int main(void)
                 cmocka_unit_test(every_state_has_its_name),
                 cmocka_unit_test(ended_states_only_begin_again),
                 cmocka_unit_test(ids),
+                cmocka_unit_test(a_clock_that_is_set_is_no_time_of_work),
+                cmocka_unit_test(batches_are_in_the_order_of_time),
                 cmocka_unit_test(queue_is_ordered_and_table_forgets),
                 cmocka_unit_test(recent_appends_are_a_ring),
         };
