@@ -20,11 +20,9 @@ FILM = ROOT / "docserverd" / "film" / "film.py"
 MOVES = "setsid xterm -geometry 120x40+0+0 -e sh -c 'for i in $(seq 12); do seq $i 1000 | head -35; sleep 0.3; done; sleep 600' > /dev/null 2>&1 < /dev/null & sleep 5; echo up"
 
 
-@pytest.fixture(scope="module")
-def rig():
+def recorded(**settings):
     """A Berth with a worker for jobs, and the id of a session whose desktop was recorded."""
-    b = Berth(kind="desktop", workers=1, job_workers=1,
-              settings={"workerd": {"recording_piece": "1s"}, "docserverd": {"export_time": "20s", "export_max": "4M"}})
+    b = Berth(kind="desktop", workers=1, job_workers=1, settings={"workerd": {"recording_piece": "1s"}, "docserverd": settings})
     try:
         b.start()
         s = b.create([{"tools": [["bash", {"command": MOVES}]]}, {"text": "ready"}], kind="desktop", session_name="Tour of the shop")["session_id"]
@@ -36,6 +34,16 @@ def rig():
         b.close()
 
 
+@pytest.fixture(scope="module")
+def rig():
+    yield from recorded()
+
+
+@pytest.fixture
+def hasty():
+    yield from recorded(export_time="10s")
+
+
 def begin(b, s, expect=202, **body):
     return b.call("POST", f"/sessions/{s}/recording/export", expect, json=body).json()
 
@@ -44,7 +52,7 @@ def show(b, e):
     return b.call("GET", f"/sessions/{e['session_id']}/recording/exports/{e['export_id']}", 200).json()
 
 
-def await_export(b, e, *wanted, seconds=90):
+def await_export(b, e, *wanted, seconds=180):
     last = {}
 
     def check():
@@ -105,7 +113,7 @@ def test_a_video_is_what_was_seen(rig, tmp_path, format, codec):
     def check():
         seen.append(show(b, e))
         return seen[-1]["status"] not in ("queued", "running")
-    wait_until(check, 90, lambda: f"{seen[-1]}\n{b.logs()}")
+    wait_until(check, 180, lambda: f"{seen[-1]}\n{b.logs()}")
     done = seen[-1]
     assert done["status"] == "done" and done["error"] is None and done["percent"] == 100, done
     assert [x["percent"] for x in seen] == sorted(x["percent"] for x in seen)
@@ -145,7 +153,8 @@ def test_called_off(rig):
     wait_until(lambda: not programs(b, "ffmpeg"), 20, "the encoder to end")
     assert show(b, e)["status"] == "cancelled" and show(b, e)["document_id"] is None
     b.call("DELETE", place, 409)
-    assert await_export(b, begin(b, s, format="mp4"), "done", "failed")["status"] == "done", "the slot is free again"
+    done = await_export(b, begin(b, s, format="mp4"), "done", "failed")
+    assert done["status"] == "done", f"the slot is free again: {done}"
 
 
 def test_killed_in_the_middle(rig):
@@ -161,8 +170,8 @@ def test_killed_in_the_middle(rig):
         assert b.sql(f"SELECT attempts FROM docs.recording_export WHERE id = '{e['export_id']}'") == "2"
 
 
-def test_bounded(rig):
-    b, s = rig
+def test_bounded(hasty):
+    b, s = hasty
     slow = await_export(b, hold(b, s), "failed", "done")
     assert slow["status"] == "failed" and "export_time" in slow["error"] and not programs(b, "ffmpeg")
     assert b.sql("SELECT count(*) FROM docs.recording_export WHERE state IN ('queued', 'running')") == "0"
