@@ -131,6 +131,31 @@ static int check_image(struct request *q, const struct create *cr, const struct 
                           image, (int) buf_pending(&others), (const char *) buf_head(&others));
 }
 
+/* Of the workers that were seen one makes this kind, or none was seen yet. */
+static int check_kind(struct request *q, const struct create *cr, const struct session_create *m)
+{
+        const struct blueprint *b = &cr->blueprint;
+        enum slot_kind kind = m->kind_default && b->has_kind ? b->kind : m->kind;
+        cleanup_buf struct buf others = BUF_INIT;
+        uint32_t made = 0;
+        size_t iter = 0;
+        void *value;
+
+        while (map_next(q->c->workers.by_id, &iter, NULL, &value))
+                made |= ((const struct worker *) value)->kinds;
+        if (made == 0 || (made & (UINT32_C(1) << kind)))
+                return 0;
+        for (unsigned k = 0; k < SLOT_KIND_MAX; k++)
+                if (made & (UINT32_C(1) << k))
+                        buf_putf(&others, "%s%s", buf_pending(&others) ? ", " : "",
+                                 slot_kind_name((enum slot_kind) k));
+        return hub_refuse(&q->entry, ERROR_CODE_UNPROCESSABLE,
+                          "No worker makes slots of the kind %s; there are: %.*s. The setting "
+                          "`kinds` of the workers says which",
+                          slot_kind_name(kind), (int) buf_pending(&others),
+                          (const char *) buf_head(&others));
+}
+
 static int create_apply(struct request *q, struct session *s, struct hub_batch *b)
 {
         struct create *cr = container_of(q, struct create, q);
@@ -143,7 +168,9 @@ static int create_apply(struct request *q, struct session *s, struct hub_batch *
         if (s->purging)
                 return hub_refuse(&q->entry, ERROR_CODE_CONFLICT,
                                   "session %s is being deleted; try again", s->id);
-        int r = external ? 0 : check_image(q, cr, m);
+        int r = external ? 0 : check_kind(q, cr, m);
+        if (r == 0 && !external)
+                r = check_image(q, cr, m);
         if (r == 0 && !external)
                 r = route_check_room(q, s, m->tenant);
         if (r < 0)

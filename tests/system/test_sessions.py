@@ -359,6 +359,15 @@ def test_pause_and_resume_many_times(berth):
     end(berth, session)
 
 
+def test_a_kind_that_nobody_makes(berth):
+    """It is refused with what there is, not left to wait for a worker that does not come."""
+    made = berth.call("GET", "/workers", 200).json()["workers"][0]["kinds"]
+    if "vm" in made:
+        pytest.skip("there are machines here")
+    refused = berth.call("POST", "/sessions", 422, json={"kind": "vm"}).json()["error"]
+    assert "vm" in refused["message"] and all(kind in refused["message"] for kind in made), refused
+
+
 def test_an_image_by_name(berth):
     """A session that asks for an image gets a worker that has it, or is told which there are."""
     have = berth.call("GET", "/workers", 200).json()["workers"][0]["slot"]["image"]
