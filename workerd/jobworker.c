@@ -200,19 +200,9 @@ static void on_film_done(void *userdata, int r, const struct job_filmed *filmed,
         loop_task_queue(&w->reset);
 }
 
-static int on_film(void *userdata, struct rpc_peer *peer, struct rpc_request *req, const void *msg)
+/* r: of making the job that was asked for. */
+static int take(struct jobworker *w, struct rpc_request *req, int r)
 {
-        struct jobworker *w = userdata;
-        int r;
-
-        if (has_work(w))
-                return rpc_reply_error(req, ERROR_CODE_UNAVAILABLE, "the worker runs another job");
-        r = film_new(&(struct film_config){ .event = w->daemon->event,
-                                            .documents = w->documents,
-                                            .progress = on_progress,
-                                            .done = on_film_done,
-                                            .userdata = w },
-                     msg, &w->film);
         if (r < 0)
                 return rpc_reply_error(req, ERROR_CODE_BAD_REQUEST,
                                        "the job makes no sense to the worker");
@@ -222,25 +212,32 @@ static int on_film(void *userdata, struct rpc_peer *peer, struct rpc_request *re
         return 0;
 }
 
+static int refuse_busy(struct rpc_request *req)
+{
+        return rpc_reply_error(req, ERROR_CODE_UNAVAILABLE, "the worker runs another job");
+}
+
+static int on_film(void *userdata, struct rpc_peer *peer, struct rpc_request *req, const void *msg)
+{
+        struct jobworker *w = userdata;
+        const struct film_config c = { .event = w->daemon->event,
+                                       .documents = w->documents,
+                                       .progress = on_progress,
+                                       .done = on_film_done,
+                                       .userdata = w };
+
+        return has_work(w) ? refuse_busy(req) : take(w, req, film_new(&c, msg, &w->film));
+}
+
 static int on_run(void *userdata, struct rpc_peer *peer, struct rpc_request *req, const void *msg)
 {
         struct jobworker *w = userdata;
-        int r;
+        const struct job_config c = { .event = w->daemon->event,
+                                      .documents = w->documents,
+                                      .done = on_job_done,
+                                      .userdata = w };
 
-        if (has_work(w))
-                return rpc_reply_error(req, ERROR_CODE_UNAVAILABLE, "the worker runs another job");
-        r = job_new(&(struct job_config){ .event = w->daemon->event,
-                                          .documents = w->documents,
-                                          .done = on_job_done,
-                                          .userdata = w },
-                    msg, &w->job);
-        if (r < 0)
-                return rpc_reply_error(req, ERROR_CODE_BAD_REQUEST,
-                                       "the job makes no sense to the worker");
-        w->request = req;
-        loop_timer_arm(&w->slot_wait, SLOT_WAIT);
-        begin(w);
-        return 0;
+        return has_work(w) ? refuse_busy(req) : take(w, req, job_new(&c, msg, &w->job));
 }
 
 static int on_model(void *userdata, struct rpc_peer *peer, struct rpc_request *req, const void *msg)
