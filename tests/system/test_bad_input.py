@@ -73,10 +73,11 @@ def test_property_3_error_handling_for_invalid_inputs(berth, session, data):
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(body=values)
 def test_any_json_never_breaks_anything(berth, session, body):
-    """Any JSON at all on the creating routes: accepted or refused, never a 5xx."""
+    """Any JSON at all on the creating routes: accepted or refused, never a 5xx but what it says is missing here."""
     for method, path, _ in json_routes():
         reply = berth.call(method, path.replace("{id}", session), json=body)
-        assert reply.status_code < 500, f"{method} {path}: {reply.status_code} {reply.text[:300]}"
+        nobody = reply.status_code == 503 and "No worker makes videos" in reply.text  # said after the body was looked at
+        assert reply.status_code < 500 or nobody, f"{method} {path}: {reply.status_code} {reply.text[:300]}"
         if reply.status_code == 201 and path == "/sessions":
             berth.call("DELETE", f"/sessions/{reply.json()['session_id']}", 204)
 

@@ -13,16 +13,16 @@ import pytest
 from test_berthctl import ctl
 from test_recording import index, pieces
 
-from conftest import ROOT, Berth, wait_until
+from conftest import BUILD, ROOT, Berth, wait_until
 
 FILM = ROOT / "docserverd" / "film" / "film.py"
 # Something that moves for some seconds, then stands still.
 MOVES = "setsid xterm -geometry 120x40+0+0 -e sh -c 'for i in $(seq 12); do seq $i 1000 | head -35; sleep 0.3; done; sleep 600' > /dev/null 2>&1 < /dev/null & sleep 5; echo up"
 
 
-def recorded(**settings):
+def recorded(env=None, **settings):
     """A Berth with a worker for jobs, and the id of a session whose desktop was recorded."""
-    b = Berth(kind="desktop", workers=1, job_workers=1, settings={"workerd": {"recording_piece": "1s"}, "docserverd": settings})
+    b = Berth(kind="desktop", workers=1, job_workers=1, env=env or {}, settings={"workerd": {"recording_piece": "1s"}, "docserverd": settings})
     try:
         b.start()
         s = b.create([{"tools": [["bash", {"command": MOVES}]]}, {"text": "ready"}], kind="desktop", session_name="Tour of the shop")["session_id"]
@@ -168,6 +168,27 @@ def test_killed_in_the_middle(rig):
         assert done["status"] == "done", done
         assert b.sql(f"SELECT count(*) FROM docs.document WHERE id IN (SELECT document_id FROM docs.idempotency WHERE key = 'recording-export/{e['export_id']}')") == "1"
         assert b.sql(f"SELECT attempts FROM docs.recording_export WHERE id = '{e['export_id']}'") == "2"
+
+
+@pytest.fixture
+def dying():
+    if b"BERTH_CRASH_AT" not in (BUILD / "docserverd" / "docserverd").read_bytes():
+        pytest.skip("built without -Dfaults=true")
+    yield from recorded(env={"BERTH_CRASH_AT": "docserver.filmed:1"})
+
+
+def test_dies_between_the_video_and_its_row(dying):
+    """F5: the document is there, the export does not know it yet; it is made again and finds it."""
+    b, s = dying
+    service, e = b.stack.services["docserverd"], begin(b, s)
+    wait_until(lambda: service.process.poll() is not None, 120, b.logs)
+    assert service.process.returncode == 137
+    service.env.pop("BERTH_CRASH_AT")
+    b.stack.start(service)
+    b.wait_ready()
+    done = await_export(b, e, "done", "failed")
+    assert done["status"] == "done", done
+    assert b.sql(f"SELECT count(*) FROM docs.document WHERE id IN (SELECT document_id FROM docs.idempotency WHERE key = 'recording-export/{e['export_id']}')") == "1"
 
 
 def test_bounded(hasty):

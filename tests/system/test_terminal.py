@@ -136,6 +136,20 @@ def in_slot(berth, name):
     return count
 
 
+def room(berth, session):
+    """Another terminal; those that just ended count until their programs are gone."""
+    found = []
+
+    def opened():
+        try:
+            found.append(Shell(berth, session))
+        except websocket.WebSocketBadStatusException as e:
+            assert e.status_code == 409, e
+        return found
+    wait_until(opened, 20, "room for one more terminal")
+    return found[0]
+
+
 def test_a_shell(place, session):
     s = driving(place, session, query="cols=101&rows=37")
     assert "/dev/pts/" in s.do("tty") and "37 101" in s.do("stty size")
@@ -155,7 +169,7 @@ def test_a_shell(place, session):
     for bad in ("cols=0&rows=24", "cols=80&rows=501", "cols=x", "colour=1"):
         assert refused(place, session, query=bad) == 400
     for text in ("hello", '{"type":"resize","cols":0,"rows":5}', '{"type":"resize"}', '{"type":"resize","cols":80}', '{"type":"quit","cols":80,"rows":24}'):
-        other = Shell(place, session)
+        other = room(place, session)
         other.ws.send(text)
         assert other.end() == 1008
 

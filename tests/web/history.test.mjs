@@ -33,6 +33,9 @@ test('the database is restored under an open page: what is lost goes, what is ne
   writeFileSync(mark, 'shown');
   while (existsSync(mark)) await new Promise((r) => setTimeout(r, 50));
   await page.waitForSelector('.item:has-text("new words 11")', WAIT);
+  // The gateway looks at most a second later whose history it is.
+  await page.waitForFunction(() => !document.body.innerText.includes('lost words'), null, WAIT);
+  await page.waitForSelector('.item:has-text("new words 11")', WAIT);
   await page.waitForSelector('.side [data-link="open"]', WAIT);
   assert.equal(await page.locator('.item:has-text("lost words")').count(), 0);
   assert.equal(await page.locator('.item:has-text("first words")').count(), 1);
