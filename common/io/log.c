@@ -272,7 +272,8 @@ static void to_journal(int level, int error, const char *file, int line, const c
         if (trace[strlen("TRACE_ID=")])
                 v[n++] = (struct iovec){ trace, strlen(trace) };
         fields_collect(&fields, fmt, text);
-        for (size_t k = 0; k < fields.n; k++)
+        /* The bound is for the compiler, which sees no other in a release. */
+        for (size_t k = 0; k < MIN(fields.n, (size_t) FIELDS_MAX); k++)
                 v[n++] = (struct iovec){ fields.all[k].text, strlen(fields.all[k].text) };
         (void) sd_journal_sendv(v, (int) n);
 }
