@@ -169,7 +169,12 @@ def f9(run, count):
     for _ in range(count):
         run.pause()
         run.recover("F9", 5)
-    detail = next(d for d in run.client.until("GET", "/status")["daemons"] if d["name"] == "coordinatord")["detail"]
+    detail = {}
+    for _ in range(100):  # a coordinator says its figures once a second, one that has just begun not yet
+        detail = next(d for d in run.client.until("GET", "/status")["daemons"] if d["name"] == "coordinatord").get("detail") or {}
+        if "commits" in detail:
+            break
+        run.pause()
     run.injected = {name: detail[name] for name in ("commits", "commit_retries", "commit_replies_lost")}
     if not (detail["commit_retries"] > 0 and detail["commit_replies_lost"] > 0):
         run.violations.append(f"F9: no store fault was injected: {run.injected}")

@@ -96,7 +96,7 @@ def test_users_carry_their_tokens(berth):
     berth.call("DELETE", "/users/ann@example.org", 204)
     berth.call("DELETE", "/users/ann@example.org", 404)
     wait_until(lambda: bearer(berth, made["token"], "GET", "/me").status_code == 401, 5, "a deleted user's token")
-    assert [u["name"] for u in berth.call("GET", "/users", 200).json()["users"]] == []
+    assert "ann@example.org" not in {u["name"] for u in berth.call("GET", "/users", 200).json()["users"]}
 
 
 def test_tenants(berth):
