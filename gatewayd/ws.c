@@ -2,10 +2,11 @@
  *
  * The only file that knows libwebsockets. The client's socket stays ours (sink.c writes finished
  * frames straight to it). libwebsockets is given one end of a socket pair as its connection; every
- * piece of a frame that the guard let pass is written to the other end and served at once by hand,
- * and what libwebsockets writes (the 101, pongs, close frames) is read back and queued. So it never
- * sees an unchecked byte, reads no more than was checked, and needs no loop and no timers of its
- * own. */
+ * piece of a frame that the guard let pass is written to the other end and served at once by hand
+ * (but for what take_short takes), and what libwebsockets writes (the 101, pongs, close frames) is
+ * read back and queued. So it never sees an unchecked byte, reads no more than was checked, and
+ * needs no loop and no timers of its own.
+ */
 #include "gatewayd/ws.h"
 
 #include <sys/ioctl.h>
@@ -22,8 +23,9 @@
 #include "gatewayd/ws-guard.h"
 
 #define MESSAGE_MAX (1u << 20)
-#define RX_BUFFER 256u                         /* of each client, inside libwebsockets */
-#define SERVE_BUFFER 4096u                     /* what libwebsockets reads at once */
+#define RX_BUFFER 256u     /* of each client, inside libwebsockets */
+#define SERVE_BUFFER 4096u /* what libwebsockets reads at once */
+#define SHORT_MAX 512u
 #define PIECE_MAX (SERVE_BUFFER - WS_HEAD_MAX) /* so that a piece and its header fit into it */
 
 struct ws_client {
@@ -151,6 +153,24 @@ static void hand_on(struct ws_client *c, struct span head, struct span payload)
         }
 }
 
+/* A binary message of one short frame that is all here, as each key and each request of a display
+ * is: nothing of it is left to check, refuse or answer. libwebsockets, which stands between two
+ * frames and has read all it was given, need not see it; the way through it costs three calls of
+ * the kernel. */
+static bool take_short(struct ws_client *c, const struct ws_piece *p)
+{
+        char bytes[SHORT_MAX];
+
+        if (p->opcode != WS_BINARY || !p->end || p->payload.len > sizeof(bytes) ||
+            p->head.len < 6 || !(p->head.data[0] & 0x80) || !c->wsi || !c->sink.ops->message)
+                return false;
+        const char *mask = p->head.data + p->head.len - 4;
+        for (size_t i = 0; i < p->payload.len; i++)
+                bytes[i] = (char) (p->payload.data[i] ^ mask[i % 4]);
+        c->sink.ops->message(&c->sink, (struct span){ bytes, p->payload.len }, true);
+        return true;
+}
+
 static void piece(struct ws_client *c, const struct ws_piece *p)
 {
         struct span head = p->head;
@@ -197,9 +217,10 @@ static void on_input(struct sink *s, const char *data, size_t n)
                 }
                 data += used;
                 n -= used;
-                if (s->state == SINK_OPEN)
-                        piece(c, &p);
-                else if (c->guard.closed) { /* the answer to our close frame */
+                if (s->state == SINK_OPEN) {
+                        if (!take_short(c, &p))
+                                piece(c, &p);
+                } else if (c->guard.closed) { /* the answer to our close frame */
                         c->deaf = true;
                         sink_peer_closed(s);
                 }
