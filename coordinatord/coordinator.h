@@ -12,7 +12,7 @@
 #include "worker.h"
 
 struct coordinator_settings {
-        char *database, *database_passfile;
+        char *database, *database_direct, *database_passfile;
         char *gateway_socket, *worker_socket, *bus_socket;
         char *admin_token_file;
         uint64_t lease_ttl, heartbeat, idle_hold, request_timeout, control_ttl; /* microseconds */

@@ -9,6 +9,9 @@
 
 const struct setting coordinator_settings_table[] = {
         ROW(STRING, database, .help = "libpq connection string of the database (without password)"),
+        ROW(STRING, database_direct, .fallback = "",
+            .help = "the same database past a pooler, for what needs a session of its own (the "
+                    "lock that makes it the only coordinator, migrations); empty: as database"),
         ROW(STRING, database_passfile, .fallback = "",
             .help = "libpq password file; empty: libpq's defaults"),
         ROW(PATH, gateway_socket, .fallback = "/run/berth/hub/gateway.sock",

@@ -37,6 +37,17 @@ static void on_retry(void *userdata)
         try_lock(userdata);
 }
 
+/* Past a pooler, where there is one. */
+static struct pg_config direct(const struct coordinator *c, const char *name)
+{
+        const struct coordinator_settings *s = c->settings;
+        struct pg_config config = database(c, name, 1);
+
+        if (!strempty(s->database_direct))
+                config.conninfo = s->database_direct;
+        return config;
+}
+
 /* ---- reading ---- */
 
 static void all_read(struct coordinator *c)
@@ -158,7 +169,7 @@ static int make_pools(struct coordinator *c)
 /* Holds the lock. Blocks while it migrates: nothing else is in the loop yet but this. */
 static void locked(struct coordinator *c)
 {
-        struct pg_config config = database(c, "coordinatord migration", 1);
+        struct pg_config config = direct(c, "coordinatord migration");
         cleanup_free char *why = NULL;
         int r;
 
@@ -284,23 +295,28 @@ static void on_lock_state(void *userdata, bool up)
 {
         struct coordinator *c = userdata;
 
-        if (up)
+        if (up) {
                 try_lock(c);
-        else if (c->phase != PHASE_ACTIVE)
-                coordinator_set_phase(c, PHASE_WAITING, "waiting for the database");
-        else
-                log_warning("coordinator: the database is away");
+                return;
+        }
+        log_warning("coordinator: the database is away: %s", pg_pool_problem(c->lock_pool));
+        if (c->phase == PHASE_ACTIVE)
+                return;
+        cleanup_free char *status =
+                xasprintf("waiting for the database: %s", pg_pool_problem(c->lock_pool));
+        coordinator_set_phase(c, PHASE_WAITING, status);
 }
 
 int takeover_start(struct coordinator *c)
 {
-        struct pg_config config = database(c, "coordinatord lock", 1);
+        struct pg_config config = direct(c, "coordinatord lock");
         int r = loop_timer_init(&c->takeover_timer, c->daemon->event, on_retry, c);
 
         if (r >= 0)
                 r = loop_timer_init(&c->beat_timer, c->daemon->event, on_beat, c);
         if (r < 0)
                 return r;
+        config.own_session = true;
         config.on_state = on_lock_state;
         config.userdata = c;
         r = pg_pool_new(c->daemon->event, &config, &c->lock_pool);

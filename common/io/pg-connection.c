@@ -119,6 +119,8 @@ void pg_connection_flush(struct pg_connection *c)
 /* The entry of this text, or NULL when the statement has to be sent unprepared. */
 static struct pg_prepared *find_prepared(struct pg_connection *c, const char *sql)
 {
+        if (!c->prepared)
+                return NULL;
         struct pg_prepared *p = map_get(c->prepared, sql);
         if (p || map_count(c->prepared) >= PG_STATEMENTS_MAX)
                 return p;
@@ -171,11 +173,25 @@ static void unsend(struct pg_batch *b)
         b->parses = NULL;
         b->results = NULL;
         b->n_parses = b->parses_done = b->syncs_left = 0;
+        b->settings = false;
+}
+
+/* Behind a pooler each transaction may be in another session of the server. */
+static int send_settings(struct pg_connection *c, struct pg_batch *b)
+{
+        if (!c->pooled)
+                return 0;
+        b->settings = true;
+        return PQsendQueryParams(c->pg, c->pool->settings_local, 0, NULL, NULL, NULL, NULL, 0)
+                       ? 0
+                       : -ECONNRESET;
 }
 
 int pg_connection_send(struct pg_connection *c, struct pg_batch *b)
 {
         int r = send_parses(c, b);
+        if (r == 0)
+                r = send_settings(c, b);
         for (size_t i = 0; r == 0 && i < b->n_statements; i++)
                 r = send_statement(c, b, &b->statements[i]);
         if (r == 0) {
@@ -259,6 +275,8 @@ static int on_result(struct pg_connection *c, struct pg_batch *b, PGresult *res)
         } else if (status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK &&
                    status != PGRES_EMPTY_QUERY) {
                 r = -EPROTO; /* COPY and the like have no place in a batch */
+        } else if (b->settings) {
+                b->settings = false;
         } else if (b->n_results == b->n_statements) {
                 r = -EPROTO;
         } else {
@@ -322,20 +340,32 @@ static int on_ready_io(sd_event_source *s, int fd, uint32_t revents, void *userd
 
 static void connected(struct pg_connection *c)
 {
-        if (PQsetnonblocking(c->pg, 1) < 0 || !PQenterPipelineMode(c->pg)) {
+        struct pg_pool *p = c->pool;
+
+        if (c->pooled && p->own_session) {
+                connection_lost(c, "a pooler (pgbouncer?) stands before PostgreSQL; what needs a "
+                                   "session of its own must go past it: set database_direct");
+                return;
+        }
+        if (!PQenterPipelineMode(c->pg)) {
                 connection_lost(c, PQerrorMessage(c->pg));
                 return;
         }
-        int r = sd_event_add_io(c->pool->event, &c->io, PQsocket(c->pg), EPOLLIN, on_ready_io, c);
+        if (c->pooled && !p->told_pooled) {
+                log_info("the database is reached through a pooler: nothing is kept between "
+                         "transactions, and statements are not prepared");
+                p->told_pooled = true;
+        }
+        int r = sd_event_add_io(p->event, &c->io, PQsocket(c->pg), EPOLLIN, on_ready_io, c);
         if (r < 0) {
                 connection_lost(c, strerror(-r));
                 return;
         }
         loop_timer_disarm(&c->timer);
-        c->prepared = map_new();
+        c->prepared = c->pooled ? NULL : map_new();
         c->retiring = false;
         set_state(c, PG_READY);
-        pg_pool_connection_ready(c->pool);
+        pg_pool_connection_ready(p);
 }
 
 static void poll_connect(struct pg_connection *c);
@@ -350,27 +380,41 @@ static int on_connecting_io(sd_event_source *s, int fd, uint32_t revents, void *
         return 0;
 }
 
+/* -> events to wait for, 0: it is there. Negative: it is lost. */
+static int advance(struct pg_connection *c)
+{
+        if (c->greeted)
+                return pg_greeting_step(c);
+        switch (PQconnectPoll(c->pg)) {
+        case PGRES_POLLING_OK:
+                return pg_greeting_step(c);
+        case PGRES_POLLING_READING:
+                return EPOLLIN;
+        case PGRES_POLLING_WRITING:
+                return EPOLLOUT;
+        case PGRES_POLLING_FAILED:
+        case PGRES_POLLING_ACTIVE:
+                break;
+        }
+        return -ECONNRESET;
+}
+
 static void poll_connect(struct pg_connection *c)
 {
         /* libpq may change the socket at each step and reuse its number: watch it anew. */
         c->io = sd_event_source_disable_unref(c->io);
-        uint32_t events = EPOLLOUT;
-        switch (PQconnectPoll(c->pg)) {
-        case PGRES_POLLING_OK:
+        int r = advance(c);
+        if (r == 0) {
                 connected(c);
                 return;
-        case PGRES_POLLING_READING:
-                events = EPOLLIN;
-                break;
-        case PGRES_POLLING_WRITING:
-                break;
-        case PGRES_POLLING_FAILED:
-        case PGRES_POLLING_ACTIVE:
+        }
+        if (r > 0)
+                r = sd_event_add_io(c->pool->event, &c->io, PQsocket(c->pg), (uint32_t) r,
+                                    on_connecting_io, c);
+        else if (*PQerrorMessage(c->pg)) {
                 connection_lost(c, PQerrorMessage(c->pg));
                 return;
         }
-        int r = sd_event_add_io(c->pool->event, &c->io, PQsocket(c->pg), events, on_connecting_io,
-                                c);
         if (r < 0)
                 connection_lost(c, strerror(-r));
 }
@@ -383,6 +427,7 @@ static void on_notice(void *arg, const char *message)
 static void connect_now(struct pg_connection *c)
 {
         set_state(c, PG_CONNECTING);
+        c->greeted = c->pooled = false;
         loop_timer_arm(&c->timer, PG_CONNECT_USEC);
         c->pg = PQconnectStartParams((const char *const *) c->pool->keywords,
                                      (const char *const *) c->pool->values, 0);

@@ -1,5 +1,6 @@
-/* Brings one schema to the version this daemon knows: blocking, at start, under an advisory lock.
- */
+/* Brings one schema to the version this daemon knows: blocking, at start. Each step is a
+ * transaction that holds an advisory lock and looks again what is missing: others may migrate, too,
+ * and a pooler may give each transaction another session. */
 #include "pg-private.h"
 
 #define MIGRATE_STATEMENT_USEC (600 * USEC_PER_SEC)
@@ -18,6 +19,7 @@ static void pg_clearp(PGresult **r)
 struct migrating {
         PGconn *pg;
         const char *schema;
+        char *begin; /* a transaction with its settings and the lock */
         char **ret_error;
 };
 
@@ -41,16 +43,18 @@ static int run(struct migrating *m, const char *what, const char *sql, PGresult 
         return 0;
 }
 
-/* The lock ends with the connection. */
+static int begin(struct migrating *m)
+{
+        return run(m, "waiting for another migration", m->begin, NULL);
+}
+
 static int prepare_schema(struct migrating *m)
 {
-        cleanup_free char *lock =
-                xasprintf("SELECT pg_advisory_lock(hashtext('berth migrations of %s'))", m->schema);
         cleanup_free char *find = xasprintf("SELECT to_regnamespace('%s') IS NULL,"
                                             " to_regclass('%s.migration') IS NULL",
                                             m->schema, m->schema);
         CLEANUP(pg_clearp) PGresult *missing = NULL;
-        int r = run(m, "waiting for another migration", lock, NULL);
+        int r = begin(m);
         if (r == 0)
                 r = run(m, "looking for the schema", find, &missing);
         if (r < 0)
@@ -66,7 +70,7 @@ static int prepare_schema(struct migrating *m)
                         m->schema);
                 r = run(m, "making the table of migrations", sql, NULL);
         }
-        return r;
+        return r < 0 ? r : run(m, "making the schema", "COMMIT", NULL);
 }
 
 static int current_number(struct migrating *m, int *ret, char **ret_name)
@@ -86,21 +90,37 @@ static int current_number(struct migrating *m, int *ret, char **ret_name)
 static int apply(struct migrating *m, const struct pg_migration *step)
 {
         cleanup_free char *what = xasprintf("migration %04d_%s", step->number, step->name);
-        char number[16];
-        (void) snprintf(number, sizeof(number), "%d", step->number);
         cleanup_free char *record =
                 xasprintf("INSERT INTO %s.migration (number, name) VALUES ($1, $2)", m->schema);
-        int r = run(m, what, "BEGIN", NULL);
-        if (r == 0)
-                r = run(m, what, step->sql, NULL);
-        if (r < 0)
-                return r;
+        cleanup_free char *name = NULL;
+        char number[16];
         const char *values[] = { number, step->name };
-        CLEANUP(pg_clearp)
-        PGresult *inserted = PQexecParams(m->pg, record, 2, NULL, values, NULL, NULL, 0);
-        if (PQresultStatus(inserted) != PGRES_COMMAND_OK)
-                return fail(m, what);
-        return run(m, what, "COMMIT", NULL);
+        int current = 0;
+        int r = begin(m);
+
+        (void) snprintf(number, sizeof(number), "%d", step->number);
+        if (r == 0)
+                r = current_number(m, &current, &name);
+        if (r == 0 && step->number > current) {
+                r = run(m, what, step->sql, NULL);
+                if (r < 0)
+                        return r;
+                CLEANUP(pg_clearp)
+                PGresult *inserted = PQexecParams(m->pg, record, 2, NULL, values, NULL, NULL, 0);
+                if (PQresultStatus(inserted) != PGRES_COMMAND_OK)
+                        return fail(m, what);
+        }
+        return r < 0 ? r : run(m, what, "COMMIT", NULL);
+}
+
+static int set_rules(struct migrating *m)
+{
+        cleanup_free char *rules = pg_rules_sql(m->schema);
+        int r = begin(m);
+
+        if (r == 0)
+                r = run(m, "rules of row-level security", rules, NULL);
+        return r < 0 ? r : run(m, "rules of row-level security", "COMMIT", NULL);
 }
 
 static void ignore_notice(void *arg, const char *message)
@@ -119,7 +139,7 @@ int pg_migrate(const struct pg_config *c, const char *schema, const struct pg_mi
         char **keywords, **values;
         if (!plain_name(schema))
                 abort(); /* a constant of the daemon */
-        int r = pg_params_make(c, MIGRATE_STATEMENT_USEC, MIGRATE_LOCK_USEC, &keywords, &values);
+        int r = pg_params_make(c, &keywords, &values);
         if (r < 0) {
                 *ret_error = xasprintf("the setting database is not a libpq connection string");
                 return r;
@@ -129,7 +149,12 @@ int pg_migrate(const struct pg_config *c, const char *schema, const struct pg_mi
                 PQconnectdbParams((const char *const *) keywords, (const char *const *) values, 0);
         pg_params_free(keywords);
         pg_params_free(values);
-        struct migrating mig = { pg, schema, ret_error };
+        cleanup_free char *settings =
+                pg_settings_sql(MIGRATE_STATEMENT_USEC, MIGRATE_LOCK_USEC, true);
+        cleanup_free char *start = xasprintf(
+                "BEGIN; %s; SELECT pg_advisory_xact_lock(hashtext('berth migrations of %s'))",
+                settings, schema);
+        struct migrating mig = { pg, schema, start, ret_error };
         if (PQstatus(pg) != CONNECTION_OK)
                 return fail(&mig, "cannot connect to the database");
         (void) PQsetNoticeProcessor(pg, ignore_notice, NULL);
@@ -150,9 +175,5 @@ int pg_migrate(const struct pg_config *c, const char *schema, const struct pg_mi
                 if (m[i].number > current)
                         r = apply(&mig, &m[i]);
         }
-        if (r == 0) {
-                cleanup_free char *rules = pg_rules_sql(schema);
-                r = run(&mig, "rules of row-level security", rules, NULL);
-        }
-        return r;
+        return r < 0 ? r : set_rules(&mig);
 }

@@ -1,5 +1,4 @@
-/* Turns the configuration into libpq's connection parameters with all of Berth's timeouts in them.
- */
+/* Turns the configuration into libpq's connection parameters, and the settings into a statement. */
 #include "pg-private.h"
 
 #define PARAMS_MAX 64
@@ -26,15 +25,6 @@ static void set(struct params *p, const char *keyword, const char *value)
         p->values[p->n++] = xstrdup(value);
 }
 
-static const char *get(const struct params *p, const char *keyword)
-{
-        for (size_t i = 0; i < p->n; i++) {
-                if (streq(p->keywords[i], keyword))
-                        return p->values[i];
-        }
-        return NULL;
-}
-
 void pg_params_free(char **list)
 {
         for (char **p = list; p && *p; p++) {
@@ -44,8 +34,21 @@ void pg_params_free(char **list)
         free(list);
 }
 
-int pg_params_make(const struct pg_config *c, uint64_t statement_timeout, uint64_t lock_timeout,
-                   char ***ret_keywords, char ***ret_values)
+char *pg_settings_sql(uint64_t statement_timeout, uint64_t lock_timeout, bool local)
+{
+        const char *l = local ? "true" : "false";
+
+        return xasprintf("SELECT set_config('statement_timeout', '%" PRIu64 "', %s),"
+                         " set_config('lock_timeout', '%" PRIu64 "', %s),"
+                         " set_config('idle_in_transaction_session_timeout', '%" PRIu64 "', %s),"
+                         " set_config('client_min_messages', 'warning', %s),"
+                         " set_config('timezone', 'UTC', %s), set_config('datestyle', 'ISO', %s),"
+                         " set_config('bytea_output', 'hex', %s)",
+                         statement_timeout / USEC_PER_MSEC, l, lock_timeout / USEC_PER_MSEC, l,
+                         PG_IDLE_USEC / USEC_PER_MSEC, l, l, l, l, l);
+}
+
+int pg_params_make(const struct pg_config *c, char ***ret_keywords, char ***ret_values)
 {
         PQconninfoOption *given = PQconninfoParse(c->conninfo, NULL);
         if (!given)
@@ -64,15 +67,6 @@ int pg_params_make(const struct pg_config *c, uint64_t statement_timeout, uint64
         set(&p, "keepalives_idle", "10");
         set(&p, "keepalives_interval", "2");
         set(&p, "keepalives_count", "3");
-        const char *theirs = get(&p, "options");
-        cleanup_free char *options = xasprintf(
-                "%s%s-c statement_timeout=%" PRIu64 " -c lock_timeout=%" PRIu64
-                " -c idle_in_transaction_session_timeout=%" PRIu64
-                " -c client_min_messages=warning -c timezone=UTC -c datestyle=ISO"
-                " -c bytea_output=hex",
-                theirs ? theirs : "", theirs ? " " : "", statement_timeout / USEC_PER_MSEC,
-                lock_timeout / USEC_PER_MSEC, PG_IDLE_USEC / USEC_PER_MSEC);
-        set(&p, "options", options);
         *ret_keywords = p.keywords;
         *ret_values = p.values;
         return 0;

@@ -50,6 +50,7 @@ struct pg_batch {
         size_t n_parses, parses_done, syncs_left;
         PGresult **results;
         size_t n_results;
+        bool settings;     /* the first result to come is that of pool->settings_local */
         bool failed, lose; /* lose: the fault shim throws its result away */
         struct pg_error error;
 };
@@ -76,13 +77,16 @@ struct pg_connection {
         uint64_t backoff;
         struct list flying; /* batches, in the order sent */
         size_t n_flying;
-        struct map *prepared; /* text -> struct pg_prepared */
+        bool greeted;         /* connected, and was asked whether the server is at its other end */
+        bool pooled;          /* a pooler is: nothing may be kept between transactions */
+        struct map *prepared; /* text -> struct pg_prepared; NULL = pooled */
         bool retiring;        /* takes no new batches, closes when nothing flies */
 };
 
 struct pg_pool {
         sd_event *event;
-        char **keywords, **values; /* for PQconnectStartParams, NULL-terminated */
+        char **keywords, **values;       /* for PQconnectStartParams, NULL-terminated */
+        char *settings, *settings_local; /* for the connection, for one transaction */
         struct pg_connection *connections;
         size_t n_connections, n_ready;
         struct list waiting;
@@ -92,7 +96,7 @@ struct pg_pool {
         struct loop_timer expiry; /* of the first waiting batch */
         void (*on_state)(void *userdata, bool up);
         void *userdata;
-        bool told_down;
+        bool told_down, told_pooled, own_session;
         unsigned depth; /* of our own callbacks on the stack */
         bool dead;      /* pg_pool_free was called inside one */
         char problem[256];
@@ -126,9 +130,15 @@ void pg_pool_connection_ready(struct pg_pool *p);
 void pg_pool_connection_lost(struct pg_pool *p, bool was_ready, const char *why);
 
 /* pg-params.c: what every connection is made with. -EINVAL: the conninfo is not one. */
-int pg_params_make(const struct pg_config *c, uint64_t statement_timeout, uint64_t lock_timeout,
-                   char ***ret_keywords, char ***ret_values) mustuse;
+int pg_params_make(const struct pg_config *c, char ***ret_keywords, char ***ret_values) mustuse;
 void pg_params_free(char **list);
+/* The SELECT that sets timeouts and formats, for the session or for this transaction only; the
+ * caller frees. Not startup parameters: poolers refuse those. */
+char *pg_settings_sql(uint64_t statement_timeout, uint64_t lock_timeout, bool local) mustuse;
+
+/* pg-greeting.c: who is at the other end? One step of the question, in c->pooled the answer.
+ * Returns the events to wait for, 0: answered, negative: the connection is lost. */
+int pg_greeting_step(struct pg_connection *c) mustuse;
 
 /* pg-rules.c: a command that gives every table of the schema its rules; the caller frees. */
 char *pg_rules_sql(const char *schema) mustuse;

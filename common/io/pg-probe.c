@@ -1,7 +1,8 @@
 /* A connection owes an answer and is silent: a second one asks the server whether it still has the
  * first one's backend. A server that is slow has it, however long it takes; one that was restarted,
  * or was told by its own kernel that the client is gone, has not, and the first connection is
- * half-open. No answer, or one through a pooler (whose process ids are its own), says nothing. */
+ * half-open. No answer says nothing. Not used behind a pooler, which has no
+ * backend of its own for us. */
 #include "pg-private.h"
 
 #include <sys/epoll.h>
@@ -126,7 +127,7 @@ void pg_probe_start(struct pg_connection *c)
         struct pg_pool *pool = c->pool;
         struct pg_probe *p;
 
-        if (c->probe)
+        if (c->probe || c->pooled)
                 return;
         p = c->probe = xnew(struct pg_probe);
         p->connection = c;

@@ -9,6 +9,8 @@ static void pool_destroy(struct pg_pool *p)
         loop_timer_done(&p->expiry);
         pg_params_free(p->keywords);
         pg_params_free(p->values);
+        free(p->settings);
+        free(p->settings_local);
         free(p->connections);
         sd_event_unref(p->event);
         free(p);
@@ -144,13 +146,16 @@ int pg_pool_new(sd_event *e, const struct pg_config *c, struct pg_pool **ret)
                 .queue_timeout = c->queue_timeout_usec ? c->queue_timeout_usec : 2 * USEC_PER_SEC,
                 .statement_timeout =
                         c->statement_timeout_usec ? c->statement_timeout_usec : 5 * USEC_PER_SEC,
+                .own_session = c->own_session,
                 .on_state = c->on_state,
                 .userdata = c->userdata,
         };
         p->silence =
                 c->silence_usec ? c->silence_usec : p->statement_timeout + PG_SILENCE_EXTRA_USEC;
         list_init(&p->waiting);
-        int r = pg_params_make(c, p->statement_timeout, PG_LOCK_USEC, &p->keywords, &p->values);
+        p->settings = pg_settings_sql(p->statement_timeout, PG_LOCK_USEC, false);
+        p->settings_local = pg_settings_sql(p->statement_timeout, PG_LOCK_USEC, true);
+        int r = pg_params_make(c, &p->keywords, &p->values);
         if (r == 0)
                 r = loop_task_init(&p->dispatch, e, on_dispatch, p);
         if (r == 0)

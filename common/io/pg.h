@@ -9,6 +9,8 @@
  * connect 2 s, tcp_user_timeout 5 s, statement, lock (2 s) and idle-in-transaction (10 s) timeouts;
  * a connection that owes results and stays silent for the statement timeout plus 5 s is dropped;
  * one that the server does not know any more (half-open; a second connection asks) after 1.5 s.
+ * Behind a pooler of sessions or transactions, noticed at the first statement, each batch sets its
+ * settings for itself, no statement is prepared by name, and nobody asks about half-open ones.
  * Sessions run in UTC, UTF-8, ISO dates. Lost connections are made again after 50 ms to 1 s. A host
  * given by name is looked up by libpq, which blocks: give a socket folder or hostaddr. With the
  * build option `faults` the variable BERTH_FAULT_STORE="error=0.01,timeout=0.01,lost=0.01,seed=1"
@@ -35,6 +37,7 @@ struct pg_config {
         /* A connection that owes results and says nothing for this long is dropped; 0 = statement
          * timeout + 5 s. */
         uint64_t silence_usec;
+        bool own_session; /* for locks of a session and the like: not made through a pooler */
         /* First connection up, last one lost, first attempt failed (pg_pool_problem says why). May
          * be NULL. */
         void (*on_state)(void *userdata, bool up);

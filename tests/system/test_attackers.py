@@ -1,4 +1,4 @@
-"""What an outsider tries for longer: guessing tickets, tickets of another page, slow attacks and floods by the tools made for that, a pooler in front of the database."""
+"""What an outsider tries for longer: guessing tickets, tickets of another page, slow attacks and floods by the tools made for that."""
 import os
 import re
 import shutil
@@ -7,7 +7,7 @@ import subprocess
 import pytest
 import requests
 
-from conftest import Berth, free_port, wait_until
+from conftest import wait_until
 from edge_fixtures import edge, own_edge  # noqa: F401
 
 
@@ -78,66 +78,3 @@ def test_a_flood_by_one_token_leaves_the_others_their_share(own_edge):  # noqa: 
     refused = re.search(r"Non-2xx or 3xx responses: (\d+)", out)
     assert refused and int(refused[1]) > 100, out
     assert set(codes[:50]) == {200}, set(codes)
-
-
-@pytest.fixture(scope="module")
-def pooled(tmp_path_factory):
-    """A Berth whose daemons reach PostgreSQL through pgbouncer with session pooling; a second database of it pools transactions."""
-    folder, port = tmp_path_factory.mktemp("pgbouncer"), free_port()
-    berth = Berth(workers=1)
-    stack = berth.stack
-    stack.prepare()
-    stack.init_database()
-    stack.start(stack.postgres_service())
-    stack.setup_database()
-    secrets = {r: (stack.state / "secrets" / f"pgpass-{r}").read_text().strip().rsplit(":", 1)[1] for r in ("coordinatord", "docserverd", "gatewayd")}
-    (folder / "users").write_text("".join(f'"berth_{r}" "{p}"\n' for r, p in secrets.items()))
-    (folder / "ini").write_text(f"[databases]\nberth = host={stack.run_dir} dbname=berth\nshared = host={stack.run_dir} dbname=berth pool_mode=transaction pool_size=1\n"
-                                f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = plain\nauth_file = {folder}/users\n"
-                                "pool_mode = session\nmax_client_conn = 200\ndefault_pool_size = 50\nignore_startup_parameters = extra_float_digits,options\n")
-    for path in (folder, *folder.parents):  # it runs under the account of the daemons
-        if len(path.parts) > 2 and path.stat().st_uid == os.getuid():
-            path.chmod(path.stat().st_mode | 0o055)
-    pooler = subprocess.Popen([shutil.which("pgbouncer"), *(["-u", stack.account("berth")] if stack.account("berth") else []), str(folder / "ini")],
-                              stdout=subprocess.DEVNULL, stderr=open(folder / "log", "wb"))
-    try:
-        for role in secrets:
-            stack.extra.setdefault(role, {})["database"] = f"host=127.0.0.1 port={port} dbname=berth user=berth_{role}"
-        for service in stack.daemon_services():
-            stack.start(service)
-        try:
-            berth.wait_ready()
-        except AssertionError as e:
-            raise AssertionError((folder / "log").read_text()) from e
-        berth.http.headers["Authorization"] = f"Bearer {stack.token}"
-        berth.pooler = {"host": "127.0.0.1", "port": port, "password": secrets["gatewayd"], "user": "berth_gatewayd"}
-        yield berth
-    finally:
-        berth.close()
-        pooler.kill()
-        pooler.wait()
-
-
-@needs("pgbouncer")
-def test_behind_a_pooler_of_sessions(pooled):
-    session = pooled.create([{"tools": [["bash", {"command": "true"}]]}, {"text": "done"}])["session_id"]
-    pooled.wait_status(session, "idle", "finished", seconds=60)
-    assert pooled.call("GET", "/sessions", 200).json()["sessions"]
-
-
-@needs("pgbouncer")
-def test_a_tenant_set_for_a_transaction_ends_with_it_behind_a_pooler(pooled):
-    """Two clients share one server connection: what one set, by set_config(..., true) as the daemons do, is not there for the next."""
-    import psycopg
-    pooled.create([{"text": "ok"}])
-    with psycopg.connect(**pooled.pooler, dbname="shared", prepare_threshold=None) as one, psycopg.connect(**pooled.pooler, dbname="shared", prepare_threshold=None) as two:
-        pids = set()
-        for _ in range(20):
-            with one.transaction():
-                one.execute("SELECT set_config('berth.tenant', 'default', true)")
-                assert one.execute("SELECT count(*) FROM core.session").fetchone()[0] > 0
-                pids.add(one.execute("SELECT pg_backend_pid()").fetchone()[0])
-            with two.transaction():
-                pids.add(two.execute("SELECT pg_backend_pid()").fetchone()[0])
-                assert two.execute("SELECT count(*) FROM core.session").fetchone()[0] == 0
-        assert len(pids) == 1, "they did share it"

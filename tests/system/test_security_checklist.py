@@ -47,7 +47,8 @@ HOST = {
     "build": ["test_security_checklist::test_programs_are_hardened"],
     "database role": ["test_tenant_rows::test_roles_are_weak", "test_tenant_rows::test_every_table_has_its_rules", "test_tenant_rows::test_no_tenant_no_rows",
                       "test_tenant_rows::test_the_setting_ends_with_its_transaction",
-                      "test_attackers::test_a_tenant_set_for_a_transaction_ends_with_it_behind_a_pooler", "test_attackers::test_behind_a_pooler_of_sessions"],
+                      "test_pooler::test_a_tenant_set_for_a_transaction_ends_with_it", "test_pooler::test_tenants_in_turn_on_the_same_connections",
+                      "test_pooler::test_connections_are_shared_and_nothing_stays_on_them"],
     "audit": ["test_people::test_days_are_dropped_and_the_chain_goes_on", "test_people::test_the_chain_shows_every_change", "test_tenant_rows::test_readers_cannot_write"],
 }
 
