@@ -11,7 +11,7 @@ json_t *content_from_json(const json_t *value, const char *field,
 
 /* {turns, tokens, cost_usd, seconds}, each a number >= 0 or null. */
 int budget_check(const json_t *budget, struct json_problem *problem) mustuse;
-/* {"mode":"none"}: what slots of this release offer. */
+/* A policy as common/base/netpolicy.h reads it. */
 int network_check(const json_t *network, struct json_problem *problem) mustuse;
 /* A path below the slot's home: relative, no empty, "." or ".." part, no control characters. */
 bool slot_path_ok(const char *path);

@@ -105,7 +105,7 @@ static int check_create(struct http_request *req, const struct create_body *b, e
         *kind = SLOT_KIND_DESKTOP;
         if (b->kind && slot_kind_parse(b->kind, kind) < 0) {
                 field = "kind";
-                text = "kind must be desktop, headless or external";
+                text = "kind must be desktop, vm, headless or external";
         } else if (b->session_id && *kind != SLOT_KIND_EXTERNAL) {
                 field = "session_id";
                 text = "session_id may be given only for kind external";

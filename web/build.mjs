@@ -5,6 +5,7 @@ import { cp, mkdir, readFile, readdir, rename, rm, writeFile } from 'node:fs/pro
 import { gzipSync } from 'node:zlib';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { reference } from './reference.mjs';
 
 const root = path.dirname(fileURLToPath(import.meta.url));
 // Made beside the old one and put in its place when whole: a gateway that serves it never sees half a page.
@@ -46,6 +47,16 @@ async function editor() {
   return { EDITOR: JSON.stringify({ script: url('src/editor/monaco.ts'), styles: '/' + path.posix.relative(made, outputs[script].cssBundle), worker: url('src/editor/worker.ts') }) };
 }
 
+/** reference.html, with a style sheet and a script of its own. */
+async function writeReference(icon, theme) {
+  const made = await build({ ...options, entryPoints: { reference: 'src/reference.ts', 'reference-style': 'src/styles/reference.css' }, splitting: false });
+  const url = (end) => '/' + path.posix.relative(options.outdir.replace('/assets', ''), Object.keys(made.metafile.outputs).find((o) => o.endsWith(end)));
+  const head = [`<link rel="icon" href="/assets/${icon}" type="image/svg+xml">`, `<script src="${theme}"></script>`, `<link rel="stylesheet" href="${url('.css')}">`, `<script type="module" src="${url('.js')}"></script>`];
+  const page = reference(JSON.parse(await readFile(path.join(root, '../gatewayd/openapi.json'), 'utf8')), head.join('\n'));
+  await writeFile(path.join(dist, 'reference.html'), page);
+  await writeFile(path.join(dist, 'reference.html.gz'), gzipSync(page, { level: 9 }));
+}
+
 /** Static imports of a chunk, itself included: what must arrive before it runs. */
 function closure(outputs, start) {
   const seen = new Set();
@@ -84,6 +95,8 @@ async function finish(meta) {
   ].join('\n');
   const html = (await readFile(path.join(root, 'index.html'), 'utf8')).replace('%FAVICON%', favicon).replace('%HEAD%', head);
   await writeFile(path.join(dist, 'index.html'), html);
+
+  await writeReference(favicon, url(theme));
 
   let first = gzipSync(html, { level: 9 }).length;
   for (const name of await readdir(path.join(dist, 'assets'))) {

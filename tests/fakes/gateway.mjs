@@ -417,6 +417,7 @@ export async function startFake({ port = 0, seed = false, speed = 1, demo = true
         return await api(req, res, url, p);
       }
       if (p[0] === 'assets') return file(res, path.join(web, 'dist/assets', path.basename(p[1] ?? '')), { 'Cache-Control': 'public, max-age=31536000, immutable' }) || fail(res, 404, 'not_found', 'No such file.');
+      if (p[0] === 'reference.html') return file(res, path.join(web, 'dist/reference.html'));
       return file(res, path.join(web, 'dist/index.html')) || fail(res, 404, 'not_found', 'Build the page first.');
     } catch (e) {
       console.error(e);

@@ -272,7 +272,7 @@ export const texts = {
   },
   timeline: { tab: 'Timeline', title: 'Timeline', tabs: 'Parts of the session', types: 'Kinds of events', jump: 'Jump to event number', seq: 'Jump to #', unfold: 'Expand all', fold: 'Fold all', export: 'Export', none: 'No events yet' },
   palette: {
-    title: 'Commands', placeholder: 'Find a session, a view or what to do', none: 'Nothing matches', open: (v: string) => `Go to ${v}`, settings: 'Settings', theme: 'Light or dark', shortcuts: 'Keyboard shortcuts',
+    title: 'Commands', placeholder: 'Find a session, a view or what to do', none: 'Nothing matches', open: (v: string) => `Go to ${v}`, settings: 'Settings', theme: 'Light or dark', shortcuts: 'Keyboard shortcuts', reference: 'API reference',
     keys: [
       ['Ctrl K', 'Commands: any session, view or action'], ['?', 'This sheet'], ['n', 'New session'], ['/', 'Search sessions'], ['j', 'Next session in the list'], ['k', 'Session before it'], ['g s', 'Sessions'], ['g d', 'Documents'], ['g u', 'Upload'], ['g a', 'Agents'],
       ['g c', 'Usage'], ['g h', 'Health'], ['t', 'Timeline or conversation of the open session'], ['m', 'Write to the agent'], ['Enter', 'Send the message'], ['Esc', 'Close what is open'],

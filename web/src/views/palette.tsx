@@ -38,6 +38,7 @@ function commands(): Command[] {
   all.push(
     view('home', 'activity', texts.nav.sessions, paths.home, 'g s'), view('documents', 'files', texts.nav.documents, paths.documents, 'g d'), view('upload', 'upload', texts.nav.upload, paths.upload, 'g u'),
     view('agents', 'bot', texts.nav.agents, paths.agents, 'g a'), view('usage', 'chart', texts.nav.usage, paths.usage, 'g c'), view('health', 'server', texts.nav.health, paths.health, 'g h'), view('settings', 'wrench', t.settings, paths.settings),
+    { id: 'reference', icon: 'link', text: t.reference, run: () => void window.open('/reference.html', '_blank', 'noopener') },
     { id: 'theme', icon: 'sunMoon', text: t.theme, run: () => (theme.value = theme.value === 'dark' ? 'light' : 'dark') },
     { id: 'reconnect', icon: 'refresh', text: texts.link.retry, run: reconnect }, { id: 'keys', icon: 'keyboard', text: t.shortcuts, keys: '?', run: () => (shortcutsOpen.value = true) },
   );

@@ -249,6 +249,7 @@ export function SettingsView() {
       <div class="sheet settings">
         <header class="sheet-head">
           <div><h1>{t.title}</h1><p class="dim">{t.you(me.name, t.roles[me.role], me.tenant)}</p></div>
+          <a class="btn" href="/reference.html" target="_blank" rel="noopener"><Icon name="link" />{texts.palette.reference}</a>
         </header>
         {me.role === 'admin' ? (
           <>
