@@ -9,6 +9,9 @@ int cmd_status(struct ctl *c, int argc, char **argv)
                                                "STATE:detail.state",
                                                "SESSION:detail.session_id",
                                                NULL };
+        static const char *const warm[] = { "KIND:kind",   "IMAGE:image",   "WANTED:target",
+                                            "READY:ready", "MAKING:making", "WHY:why",
+                                            NULL };
         cleanup_json json_t *s = NULL;
         json_t *count;
         const char *name;
@@ -23,6 +26,10 @@ int cmd_status(struct ctl *c, int argc, char **argv)
                show_member(s, "uptime_seconds"),
                json_is_true(json_object_get(s, "database")) ? "ok" : "unreachable");
         show_table(json_object_get(s, "daemons"), columns);
+        if (json_array_size(json_object_get(s, "warm")) > 0) {
+                printf("\nslots kept ready:\n");
+                show_table(json_object_get(s, "warm"), warm);
+        }
         printf("\nsessions:");
         json_object_foreach (json_object_get(s, "sessions"), name, count)
                 printf(" %s %" JSON_INTEGER_FORMAT, name, json_integer_value(count));
@@ -32,10 +39,10 @@ int cmd_status(struct ctl *c, int argc, char **argv)
 
 int cmd_workers(struct ctl *c, int argc, char **argv)
 {
-        static const char *const columns[] = {
-                "WORKER:worker_id",  "ONLINE:online",      "STATE:state", "KIND:kind",
-                "DRAINING:draining", "SESSION:session_id", NULL
-        };
+        static const char *const columns[] = { "WORKER:worker_id",   "ONLINE:online",
+                                               "STATE:state",        "KIND:kind",
+                                               "IMAGE:slot.image",   "DRAINING:draining",
+                                               "SESSION:session_id", NULL };
         cleanup_json json_t *reply = NULL;
 
         if (ctl_call(c, "GET", "/workers", NULL, &reply) < 0)

@@ -11,6 +11,7 @@
 #include "limits.h"
 #include "pool.h"
 #include "request.h"
+#include "warm.h"
 
 #define SWEEP_USEC (200 * USEC_PER_MSEC)
 #define BATCH_BYTES_MAX (32 * MIB)
@@ -114,6 +115,7 @@ static void on_tick(void *userdata)
         struct bus_tick m = { .cursor = hub_cursor(c->hub), .instance = c->instance };
 
         published("tick", bus_publish(c->bus, &wire_bus_tick, &m));
+        warm_tick(c->warm);
         upkeep_tick(c);
         pool_tick(c->pool_of_workers);
         loop_timer_arm(&c->tick_timer, USEC_PER_SEC);
@@ -246,6 +248,7 @@ void coordinator_activate(struct coordinator *c)
         daemon_ready(c->daemon, "active: term %" PRIu64 ", %zu sessions live", c->start.term,
                      sessions_live(&c->sessions));
         takeover_active(c);
+        warm_active(c->warm);
         limits_load(c);
         on_sweep(c);
         on_tick(c);
@@ -277,6 +280,11 @@ void coordinator_stop(struct coordinator *c)
         on_stopping(c);
 }
 
+void coordinator_reload(struct coordinator *c)
+{
+        warm_reload(c->warm);
+}
+
 static int make_timers(struct coordinator *c)
 {
         sd_event *e = c->daemon->event;
@@ -287,6 +295,8 @@ static int make_timers(struct coordinator *c)
 
         if (r >= 0)
                 r = pool_new(c, &c->pool_of_workers);
+        if (r >= 0)
+                r = warm_new(c, &c->warm);
         if (r >= 0)
                 r = loop_timer_init(&c->tick_timer, e, on_tick, c);
         if (r >= 0)
@@ -339,6 +349,7 @@ struct coordinator *coordinator_free(struct coordinator *c)
         c->hub = hub_free(c->hub);
         c->gateways = rpc_link_free(c->gateways);
         c->pool_of_workers = pool_free(c->pool_of_workers);
+        c->warm = warm_free(c->warm);
         workers_done(&c->workers);
         c->worker_link = rpc_link_free(c->worker_link);
         c->hub_pool = pg_pool_free(c->hub_pool);

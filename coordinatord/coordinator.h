@@ -23,7 +23,7 @@ struct coordinator_settings {
         uint64_t idempotency_keep, events_keep, audit_keep;
         uint64_t session_depth_max, session_children_max, fork_events_max;
         uint64_t approval_timeout;
-        char *pool_starter;
+        char *pool_starter, *pool_warm;
         uint64_t pool_min, pool_max, pool_spare, pool_idle;
 };
 extern const struct setting coordinator_settings_table[];
@@ -65,6 +65,7 @@ struct coordinator {
 
         struct children *children;
         struct pool *pool_of_workers; /* pool.h */
+        struct warm *warm;            /* warm.h */
         struct list requests;         /* struct request, all that are not ended */
         size_t n_requests;
         struct map *keys; /* Idempotency-Keys that a request is working on */
@@ -98,6 +99,7 @@ int coordinator_new(struct daemon *d, const struct coordinator_settings *setting
                     struct coordinator **ret) mustuse;
 /* An orderly end: what is under way is stored and answered first, for half a second at most. */
 void coordinator_stop(struct coordinator *c);
+void coordinator_reload(struct coordinator *c); /* the settings were read again */
 struct coordinator *coordinator_free(struct coordinator *c);
 DEFINE_CLEANUP(struct coordinator, coordinator_free)
 

@@ -7,6 +7,7 @@
 #include "common/io/log.h"
 #include "limits.h"
 #include "scheduler.h"
+#include "warm.h"
 
 #define ASSIGN_TIMEOUT (2 * USEC_PER_SEC)
 #define REFUSED_PAUSE USEC_PER_SEC
@@ -375,12 +376,13 @@ static void describe(const struct coordinator *c, const struct worker *w, struct
         bool idle = s && session_resting(s) && s->epoch == w->epoch && !s->control.person;
         const struct session *holder =
                 w->state != WORKER_FREE ? map_get(c->sessions.by_id, w->session_id) : NULL;
-        bool preparing = w->slot_state != SLOT_STATE_WARM && w->slot_state != SLOT_STATE_COLD;
+        enum slot_state state = warm_changing(w) ? SLOT_STATE_RESETTING : w->slot_state;
+        bool preparing = state != SLOT_STATE_WARM && state != SLOT_STATE_COLD;
 
         *ret = (struct sched_worker){
                 .kinds = w->kinds,
                 .kind = w->kind,
-                .state = w->slot_state,
+                .state = state,
                 .image = w->image,
                 .width = w->width,
                 .height = w->height,

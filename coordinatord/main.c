@@ -6,6 +6,11 @@ static void on_stop(void *userdata)
         coordinator_stop(userdata);
 }
 
+static void on_reload(void *userdata)
+{
+        coordinator_reload(userdata);
+}
+
 int main(int argc, char **argv)
 {
         struct coordinator_settings settings = { 0 };
@@ -22,5 +27,6 @@ int main(int argc, char **argv)
                 return daemon_exit_code(r);
         d.userdata = c;
         d.on_stop = on_stop;
+        d.on_reload = on_reload;
         return daemon_exit_code(daemon_run(&d));
 }

@@ -22,16 +22,16 @@ static void plan_start(const struct pool_worker *workers, size_t n, uint64_t mis
         }
 }
 
-/* The highest number below `below` that is free for long enough; 0 = none. */
-static unsigned next_idle(const struct pool_worker *workers, size_t n, unsigned below,
-                          uint64_t idle_usec, uint64_t now)
+/* The free worker with the highest number below `below` that is not needed; NULL = none. */
+static const struct pool_worker *next_free(const struct pool_worker *workers, size_t n,
+                                           unsigned below)
 {
-        unsigned best = 0;
+        const struct pool_worker *best = NULL;
         for (size_t i = 0; i < n; i++) {
                 const struct pool_worker *w = &workers[i];
-                if (w->usable && !w->busy && w->number < below && w->number > best &&
-                    w->free_since + idle_usec <= now)
-                        best = w->number;
+                if (w->usable && !w->busy && !w->needed && w->number < below &&
+                    (!best || w->number > best->number))
+                        best = w;
         }
         return best;
 }
@@ -52,10 +52,12 @@ void pool_plan(const struct pool_worker *workers, size_t n, size_t waiting,
         unsigned below = POOL_NUMBER_MAX + 1;
         for (uint64_t extra = have > wanted ? have - wanted : 0;
              l->max > 0 && extra > 0 && plan.n_stop < POOL_STEP; extra--) {
-                below = next_idle(workers, n, below, l->idle_usec, now);
-                if (below == 0)
+                const struct pool_worker *w = next_free(workers, n, below);
+                if (!w)
                         break;
-                plan.stop[plan.n_stop++] = below;
+                below = w->number;
+                if (w->free_since + l->idle_usec <= now)
+                        plan.stop[plan.n_stop++] = w->number;
         }
         *ret = plan;
 }

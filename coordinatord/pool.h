@@ -2,8 +2,9 @@
  * stops them.
  *
  * Wanted are as many as hold a session or are waited for, and `spare` warm ones beside them, within
- * min and max. Missing ones are started at once, lowest number first; those too many are stopped
- * when they have been free for `idle`, highest number first, and never while they hold a session.
+ * min and max. Missing ones are started at once, lowest number first; those too many, the free
+ * ones with the highest numbers, are stopped when they have been free for `idle`; never one that
+ * holds a session, or keeps a slot ready that a target wants.
  */
 #pragma once
 
@@ -17,6 +18,7 @@ struct pool_worker {
         bool usable;         /* linked, neither draining nor broken */
         bool there;          /* linked, whatever its state */
         bool busy;           /* holds a session, or one is on its way */
+        bool needed;         /* keeps a slot ready that a target wants (warm.h): stays */
         bool starting;       /* was asked for and has not greeted yet */
         uint64_t free_since; /* monotonic */
 };

@@ -9,6 +9,7 @@
 #include "lease.h"
 #include "request.h"
 #include "store.h"
+#include "warm.h"
 
 /* The worker is seen without the session it was given. */
 static void seen_empty(struct coordinator *c, struct worker *w, const char *why)
@@ -48,6 +49,7 @@ static void greet(struct coordinator *c, struct worker *w, struct rpc_peer *peer
         rpc_peer_set_userdata(peer, w);
         if (!streq(w->instance, m->instance))
                 w->draining = false;
+        w->warm.tellable = false; /* its first heartbeat says */
         (void) snprintf(w->instance, sizeof(w->instance), "%s", m->instance);
         (void) snprintf(w->version, sizeof(w->version), "%s", m->version);
         free(w->endpoint);
@@ -166,10 +168,12 @@ int route_worker_heartbeat(void *userdata, struct rpc_peer *peer, struct rpc_req
         if (worker_report(&c->workers, w, m->kind, m->state, m->slot, m->load) < 0)
                 return rpc_reply_error(req, ERROR_CODE_BAD_REQUEST,
                                        "slot and load must be JSON objects");
+        warm_heard(c->warm, w, m->has_keeps ? &m->keeps : NULL);
         struct heartbeat_reply reply = {
                 .keep = heard_session(c, w, m, &s),
                 .lease_ms = (uint32_t) (c->settings->lease_ttl / USEC_PER_MSEC),
         };
+        reply.has_keep_kind = warm_keep(c->warm, w, &reply.keep_kind);
         if (s) {
                 reply.last_message_seq = session_input_seq(s);
                 reply.has_last_message_seq = true;

@@ -69,13 +69,19 @@ const struct setting coordinator_settings_table[] = {
         ROW(STRING, pool_starter, .fallback = "",
             .help = "who starts and stops workers: systemd (units berth-workerd@N), the path of a "
                     "supervisor's datagram socket, or empty: nobody"),
-        ROW(INT, pool_min, .fallback = "1", .min = "0", .max = "1000",
+        ROW(INT, pool_min, .fallback = "1", .min = "0", .max = "1000", .reloadable = true,
             .help = "workers that are kept, whether they are needed or not"),
-        ROW(INT, pool_max, .fallback = "0", .min = "0", .max = "1000",
+        ROW(INT, pool_max, .fallback = "0", .min = "0", .max = "1000", .reloadable = true,
             .help = "workers at most; 0: the pool stays as it was started"),
-        ROW(INT, pool_spare, .fallback = "1", .min = "0", .max = "1000",
-            .help = "free workers beside those that are in use or waited for"),
-        ROW(DURATION, pool_idle, .fallback = "5min", .min = "1s", .max = "30d",
+        ROW(INT, pool_spare, .fallback = "1", .min = "0", .max = "1000", .reloadable = true,
+            .help = "free workers beside those that are in use or waited for; at least the sum of "
+                    "pool_warm"),
+        ROW(DURATION, pool_idle, .fallback = "5min", .min = "1s", .max = "30d", .reloadable = true,
             .help = "how long a worker that is not needed stays"),
+        ROW(STRING, pool_warm, .fallback = "", .reloadable = true,
+            .help = "slots that free workers keep ready, for example \"desktop:2, headless:2, "
+                    "vm:0\" "
+                    "or \"desktop@IMAGE:1\"; empty: each worker keeps the kind of its own "
+                    "settings"),
 };
 const size_t coordinator_settings_count = ARRAY_LEN(coordinator_settings_table);

@@ -8,6 +8,7 @@
 #include "common/io/log.h"
 #include "coordinator.h"
 #include "pool.h"
+#include "warm.h"
 
 #define START_USEC                                                                                 \
         (30 * USEC_PER_SEC) /* to greet after it was asked for; then it is tried again             \
@@ -16,7 +17,6 @@
 
 struct pool {
         struct coordinator *c;
-        struct pool_limits limits;
         sd_bus *bus; /* NULL until it is needed, and after a loss */
         struct asked {
                 uint64_t until; /* monotonic: asked for and not given up before then; 0 = not */
@@ -95,6 +95,7 @@ static void describe(struct pool *p, const struct worker *w, struct pool_worker 
         ret->there = w->peer != NULL;
         ret->usable = w->peer && !w->draining && w->slot_state != SLOT_STATE_BROKEN;
         ret->busy = w->peer && w->state != WORKER_FREE;
+        ret->needed = w->warm.needed;
         ret->free_since = w->free_since;
         if (w->peer)
                 *a = (struct asked){ 0 };
@@ -131,14 +132,24 @@ static size_t waiting(const struct coordinator *c)
         return n;
 }
 
+static struct pool_limits limits_now(const struct coordinator *c)
+{
+        const struct coordinator_settings *s = c->settings;
+        return (struct pool_limits){ .min = MIN(s->pool_min, s->pool_max),
+                                     .max = strempty(s->pool_starter) ? 0 : s->pool_max,
+                                     .spare = MAX(s->pool_spare, warm_wanted(c->warm)),
+                                     .idle_usec = s->pool_idle };
+}
+
 void pool_tick(struct pool *p)
 {
         static struct pool_worker all[2 * POOL_NUMBER_MAX + 2];
+        const struct pool_limits limits = limits_now(p->c);
         struct pool_plan plan;
         uint64_t now = now_monotonic();
-        if (p->limits.max == 0 || map_count(p->c->workers.by_id) > POOL_NUMBER_MAX)
+        if (limits.max == 0 || map_count(p->c->workers.by_id) > POOL_NUMBER_MAX)
                 return;
-        pool_plan(all, look(p, all, now), waiting(p->c), &p->limits, now, &plan);
+        pool_plan(all, look(p, all, now), waiting(p->c), &limits, now, &plan);
         for (size_t i = 0; i < plan.n_start; i++) {
                 struct asked *a = &p->asked[plan.start[i]];
                 a->until = now + (START_USEC << MIN(a->failures, (unsigned) PAUSE_MAX));
@@ -159,13 +170,8 @@ void pool_tick(struct pool *p)
 
 int pool_new(struct coordinator *c, struct pool **ret)
 {
-        const struct coordinator_settings *s = c->settings;
         struct pool *p = xnew(struct pool);
         p->c = c;
-        p->limits = (struct pool_limits){ .min = MIN(s->pool_min, s->pool_max),
-                                          .max = strempty(s->pool_starter) ? 0 : s->pool_max,
-                                          .spare = s->pool_spare,
-                                          .idle_usec = s->pool_idle };
         *ret = p;
         return 0;
 }

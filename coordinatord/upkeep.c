@@ -7,6 +7,7 @@
 #include "coordinator.h"
 #include "limits.h"
 #include "question.h"
+#include "warm.h"
 
 #define STATUS_TICKS 5
 #define EXPIRE_TICKS 60
@@ -213,6 +214,8 @@ static void write_status(struct coordinator *c)
                  ",\"spans\":{\"sent\":%" PRIu64 ",\"dropped\":%" PRIu64 ",\"rejected\":%" PRIu64
                  "}",
                  spans.sent, spans.dropped, spans.rejected);
+        buf_puts(&b, ",\"warm\":");
+        warm_json(c->warm, &b);
         figures_put(c, &b);
         buf_puts(&b, "}");
         c->writing_status = pg_query(c->pool, on_status, c, store_status_write, "st",
@@ -245,10 +248,11 @@ void upkeep_tick(struct coordinator *c)
         approvals_tick(c);
         questions_tick(c);
         budgets_tick(c);
-        if (t % STATUS_TICKS == 0) {
+        bool news = warm_news(c->warm);
+        if (t % STATUS_TICKS == 0 || news)
                 write_status(c);
+        if (t % STATUS_TICKS == 0)
                 tell_status(c);
-        }
         if (t % EXPIRE_TICKS == 0)
                 expire(c);
         if (t % LIMITS_TICKS == 0)

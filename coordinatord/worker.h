@@ -28,6 +28,14 @@ enum worker_state {
 const char *worker_state_name(int state);
 extern const struct state_table worker_states;
 
+/* Which slot it keeps ready while it is free: warm-keeper.c only. */
+struct worker_warm {
+        bool tellable;       /* it told what it keeps, so it can be told */
+        bool needed;         /* it serves a target */
+        enum slot_kind keep; /* what it was told last, else what it said itself */
+        uint64_t told_at;    /* monotonic; 0 = never */
+};
+
 struct worker {
         char id[65], instance[65], version[65];
         char *endpoint, *limits, *load, *slot; /* the last three JSON texts */
@@ -45,6 +53,7 @@ struct worker {
         struct rpc_peer *peer;                     /* NULL when offline */
         uint64_t greeted_us, heartbeat_us;         /* since 1970, for people */
         uint64_t heard_at, free_since, not_before; /* monotonic */
+        struct worker_warm warm;
         bool dirty;
 };
 

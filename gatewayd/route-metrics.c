@@ -118,6 +118,32 @@ static void put_commits(struct buf *b, const json_t *commits)
         metric_histogram(b, "berth_hub_commit_seconds", "", &h);
 }
 
+/* Of the targets in pool_warm; without one there is nothing to say. */
+static void put_warm(struct buf *b, const json_t *targets)
+{
+        static const struct {
+                const char *key, *metric, *help;
+        } of[] = {
+                { "target", "berth_warm_target", "Slots that free workers are to keep ready." },
+                { "ready", "berth_warm_ready", "Slots of a target that are ready." },
+                { "making", "berth_warm_making", "Slots of a target that are being made." },
+        };
+        const json_t *t;
+        size_t k;
+
+        for (size_t i = 0; i < ARRAY_LEN(of) && json_array_size(targets) > 0; i++) {
+                metric_head(b, of[i].metric, "gauge", of[i].help);
+                json_array_foreach ((json_t *) targets, k, t) {
+                        const char *image = json_string_value(json_object_get(t, "image"));
+                        const char *kind = json_string_value(json_object_get(t, "kind"));
+                        buf_putf(b, "%s{", of[i].metric);
+                        metric_label(b, "kind", kind ? kind : "", true);
+                        metric_label(b, "image", image ? image : "", false);
+                        buf_putf(b, "} %" PRIu64 "\n", number(t, of[i].key));
+                }
+        }
+}
+
 static void put_coordinator(struct buf *b, const char *text)
 {
         struct json_problem problem;
@@ -148,6 +174,7 @@ static void put_coordinator(struct buf *b, const char *text)
         metric_head(b, "berth_cost_usd_total", "counter", "What model calls cost, in US dollars.");
         buf_putf(b, "berth_cost_usd_total %" PRIu64 ".%06" PRIu64 "\n", cost / 1000000,
                  cost % 1000000);
+        put_warm(b, json_object_get(j, "warm"));
 }
 
 /* ---- workers ---- */

@@ -112,7 +112,10 @@ static void on_status(void *userdata, int r, PGresult **results, size_t n,
         for (int i = 0; r == 0 && i < PQntuples(results[2]); i++)
                 buf_putf(&b, "%s\"%s\":%s", i ? "," : "", pg_str(results[2], i, 0),
                          pg_str(results[2], i, 1));
-        buf_puts(&b, "}}");
+        buf_puts(&b, "},\"warm\":");
+        const char *warm = r == 0 && PQntuples(results[0]) > 0 ? pg_str(results[0], 0, 3) : NULL;
+        buf_puts(&b, strempty(warm) ? "[]" : warm);
+        buf_puts(&b, "}");
         http_reply_json_take(req, 200, &b);
 }
 
@@ -122,8 +125,8 @@ static void status(struct http_request *req)
         int r;
 
         pg_batch_add(b,
-                     "SELECT json, json ->> 'version', (json ->> 'cursor')::bigint FROM "
-                     "core.status WHERE process = 'coordinatord' AND "
+                     "SELECT json, json ->> 'version', (json ->> 'cursor')::bigint, "
+                     "json ->> 'warm' FROM core.status WHERE process = 'coordinatord' AND "
                      "updated_at > now() - interval '12 seconds'",
                      "");
         /* A session of another tenant shows only that the slot is taken. */

@@ -107,6 +107,8 @@ static void on_beaten(void *userdata, int r, const void *reply)
                 greet(l);
                 return;
         }
+        if (r == 0)
+                l->c.on_keep(l->c.userdata, answer->has_keep_kind ? &answer->keep_kind : NULL);
         if (r == 0 && l->told_session) {
                 cleanup_free char *id = xstrdup(l->told_session);
 
@@ -147,6 +149,8 @@ static void beat_now(struct link *l)
                 .epoch = status.epoch,
                 .slot = status.slot,
                 .load = status.load,
+                .keeps = status.keeps,
+                .has_keeps = true,
         };
         note_told(l, &status);
         TRACE_SCOPE(NULL); /* of no session's work */

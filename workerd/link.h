@@ -14,6 +14,7 @@ struct link_status { /* what is told; borrowed until the call returns */
         const char *session_id; /* NULL = none */
         uint64_t epoch;
         struct span slot, load; /* JSON objects */
+        enum slot_kind keeps;   /* the kind of its slot while it holds no session */
 };
 
 struct link_config {
@@ -42,6 +43,8 @@ struct link_config {
         /* Who drives the desktop of the held session; in force when this returns. */
         void (*on_control)(void *userdata, const char *session_id, uint64_t epoch,
                            enum control_mode mode, const char *person);
+        /* The kind of slot to keep ready while no session is there; NULL: that of the settings. */
+        void (*on_keep)(void *userdata, const enum slot_kind *kind);
         void (*on_drain)(void *userdata);
         void *userdata;
 };

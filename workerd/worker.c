@@ -21,7 +21,8 @@
 struct worker {
         struct daemon *daemon;
         const struct worker_settings *settings;
-        enum slot_kind kind; /* kept warm */
+        enum slot_kind kind;     /* kept warm: what the coordinator says, else as in the settings */
+        enum slot_kind own_kind; /* as in the settings */
         uint32_t kinds;
         enum slot_state state;
         struct slot_host *host;
@@ -128,7 +129,10 @@ static void on_slot_ready(void *userdata)
 
         w->failures = 0;
         worker_set_state(w, SLOT_STATE_WARM, "ready");
-        fit_session(w);
+        if (!w->session && w->slot_kind != w->kind)
+                remake(w, w->kind, 0, 0, "it was made for a session that is gone");
+        else
+                fit_session(w);
 }
 
 static void on_again(void *userdata)
@@ -339,6 +343,24 @@ static void on_approval(void *userdata, const struct approval_notify *m)
                 approvals_told(session_approvals(w->session), m);
 }
 
+static void on_keep(void *userdata, const enum slot_kind *kind)
+{
+        struct worker *w = userdata;
+        enum slot_kind keep = kind ? *kind : w->own_kind;
+
+        if (keep == w->kind || !(w->kinds & (UINT32_C(1) << keep)))
+                return;
+        log_info("slot: %s is to be kept ready (before: %s)", slot_kind_name(keep),
+                 slot_kind_name(w->kind));
+        w->kind = keep;
+        if (w->session || w->leaving || w->quitting || w->slot_kind == keep)
+                return; /* the next one will be */
+        if (w->failures > 0)
+                w->slot_kind = keep; /* a timer tries it again */
+        else if (w->state != SLOT_STATE_BROKEN)
+                remake(w, keep, 0, 0, "another kind is to be kept ready");
+}
+
 static void on_drain(void *userdata)
 {
         struct worker *w = userdata;
@@ -408,6 +430,7 @@ static void status(void *userdata, struct link_status *ret)
                 .epoch = w->session ? session_epoch(w->session) : 0,
                 .slot = { w->slot_json.data, w->slot_json.len },
                 .load = { w->load_json.data, w->load_json.len },
+                .keeps = w->kind,
         };
 }
 
@@ -593,6 +616,7 @@ static int open_links(struct worker *w)
                                                     .on_cancel = on_cancel,
                                                     .on_control = on_control,
                                                     .on_drain = on_drain,
+                                                    .on_keep = on_keep,
                                                     .userdata = w },
                              &w->link);
         return r < 0 ? log_errno(LOG_ERR, r, "the worker's sockets cannot be opened") : 0;
@@ -650,13 +674,13 @@ int worker_new(struct daemon *d, const struct worker_settings *s, struct worker 
 
         w->daemon = d;
         w->settings = s;
-        r = worker_settings_check(s, &w->kind, &w->kinds, &error);
+        r = worker_settings_check(s, &w->own_kind, &w->kinds, &error);
         if (r < 0) {
                 log_error("%s", error);
                 return r;
         }
         w->image = xstrdup(basename(folder));
-        w->slot_kind = w->kind;
+        w->slot_kind = w->kind = w->own_kind;
         r = loop_timer_init(&w->again, d->event, on_again, w);
         if (r == 0)
                 r = loop_timer_init(&w->stopping, d->event, quit, w);

@@ -83,8 +83,13 @@ def test_roles_and_states(held):
         b.call("PUT", at + "v", 403, headers=headers, data=b"x")
         b.call("DELETE", at + "d/f", 403, headers=headers)
     b.call("GET", "/sessions/nosuch/files/x", 404)
-    s = b.create()  # never had anything to do: holds no slot
-    assert b.call("GET", f"/sessions/{s['session_id']}/files/").status_code == 409
+    never = b.create(kind="external")["session_id"]  # has no slot, ever
+    assert "holds no slot" in b.call("GET", f"/sessions/{never}/files/", 409).json()["error"]["message"]
+    # A session gets a slot also without a message, so that people can use it; one that was stopped has none.
+    s = b.create()["session_id"]
+    wait_until(lambda: b.call("GET", f"/sessions/{s}/files/").status_code == 200, 30, "a session without a message to have a slot")
+    b.call("POST", f"/sessions/{s}/stop", 200)
+    b.call("GET", f"/sessions/{s}/files/", 409)
 
 
 def test_a_broken_upload_leaves_nothing(held):

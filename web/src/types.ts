@@ -115,7 +115,10 @@ export interface TagCount { name: string; count: number }
 
 export interface DaemonStatus { name: string; version?: string; ok?: boolean; [field: string]: unknown }
 
-export interface Status { daemons?: DaemonStatus[]; demo?: boolean; model?: string | null; [field: string]: unknown }
+/** What free workers keep ready, by the setting pool_warm. */
+export interface WarmTarget { kind: string; image: string | null; target: number; ready: number; making: number; why: string | null }
+
+export interface Status { daemons?: DaemonStatus[]; warm?: WarmTarget[]; demo?: boolean; model?: string | null; [field: string]: unknown }
 
 export interface Ready { ready?: boolean; database?: unknown; coordinator?: unknown; workers?: unknown }
 

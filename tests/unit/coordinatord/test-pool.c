@@ -48,9 +48,16 @@ static void stops_what_is_idle(void **state)
         struct pool_worker w[4] = { is_free(1, 0), is_free(2, 0), is_busy(3), is_free(4, 950) };
 
         pool_plan(w, 4, 0, &limits, 1000, &p); /* wanted 2; 4 is too young, 1 stays as the spare */
-        assert_int_equal(p.n_stop, 2);
+        assert_int_equal(p.n_stop, 1);
         assert_int_equal(p.stop[0], 2);
+        pool_plan(w, 4, 0, &limits, 1050, &p);
+        assert_int_equal(p.n_stop, 2);
+        assert_int_equal(p.stop[0], 4);
+        w[1].needed = true; /* keeps what a target wants */
+        pool_plan(w, 4, 0, &limits, 1050, &p);
+        assert_int_equal(p.n_stop, 2);
         assert_int_equal(p.stop[1], 1);
+        w[1].needed = false;
         pool_plan(w, 4, 2, &limits, 1000, &p); /* they are waited for */
         assert_int_equal(p.n_stop, 0);
         w[2] = is_free(3, 0);
@@ -82,6 +89,7 @@ static void holds_for_any(void **state)
                                 w[n] = (struct pool_worker){ .number = number, .starting = true };
                         if (what == 3)
                                 w[n].usable = false;
+                        w[n].needed = what != 1 && rand_r(&seed) % 3 == 0;
                         n++;
                 }
                 pool_plan(w, n, (size_t) rand_r(&seed) % 6, &l, 1000, &p);
@@ -89,8 +97,9 @@ static void holds_for_any(void **state)
                 for (size_t i = 0; i < n; i++) {
                         left += w[i].there || w[i].starting;
                         for (size_t k = 0; k < p.n_stop; k++)
-                                assert_false(w[i].number == p.stop[k] &&
-                                             (w[i].busy || w[i].free_since + 500 > 1000));
+                                assert_false(
+                                        w[i].number == p.stop[k] &&
+                                        (w[i].busy || w[i].needed || w[i].free_since + 500 > 1000));
                         for (size_t k = 0; k < p.n_start; k++)
                                 assert_false(w[i].number == p.start[k] &&
                                              (w[i].there || w[i].starting));

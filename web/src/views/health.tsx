@@ -13,7 +13,7 @@ import { Icon } from '../ui/icons';
 
 interface LimitProof { by?: string; proven?: boolean; max?: number; why?: string }
 interface Worker {
-  worker_id: string; state: string; kind: string; kinds: string[]; online: boolean; draining: boolean; version?: string; session_id: string | null; slot?: { image?: string; width?: number; height?: number };
+  worker_id: string; state: string; kind: string; kinds: string[]; online: boolean; draining: boolean; version?: string; session_id: string | null; slot?: { kind?: string; image?: string; width?: number; height?: number };
   load?: { processes?: number; memory_bytes?: number; cpu_usec?: number; memory_kills?: number }; limits?: Record<string, LimitProof | string>; greeted_at?: string; heartbeat_at?: string;
 }
 
@@ -76,12 +76,30 @@ function Card({ w, onDrain }: { w: Worker; onDrain: () => void }) {
         <span class="grow" />
         {w.online && !w.draining && <button type="button" class="btn small plain" onClick={onDrain}>{t.drain}</button>}
       </header>
+      {w.online && !w.session_id && w.slot?.kind && <p class="w-warm">{t.keeps(texts.kinds[w.slot.kind] ?? w.slot.kind, w.state === 'warm')}{w.slot.image && <span class="dim"> · {w.slot.image}</span>}</p>}
       <p class="dim w-about">{(w.kinds ?? [w.kind]).map((k) => texts.kinds[k] ?? k).join(', ')}{w.version ? ` · ${w.version}` : ''} · <time dateTime={w.heartbeat_at} title={full(w.heartbeat_at ?? '')}>{t.heard(ago(w.heartbeat_at ?? '', now.value))}</time></p>
       <p class="w-session cut">{t.session}: {w.session_id ? <a href={paths.session(w.session_id)} onClick={follow}>{s?.session_name || w.session_id}</a> : <span class="dim">{t.free}</span>}</p>
       {w.online && <Load w={w} />}
       {(w.load?.memory_kills ?? 0) > 0 && <p class="w-warn"><Icon name="warn" size={13} />{t.kills(w.load!.memory_kills!)}</p>}
       <Limits w={w} />
     </li>
+  );
+}
+
+/** How the targets of the pool stand; nothing where it has none. */
+function Warm() {
+  const t = texts.health;
+  const targets = status.value?.warm ?? [];
+  if (targets.length === 0) return null;
+  return (
+    <ul class="warm" aria-label={t.warm}>
+      {targets.map((w) => (
+        <li key={`${w.kind}@${w.image ?? ''}`} data-kind={w.kind} data-met={w.ready >= w.target}>
+          <Icon name={w.ready >= w.target ? 'check' : 'clock'} size={13} /><b>{texts.kinds[w.kind] ?? w.kind}</b>{w.image && <span class="dim cut">{w.image}</span>}
+          <span class="num">{t.warmOf(w.ready, w.target)}</span>{w.why && <span class="dim">{w.why}</span>}
+        </li>
+      ))}
+    </ul>
   );
 }
 
@@ -117,6 +135,7 @@ export function HealthView() {
         </section>
         <section aria-labelledby="health-workers">
           <h2 class="section-title" id="health-workers">{t.workers}{workers && <span class="n">{t.counts(busy, workers.filter((w) => w.online).length)}</span>}</h2>
+          <Warm />
           {workers === null && !failed && <div class="sheet-wait"><Skeleton width="100%" height={140} /></div>}
           {failed && <Blank icon="unplug" title={t.refused}><button type="button" class="btn" onClick={() => load().catch(toastError)}>{texts.common.retry}</button></Blank>}
           {workers?.length === 0 && <Blank icon="server" title={t.none} text={t.noneHint} />}
