@@ -101,6 +101,7 @@ function operation(method, path, op, api) {
 <h3><span class="m ${method}">${method.toUpperCase()}</span> ${code(path)}</h3>
 <p class="what">${sentence(op.summary)}.</p>
 ${op.description ? `<p>${sentence(op.description)}</p>` : ''}
+${op['x-idempotent'] ? `<p>Without an <code>Idempotency-Key</code>, may be sent again: ${say(op['x-idempotent'])}.</p>` : ''}
 ${parameters.length ? `<h4>Parameters</h4><dl class="members">${parameters.join('')}</dl>` : ''}
 ${op.requestBody ? `<h4>Body${op.requestBody.required === false ? ', may be left out' : ''}</h4>${content(op.requestBody.content, api.components.schemas)}` : ''}
 <h4>Answers</h4><dl class="members">${responses.join('')}</dl>

@@ -1,10 +1,11 @@
-"""Idempotency-Key: on every POST that makes or acts, the same again is answered as the first time and happens once; another body is a conflict."""
+"""Idempotency-Key: on every POST that makes or acts, the same again is answered as the first time and happens once; another body is a conflict.
+Where openapi.json says x-idempotent instead, the same again changes nothing."""
 import json
 import uuid
 
 import pytest
 
-from conftest import wait_until
+from conftest import ROOT, wait_until
 
 ROUTES = ("sessions", "fork", "messages", "events", "log", "documents", "upload", "agents", "users", "tenants", "stop", "pause", "resume", "interrupt")
 REPLAYED_AS_NOW = ("sessions", "fork", "pause", "resume", "interrupt", "agents", "users", "tenants")  # the object as it is by now
@@ -74,6 +75,65 @@ def test_the_same_again_happens_once(berth, kind):
     assert bad.status_code == 400 and bad.json()["error"]["field"] == "Idempotency-Key", bad.text
     for s in berth.call("GET", f"/sessions?q={name}", 200).json()["sessions"]:
         berth.call("DELETE", f"/sessions/{s['session_id']}", 204)
+
+
+KEYED = {"/sessions/{id}/stop", "/sessions/{id}/pause", "/sessions/{id}/resume", "/sessions/{id}/interrupt", "/sessions/{id}/fork", "/sessions/{id}/messages",
+         *(f"/{name}" for name in ("sessions", "events", "log", "documents", "upload", "agents", "users", "tenants"))}
+UNKEPT = {"/tickets", "/models/test", "/documents/search", "/documents/ask"}  # nothing is stored that could be there twice
+ELSEWHERE = {"/sessions/{id}/recording/export"}  # test_exports: one at a time
+
+
+def repeatable(berth, path):
+    """(url, body, what must be the same afterwards) of an act that may be repeated without a key."""
+    def document():
+        name = f"r-{uuid.uuid4().hex[:12]}.txt"
+        return berth.call("POST", "/documents", 201, files={"file": (name, b"words")}).json()["id"]
+
+    def running(**body):
+        s = berth.create(**body)["session_id"]
+        berth.wait_status(s, "idle")
+        return s
+    match path:
+        case "/sessions/{id}/control":
+            s = running(turns=[{"text": "x"}])
+            return f"/sessions/{s}/control", {"take": True, "viewer": "v1"}, lambda: [e["seq"] for e in berth.events(s) if e["event_type"] == "control"]
+        case "/workers/{id}/drain":
+            return "/workers/1/drain", None, lambda: next(w["draining"] for w in berth.call("GET", "/workers", 200).json()["workers"] if w["worker_id"] == "1")
+        case "/documents/tags/edit":
+            d = document()
+            return "/documents/tags/edit", {"ids": [d], "add": ["a"], "remove": ["b"]}, lambda: berth.call("GET", f"/documents/{d}/metadata", 200).json()["tags"]
+        case "/documents/{id}/text":
+            d = document()
+            return f"/documents/{d}/text", None, lambda: berth.sql(f"SELECT count(*) FROM docs.document_text WHERE document_id = '{d}'")
+        case "/documents/{id}/relations":
+            d = document()
+            return f"/documents/{d}/relations", {"document_id": document(), "kind": "child"}, lambda: berth.call("GET", f"/documents/{d}/relations", 200).json()
+        case "/sessions/{id}/approvals/{approval_id}":
+            berth.call("POST", "/agents", 201, json={"name": "repeats", "model": "demo", "approval": {"bash": "ask"}})
+            s = berth.create([{"tools": [["bash", {"command": "true"}]]}, {"text": "x"}], agent_name="repeats")["session_id"]
+            wait_until(lambda: berth.session(s)["pending_approvals"] == 1, 30, "an approval")
+            a = berth.call("GET", f"/approvals?session_id={s}", 200).json()["approvals"][0]["approval_id"]
+            return f"/sessions/{s}/approvals/{a}", {"decision": "allow"}, lambda: [e["seq"] for e in berth.events(s) if e["event_type"] == "approval_decided"]
+    pytest.fail(f"openapi.json says x-idempotent of {path}: try it here")
+
+
+def test_every_act_has_a_key_or_needs_none(own_berth):
+    """A new route cannot be forgotten: it takes the key and is tried above, or says why it needs none and is tried here."""
+    posts = {path: item["post"] for path, item in json.loads((ROOT / "gatewayd" / "openapi.json").read_text())["paths"].items() if "post" in item}
+    keyed = {path for path, op in posts.items() if any(p.get("name") == "Idempotency-Key" for p in op.get("parameters", []))}
+    free = {path for path, op in posts.items() if "x-idempotent" in op}
+    assert keyed | free == set(posts) and not keyed & free
+    assert keyed == KEYED | {"/tokens"}
+    berth = own_berth(workers=2)
+    for path in sorted(free - UNKEPT - ELSEWHERE):
+        url, body, state = repeatable(berth, path)
+        # Also with a key that was used for something else: where it means nothing, it changes nothing.
+        first = berth.call("POST", url, json=body, headers={"Idempotency-Key": "any"})
+        was = state()
+        again = berth.call("POST", url, json=body, headers={"Idempotency-Key": "any"})
+        assert first.status_code == again.status_code < 300, (path, first.text, again.text)
+        ids = lambda r: {k: v for k, v in (r.json() if r.content else {}).items() if k.endswith("_id") or k in ("id", "decision", "kind")}
+        assert ids(first) == ids(again) and state() == was, (path, first.text, again.text)
 
 
 def test_an_act_that_was_overtaken_is_not_repeated(berth):
