@@ -369,12 +369,14 @@ void auth_check(struct auth *a, struct http_request *req, bool allow_ticket, aut
 
         if (http_header(req, "authorization")) {
                 size_t n = token ? strlen(token) : 0;
-                if (n == 0 || n > TOKEN_MAX) {
+                bool fits = n > 0 && n <= TOKEN_MAX;
+                if (fits)
+                        sha256_hex(token, n, hash);
+                http_header_wipe(req, "authorization"); /* a stream's request lives for hours */
+                if (fits)
+                        check_token(a, req, hash, fn);
+                else
                         fn(req, -EACCES, NULL);
-                        return;
-                }
-                sha256_hex(token, n, hash);
-                check_token(a, req, hash, fn);
         } else if (ticket && strlen(ticket) <= TOKEN_MAX)
                 check_ticket(a, req, ticket, fn);
         else

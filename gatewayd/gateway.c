@@ -92,7 +92,8 @@ const struct setting gateway_settings_table[] = {
           .help = "Proxies whose X-Forwarded-For is believed: addresses and networks by commas, "
                   "unix for Unix sockets." },
         { "requests_per_second", SETTING_INT, AT(requests_per_second), "2000", "0", "1000000",
-          .help = "Requests of one token; beyond it and the burst: 429. 0: no limit." },
+          .help = "Requests of one token, and of one address without any; beyond it and the burst: "
+                  "429, at once or, when there are many, 250 ms late. 0: no limit." },
         { "requests_burst", SETTING_INT, AT(requests_burst), "10000", "1", "10000000",
           .help = "Requests of one token that may come at once." },
         { "expensive_per_second", SETTING_INT, AT(expensive_per_second), "200", "0", "1000000",

@@ -355,59 +355,12 @@ void http_conn_continue(struct http_request *req)
         http_conn_wake(c);
 }
 
-static void reply_limited(struct http_request *req, uint64_t retry_usec, const char *what)
-{
-        http_reply_header(req, "Retry-After", "%" PRIu64, retry_usec / USEC_PER_SEC + 1);
-        http_reply_error(req, ERROR_CODE_RATE_LIMITED, NULL,
-                         "There are too many %s; try again in %" PRIu64 " s.", what,
-                         retry_usec / USEC_PER_SEC + 1);
-}
-
-/* Failed logins of one address. False: it has had too many, and the request was answered. */
-static bool may_try(struct http_request *req, bool failed)
-{
-        const struct gateway_settings *s = req->gateway->settings;
-        const struct rate_limit l = { s->failures_per_second, s->failures_burst };
-        struct rate_table *t = req->gateway->rates;
-        char key[80];
-
-        (void) snprintf(key, sizeof(key), "failed %s", req->priv->address);
-        struct rate_verdict v = failed ? rate_take(t, key, &l, now_monotonic())
-                                       : rate_look(t, key, &l, now_monotonic());
-        if (v.allowed)
-                return true;
-        http_conn_set_state(req->priv->conn, CONN_HANDLING);
-        reply_limited(req, v.retry_usec, "failed logins from this address");
-        return false;
-}
-
-/* The limits of one token: all its requests, and those that make work. False: answered. */
-static bool within_rate(struct http_request *req)
-{
-        const struct gateway_settings *s = req->gateway->settings;
-        const struct rate_limit all = { s->requests_per_second, s->requests_burst };
-        const struct rate_limit dear = { s->expensive_per_second, s->expensive_burst };
-        struct rate_table *t = req->gateway->rates;
-        uint64_t now = now_monotonic();
-        char key[SHA256_HEX + 8];
-
-        struct rate_verdict v = rate_take(t, req->principal.token_hash, &all, now);
-        if (v.allowed && rights_is_expensive(req->route)) {
-                (void) snprintf(key, sizeof(key), "dear %s", req->principal.token_hash);
-                v = rate_take(t, key, &dear, now);
-        }
-        req->priv->rate = v;
-        if (!v.allowed)
-                reply_limited(req, v.retry_usec, "requests with this token");
-        return v.allowed;
-}
-
 static void authenticated(struct http_request *req, int r, const struct principal *who)
 {
         req->priv->auth_pending = false;
         if (r < 0) {
                 http_conn_set_state(req->priv->conn, CONN_HANDLING);
-                if (r == -EACCES && !may_try(req, true))
+                if (r == -EACCES && !http_limit_logins(req, true))
                         return;
                 if (r == -EACCES)
                         http_reply_error(req, ERROR_CODE_UNAUTHORIZED, NULL,
@@ -419,7 +372,7 @@ static void authenticated(struct http_request *req, int r, const struct principa
         req->principal = *who;
         enum conn_state before = req->priv->conn->state;
         http_conn_set_state(req->priv->conn, CONN_HANDLING);
-        if (!within_rate(req))
+        if (!http_limit_token(req))
                 return;
         const char *why = rights_refusal(who, req->route);
         if (why) {
@@ -428,7 +381,8 @@ static void authenticated(struct http_request *req, int r, const struct principa
         }
         if (req->priv->forwarded && req->route->auth == ROUTE_TICKET &&
             !http_forwarded_room(req->priv->conn->server, req->priv->address)) {
-                reply_limited(req, USEC_PER_SEC, "streams from this address");
+                http_limit_refuse(req, req->priv->address, USEC_PER_SEC,
+                                  "streams from this address");
                 return;
         }
         http_conn_set_state(req->priv->conn, before);
@@ -486,6 +440,7 @@ static void begin(struct http_conn *c, const struct http_head *head, size_t n)
         struct http_request *req = http_request_new(c, head, buf_head(&c->in), n, &why);
 
         http_peer_note_waiting(c, false);
+        explicit_bzero(c->in.data + c->in.off, n); /* the token in it stays nowhere */
         buf_consume(&c->in, n);
         body_start(c, head, 0);
         if (!req) {
@@ -501,10 +456,11 @@ static void begin(struct http_conn *c, const struct http_head *head, size_t n)
         if (!check_head(c, req, head))
                 return;
         if (req->route->auth == ROUTE_PUBLIC) {
-                http_conn_continue(req);
+                if (http_limit_public(req))
+                        http_conn_continue(req);
                 return;
         }
-        if (!may_try(req, false))
+        if (!http_limit_logins(req, false))
                 return;
         http_conn_set_state(c, CONN_AUTH);
         req->priv->auth_pending = true;
@@ -595,6 +551,8 @@ static void on_input(struct http_conn *c)
                 c->eof = true;
         else
                 buf_put(&c->in, scratch, (size_t) n);
+        if (c->state == CONN_HEAD)
+                explicit_bzero(scratch, (size_t) n);
         http_conn_advance(c);
 }
 
@@ -668,7 +626,9 @@ static void on_timer(void *userdata)
                 body_failed(c, -ETIMEDOUT);
                 if (c->state != CONN_CLOSED)
                         want_events(c);
-        } else if (c->state != CONN_HANDLING && c->state != CONN_AUTH)
+        } else if (c->state == CONN_HANDLING && c->req && c->req->priv->limited)
+                http_limit_answer(c->req);
+        else if (c->state != CONN_HANDLING && c->state != CONN_AUTH)
                 http_conn_end(c);
 }
 

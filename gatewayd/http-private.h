@@ -92,6 +92,8 @@ struct http_request_private {
         char address[64]; /* of the client, as far as known; "unix" */
         bool forwarded;   /* a trusted proxy told it */
         struct rate_verdict rate;
+        const char *limited; /* what there was too much of: its 429 waits for the timer */
+        uint64_t retry_usec;
         bool audited;
         bool has_retry_after;
         bool has_head_method; /* HEAD: no body in the answer */
@@ -161,6 +163,14 @@ void http_conn_send(struct http_conn *c);          /* the answer is in out and f
 void http_conn_continue(struct http_request *req); /* after auth */
 void http_conn_refuse(struct http_conn *c,
                       const struct http_refusal *why); /* a head that is not a request */
+
+/* http-limit.c: false: it is, or will be, answered with 429. */
+bool http_limit_token(struct http_request *req);               /* of the principal's token */
+bool http_limit_logins(struct http_request *req, bool failed); /* failed: one more */
+bool http_limit_public(struct http_request *req);              /* of calls that need no token */
+void http_limit_refuse(struct http_request *req, const char *who, uint64_t retry_usec,
+                       const char *what); /* who: the key of those who ask too much; what: static */
+void http_limit_answer(struct http_request *req); /* the late ones, by the connection's timer */
 
 /* http-request.c */
 /* NULL with *why when path or query are bad. */

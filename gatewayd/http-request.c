@@ -155,6 +155,7 @@ void http_request_free(struct http_request *req)
         if (p->auth_pending)
                 auth_forget(req->gateway->auth, req);
         otlp_forget(&p->span);
+        http_header_wipe(req, "authorization"); /* of one refused before it was looked at */
         json_decref(req->json);
         buf_done(&p->body);
         buf_done(&p->headers);
@@ -242,6 +243,19 @@ const char *http_header(const struct http_request *req, const char *name)
         const struct http_header *h = http_head_find(req->priv->head, name);
 
         return h ? h->value.data : NULL;
+}
+
+void http_header_wipe(struct http_request *req, const char *name)
+{
+        struct http_head *head = req->priv->head;
+
+        for (size_t i = 0; i < head->n_headers; i++) {
+                struct http_header *h = &head->headers[i];
+                if (!http_name_eq(h->name, name))
+                        continue;
+                explicit_bzero((char *) h->value.data, h->value.len);
+                h->value.len = 0;
+        }
 }
 
 const char *http_query(const struct http_request *req, const char *name)

@@ -57,7 +57,8 @@ struct http_request {
 
 /* ---- asking ---- */
 const char *http_header(const struct http_request *req,
-                        const char *lower); /* first; NULL = absent */
+                        const char *lower);                         /* first; NULL = absent */
+void http_header_wipe(struct http_request *req, const char *lower); /* its values become "" */
 const char *http_query(const struct http_request *req,
                        const char *name); /* decoded; NULL = absent */
 bool http_gone(const struct http_request *req);

@@ -66,15 +66,21 @@ def test_slow_attacks_hold_nobody_up(own_edge, mode, tmp_path):  # noqa: F811
 
 
 @needs("wrk")
-def test_a_flood_by_one_token_leaves_the_others_their_share(own_edge):  # noqa: F811
-    """wrk with one tenant's token, far beyond its rate: 429s; another tenant's calls are all answered."""
+@pytest.mark.parametrize("kind", ["token", "public", "logins"])
+def test_a_flood_leaves_the_others_their_share(own_edge, kind):  # noqa: F811
+    """wrk far beyond the rate of one token, of an address without any, of failed logins: 429s, and most of them late, so that the flood
+    itself is slow: another tenant's calls are all answered. What that is in milliseconds bench/flood measures."""
     edge = own_edge(requests_per_second="50", requests_burst="50", connections_per_address="200")
     other = edge.make_token("viewer", "other")
-    flood = subprocess.Popen(["wrk", "-t1", "-c50", "-d4s", "-H", f"Authorization: Bearer {edge.user}", f"http://127.0.0.1:{edge.port}/me"], stdout=subprocess.PIPE, text=True)
+    path, header = {"token": ("/me", f"Authorization: Bearer {edge.user}"), "public": ("/health", "X-Nothing: x"), "logins": ("/me", "Authorization: Bearer wrong")}[kind]
+    flood = subprocess.Popen(["wrk", "-t1", "-c50", "-d4s", "-H", header, f"http://127.0.0.1:{edge.port}{path}"], stdout=subprocess.PIPE, text=True)
     codes = []
     while flood.poll() is None:
         codes.append(edge.request("GET", "/me", token=other)[0])
     out = flood.stdout.read()
-    refused = re.search(r"Non-2xx or 3xx responses: (\d+)", out)
+    refused, total = re.search(r"Non-2xx or 3xx responses: (\d+)", out), re.search(r"(\d+) requests in", out)
     assert refused and int(refused[1]) > 100, out
-    assert set(codes[:50]) == {200}, set(codes)
+    # 50 connections, four a second each; 300 refused at once; what is allowed.
+    assert int(total[1]) < 2500, out
+    if kind != "logins":  # its address is shut out
+        assert set(codes[:50]) == {200}, set(codes)
