@@ -16,6 +16,7 @@ void parts_slot_config(const struct worker_settings *s, sd_event *e, struct slot
                 .decoder = s->decoder_helper,
                 .width = (unsigned) s->width,
                 .height = (unsigned) s->height,
+                .start_usec = s->slot_start,
                 .limits = { .processes = s->slot_processes,
                             .open_files = s->slot_open_files,
                             .file_bytes = s->slot_file_bytes,

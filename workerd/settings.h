@@ -12,8 +12,8 @@ struct worker_settings {
                 *egress_ca;
         char *kind, *kinds;
         uint64_t width, height;
-        uint64_t slot_processes, slot_open_files, slot_file_bytes, slot_tmp_bytes, slot_tmp_files,
-                slot_home_bytes, slot_home_files, slot_memory, slot_cpu_percent;
+        uint64_t slot_start, slot_processes, slot_open_files, slot_file_bytes, slot_tmp_bytes,
+                slot_tmp_files, slot_home_bytes, slot_home_files, slot_memory, slot_cpu_percent;
         char *vm_image, *vm_qemu, *vm_preload, *vm_templates;
         uint64_t vm_memory;
         bool vm_kvm;

@@ -182,9 +182,13 @@ static void on_deadline(void *userdata)
 {
         struct slot *s = userdata;
         if (s->phase == SLOT_PHASE_STARTING) {
-                slot_fail(s, "the slot was not ready in %" PRIu64 " s: %s",
+                slot_fail(s, "the slot was not ready in %" PRIu64 " s: %s%s",
                           s->start_usec / USEC_PER_SEC,
-                          s->said[0] ? strstrip(s->said) : "it said nothing");
+                          s->said[0] ? strstrip(s->said) : "it said nothing",
+                          s->start_usec == s->config.start_usec
+                                  ? "; a slow machine needs a larger slot_start or "
+                                    "slot_cpu_percent (workerd.conf)"
+                                  : "");
                 return;
         }
         if (s->phase != SLOT_PHASE_ENDING)
