@@ -21,6 +21,7 @@ struct guest {
         struct list commands, calls;
         unsigned n_commands, n_calls;
         uint32_t last_proc, last_call;
+        struct guest_limits limits;
         bool up;     /* greeted */
         bool volume; /* its greeting said so */
         bool ended;  /* no frame is taken or sent any more */

@@ -70,6 +70,11 @@ static int on_hello(struct guest *g, const struct guest_hello *m)
         return 0;
 }
 
+const struct guest_limits *guest_limits(const struct guest *g)
+{
+        return &g->limits;
+}
+
 static int dispatch(struct guest *g, struct span frame)
 {
         struct wire_envelope e;
@@ -96,6 +101,9 @@ static int dispatch(struct guest *g, struct span frame)
                 return guest_on_done(g, msg);
         case MSG_GUEST_LISTING:
                 return guest_on_listing(g, msg);
+        case MSG_GUEST_LIMITS:
+                g->limits = *(const struct guest_limits *) msg;
+                return 0;
         default:
                 return -EPROTO;
         }

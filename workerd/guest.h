@@ -112,6 +112,10 @@ int guest_write_volume(struct guest *g, uint64_t epoch, const char *path, int fd
                        void *userdata) mustuse;
 bool guest_has_volume(const struct guest *g);
 
+/* What the limits of a machine have stopped in it, as its helper says; all 0 in other slots and
+ * before it told. */
+const struct guest_limits *guest_limits(const struct guest *g);
+
 /* l is NULL when r < 0; borrowed. depth 1 or 2. For a file: kind 1 and no entries. */
 typedef void (*guest_listing_fn)(void *userdata, int r, const struct guest_listing *l);
 int guest_list_dir(struct guest *g, uint64_t epoch, const char *path, unsigned depth,

@@ -87,8 +87,10 @@ int slot_load(const struct slot *s, struct slot_load *ret)
         cgroup_read(&s->cgroup, &use);
         if (use.memory_bytes > 0)
                 load.memory_bytes = use.memory_bytes;
-        load.memory_kills = use.memory_kills + s->watch_kills;
-        load.fork_refusals = use.fork_refusals + s->watch_full;
+        struct slot_hits hits;
+        slot_hits(s, &hits);
+        load.memory_kills = hits.memory_kills;
+        load.fork_refusals = hits.fork_refusals;
         *ret = load;
         return 0;
 }

@@ -177,7 +177,8 @@ static void ask_capabilities(struct slot *s)
              -1);
 }
 
-/* Time of day, and what makes the random numbers of this copy its own. */
+/* Time of day, what makes the random numbers of this copy its own, and how many processes steps may
+ * have. */
 static void tell_setup(struct slot *s)
 {
         uint8_t random[32];
@@ -185,8 +186,9 @@ static void tell_setup(struct slot *s)
         random_bytes(random, sizeof(random));
         hex_encode(random, sizeof(random), hex);
         uint64_t now = now_realtime();
-        int n = snprintf(line, sizeof(line), "go %" PRIu64 ".%06u %s\n", now / USEC_PER_SEC,
-                         (unsigned) (now % USEC_PER_SEC), hex);
+        int n = snprintf(line, sizeof(line), "go %" PRIu64 ".%06u %s %" PRIu64 "\n",
+                         now / USEC_PER_SEC, (unsigned) (now % USEC_PER_SEC), hex,
+                         s->config.limits.processes);
         if (send(s->vm.setup, line, (size_t) n, MSG_DONTWAIT | MSG_NOSIGNAL) != n)
                 slot_fail(s, "the machine cannot be told the time");
 }

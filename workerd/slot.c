@@ -263,26 +263,30 @@ void slot_resume(struct slot *s)
 
 void slot_hits(const struct slot *s, struct slot_hits *ret)
 {
+        static const struct guest_limits none;
+        const struct guest_limits *in = s->guest ? guest_limits(s->guest) : &none;
         struct cgroup_use use;
         cgroup_read(&s->cgroup, &use);
-        *ret = (struct slot_hits){ use.memory_kills + s->watch_kills,
-                                   use.fork_refusals + s->watch_full };
+        *ret = (struct slot_hits){ use.memory_kills + s->watch_kills + in->memory_kills,
+                                   use.fork_refusals + s->watch_full + in->fork_refusals };
 }
 
 char *slot_hits_text(const struct slot *s, const struct slot_hits *before)
 {
         const struct slot_limits *l = &s->config.limits;
+        const struct guest_limits *in = s->guest ? guest_limits(s->guest) : NULL;
         struct slot_hits now;
         slot_hits(s, &now);
+        bool machine = in && in->processes > 0;
         if (now.memory_kills > before->memory_kills)
                 return xasprintf("A program was killed: everything in the slot together used more "
                                  "than %" PRIu64 " MiB of memory (files in the home folder and "
                                  "/tmp count).",
-                                 l->memory_bytes / MIB);
+                                 (machine ? in->memory_bytes : l->memory_bytes) / MIB);
         if (now.fork_refusals > before->fork_refusals)
                 return xasprintf("A program could not be started: there were already %" PRIu64
                                  " processes and threads in the slot.",
-                                 l->processes);
+                                 machine ? in->processes : l->processes);
         return NULL;
 }
 

@@ -30,6 +30,7 @@ static void send_exit(struct helper *h, uint32_t proc, int code, int signal, con
         struct guest_exit m = {
                 .proc = proc, .code = code, .signal = (uint32_t) signal, .error = error
         };
+        group_tell(h);
         helper_send(h, &wire_guest_exit, &m);
 }
 
@@ -198,6 +199,7 @@ static bool pass_output(struct helper *h, struct command *c, int stream)
         struct guest_output m = { .proc = c->proc,
                                   .stream = (uint32_t) stream,
                                   .data = { data, (size_t) n } };
+        group_tell(h);
         helper_send(h, &wire_guest_output, &m);
         return true;
 }

@@ -26,7 +26,7 @@
 #define STREAM_QUEUE (4 * 1024 * 1024) /* above it no more work is taken in */
 #define FRAME_MAX (16 * 1024 * 1024)   /* any message of the schema fits */
 #define EXIT_GRACE_MS 100              /* for output of children that outlive a command */
-#define POLLS_MAX (2 + 3 * COMMANDS_MAX)
+#define POLLS_MAX (4 + 3 * COMMANDS_MAX)
 
 struct command {
         bool used;
@@ -52,7 +52,9 @@ struct upload {
 
 struct helper {
         int stream, signals, listener;
-        int volume; /* the folder that programs see read-only as VOLUME; -1 = there is none */
+        int volume;    /* the folder that programs see read-only as VOLUME; -1 = there is none */
+        int events[2]; /* memory.events and pids.events of a machine's steps; -1 = no machine */
+        struct guest_limits told;
         struct buf in, out;
         struct wire_arena *arena;
         struct command commands[COMMANDS_MAX];
@@ -81,6 +83,11 @@ void commands_reap(struct helper *h);
 size_t commands_poll(struct helper *h, struct pollfd *fds, size_t n);
 void commands_serve(struct helper *h, const struct pollfd *fds, size_t n);
 int commands_timeout(const struct helper *h); /* milliseconds for poll, -1 = none */
+
+/* group.c: `folder` is the control group that a machine's steps are in; taken over, -1 = none.
+ * Tells the worker what its limits have stopped, when that is more than was told. */
+void group_open(struct helper *h, int folder);
+void group_tell(struct helper *h);
 
 /* kill.c */
 void command_kill(struct helper *h, const struct guest_kill *m);

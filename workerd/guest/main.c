@@ -35,7 +35,8 @@ static int number(const char *text)
 static void limit_processes(const char *text)
 {
         rlim_t processes = (rlim_t) number(text);
-        if (setrlimit(RLIMIT_NPROC, &(struct rlimit){ processes, processes }) < 0)
+        if (setrlimit(RLIMIT_NPROC, &(struct rlimit){ processes, processes }) < 0 ||
+            setrlimit(RLIMIT_CORE, &(struct rlimit){ 0, 0 }) < 0)
                 helper_die("cannot limit processes");
 }
 
@@ -77,6 +78,7 @@ static void set_up(struct helper *h, char **argv)
         limit_processes(argv[3]);
         open_gate(number(argv[4]));
         h->volume = number(argv[5]);
+        group_open(h, argv[6] ? number(argv[6]) : -1);
         if (close_range(3, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
                 helper_die("cannot mark descriptors");
         oom_file = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
@@ -109,7 +111,9 @@ static void serve(struct helper *h)
                                   .events = (short) ((full ? 0 : POLLIN) |
                                                      (buf_pending(&h->out) > 0 ? POLLOUT : 0)) };
         fds[1] = (struct pollfd){ .fd = h->signals, .events = POLLIN };
-        size_t n = 2 + (full ? 0 : commands_poll(h, fds + 2, ARRAY_LEN(fds) - 2));
+        for (size_t i = 0; i < ARRAY_LEN(h->events); i++)
+                fds[2 + i] = (struct pollfd){ .fd = h->events[i], .events = POLLPRI };
+        size_t n = 4 + (full ? 0 : commands_poll(h, fds + 4, ARRAY_LEN(fds) - 4));
         if (poll(fds, n, commands_timeout(h)) < 0 && errno != EINTR)
                 helper_die("poll failed");
         if (fds[1].revents) {
@@ -117,7 +121,8 @@ static void serve(struct helper *h)
                 while (read(h->signals, &info, sizeof(info)) == sizeof(info))
                         ;
         }
-        commands_serve(h, fds + 2, n - 2);
+        group_tell(h);
+        commands_serve(h, fds + 4, n - 4);
         commands_reap(h);
         if (fds[0].revents & (POLLIN | POLLHUP | POLLERR))
                 helper_receive(h);
@@ -136,13 +141,14 @@ int main(int argc, char **argv)
 {
         if (argc > 3 && streq(argv[1], "machine"))
                 machine(argv);
-        if (argc != 6)
-                helper_die("usage: berth-guest STREAM LISTENER PROCESSES GATE VOLUME");
+        if (argc != 6 && argc != 7)
+                helper_die("usage: berth-guest STREAM LISTENER PROCESSES GATE VOLUME [GROUP]");
         if (streq(argv[2], "canary")) {
                 limit_processes(argv[3]);
                 canary(number(argv[1]));
         }
         struct helper *h = xnew(struct helper);
+        h->events[0] = h->events[1] = -1;
         for (size_t i = 0; i < COMMANDS_MAX; i++)
                 h->commands[i].in = h->commands[i].out = h->commands[i].err = -1;
         set_up(h, argv);

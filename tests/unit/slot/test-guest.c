@@ -276,13 +276,30 @@ static void test_cut_off(void **state)
         stop(&t);
 }
 
+/* What a machine tells of its limits is kept as it says, and takes part in nothing else. */
+static void test_limits(void **state)
+{
+        static const struct guest_limits some = { 3, UINT64_MAX, 1 << 20, 512 };
+        struct test_guest t;
+        start(&t);
+        greet(&t);
+        assert_int_equal(guest_limits(t.guest)->processes, 0);
+        say(&t, &wire_guest_limits, &some);
+        assert_false(t.ended);
+        assert_memory_equal(guest_limits(t.guest), &some, sizeof(some));
+        say(&t, &wire_guest_limits, &(struct guest_limits){ .memory_kills = 1 });
+        assert_int_equal(guest_limits(t.guest)->memory_kills, 1);
+        assert_false(t.ended);
+        stop(&t);
+}
+
 int main(void)
 {
         fixture_begin(false);
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_first_words), cmocka_unit_test(test_lies),
                 cmocka_unit_test(test_flood),       cmocka_unit_test(test_too_much),
-                cmocka_unit_test(test_cut_off),
+                cmocka_unit_test(test_cut_off),     cmocka_unit_test(test_limits),
         };
         int r = cmocka_run_group_tests(tests, NULL, NULL);
         fixture_finish();
