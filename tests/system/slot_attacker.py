@@ -11,6 +11,7 @@ import resource
 import signal
 import socket
 import stat
+import subprocess
 
 libc = ctypes.CDLL(None, use_errno=True)
 OUT = {}
@@ -129,6 +130,13 @@ def sockets_of_others():
     return sorted(set(found))
 
 
+def found_files():
+    """Sockets, and what is named like a secret, wherever this slot can look; not what packages and the browser brought."""
+    command = ["find", "/", "(", "-path", "/proc", "-o", "-path", "/sys", "-o", "-path", "/usr", "-o", "-path", "/var/lib/dpkg", "-o", "-path", "/home/agent/.config", ")", "-prune", "-o", "-type", "s", "-printf", "socket %p\n",
+               "-o", "(", "-iname", "*credential*", "-o", "-iname", "*secret*", "-o", "-iname", "*token*", ")", "-printf", "secret %p\n"]
+    return sorted(subprocess.run(command, capture_output=True, text=True).stdout.splitlines())
+
+
 def mknod_block():
     os.mknod(os.path.expanduser("~/disk"), stat.S_IFBLK | 0o600, os.makedev(8, 0))
 
@@ -152,6 +160,9 @@ def main():
     OUT["dev"] = sorted(os.listdir("/dev"))
     OUT["interfaces"] = [line.split(":")[0].strip() for line in open("/proc/net/dev").read().splitlines()[2:]]
     OUT["sockets"] = sockets_of_others()
+    OUT["files"] = found_files()
+    OUT["terminals"] = [os.isatty(n) for n in range(3)]
+    attempt("own terminal", lambda: os.close(os.open("/dev/tty", os.O_RDWR)))
     OUT["core"] = core_limit()
     OUT["uid_map"] = open("/proc/self/uid_map").read().split()
 

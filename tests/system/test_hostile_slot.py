@@ -74,10 +74,16 @@ HOSTILE = [
 ]
 
 
-def test_output_that_would_fool(berth):
+@pytest.fixture(params=["headless", "desktop"])
+def any_kind(request, berth):
+    return berth, request.param
+
+
+def test_output_that_would_fool(any_kind):
     """It is text of that one call, valid JSON, bounded, and the shell goes on; nothing of it becomes an event or an end."""
-    s = berth.create([{"tools": [["bash", {"command": c}]]} for c in HOSTILE] + [{"text": "all read"}])["session_id"]
-    berth.wait_status(s, "idle", seconds=90)
+    berth, kind = any_kind
+    s = berth.create([{"tools": [["bash", {"command": c}]]} for c in HOSTILE] + [{"text": "all read"}], kind=kind)["session_id"]
+    berth.wait_status(s, "idle", seconds=300)
     reply = berth.call("GET", f"/events/{s}?limit=500", 200)
     events = json.loads(reply.content.decode("utf-8"))["events"]
     results = [e for e in events if e["event_type"] == "post_tool"]
@@ -89,3 +95,26 @@ def test_output_that_would_fool(berth):
     assert [e["event_type"] for e in events].count("session_stop") == 0
     assert [e["seq"] for e in events] == list(range(1, len(events) + 1))
     berth.call("DELETE", f"/sessions/{s}", 204)
+
+
+@pytest.fixture
+def with_display(own_berth):
+    return own_berth(workers=1, kind="desktop"), "desktop"
+
+
+GIANT = "xrandr --fb 16000x16000; o=$(xrandr | sed -n 's/ connected.*//p'); xrandr --newmode g 900 12000 12048 12080 12160 12000 12003 12008 12030; xrandr --addmode $o g; xrandr --output $o --mode g"
+
+
+def test_a_screen_made_giant(with_display):
+    """A program asks its display for 16000 x 16000: where it gets that the session ends with the reason, and nobody else's."""
+    b, kind = with_display
+    pid = b.pid("worker1")
+    look = [{"tools": [["computer", {"action": "screenshot"}]]}, {"text": "seen"}]
+    s = b.create([{"tools": [["bash", {"command": GIANT}]]}, *look], kind=kind)["session_id"]
+    end = b.wait_status(s, "idle", "failed", seconds=300)
+    assert end["status"] == "idle" or "its screen has an impossible size" in json.dumps(b.events(s)), b.events(s)[-1]
+    b.call("POST", f"/sessions/{s}/stop")
+    following = b.create(look, kind=kind)["session_id"]
+    b.wait_status(following, "idle", seconds=300)
+    assert any(e["event_type"] == "screenshot" for e in b.events(following)) and b.pid("worker1") == pid
+    b.call("POST", f"/sessions/{following}/stop")

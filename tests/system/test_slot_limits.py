@@ -15,7 +15,7 @@ MIB = 1 << 20
 SMALL = {"slot_memory": "300M", "slot_home_bytes": "64M", "slot_home_files": "2000", "slot_tmp_bytes": "32M", "slot_processes": "200", "slot_cpu_percent": "60"}
 
 
-def play(b, commands, session=None, seconds=90, **body):
+def play(b, commands, session=None, seconds=300, **body):
     """Runs the commands one after the other in one session; (session id, their post_tool events)."""
     turns = [{"tools": [["bash", {"command": c}]]} for c in commands] + [{"text": "done"}]
     before = 0
@@ -64,21 +64,26 @@ def test_proofs(small):
         assert told["cpu"]["proven"]
 
 
+HOG = {"cgroup": "python3 -c 'x = bytearray(900 << 20); import time; time.sleep(20)'"}
+HOG["own"], HOG["vm"] = HOG["cgroup"], "python3 -c 'x = []\nwhile True: x.append(bytearray(b\"x\" * (16 << 20)))'"
+MANY = {"cgroup": 80, "own": 80, "vm": 400}  # MiB; eight of them
+
+
 def test_memory_hog(small):
     b, by = small
-    _, (hog, after) = play(b, ["python3 -c 'x = bytearray(900 << 20); import time; time.sleep(20)'", "echo alive"], b.one)
+    _, (hog, after) = play(b, [HOG[by], "echo alive"], b.one)
     assert "Killed" in said(hog) or "137" in said(hog)
-    assert "more than 300 MiB of memory" in said(hog)
+    assert ("more than 300 MiB of memory" if by != "vm" else " MiB of memory (files") in said(hog)
     assert said(after).strip() == "alive"
 
 
 def test_memory_hog_of_many(small):
     """Many small ones together are as one large."""
     b, by = small
-    started = time.monotonic()
-    _, (hog, after) = play(b, ["for i in 1 2 3 4 5 6 7 8; do python3 -c 'x = bytearray(80 << 20); import time; time.sleep(2)' & done; wait; false", "echo alive"], b.one)
-    assert "memory" in said(hog), said(hog)
-    assert said(after).strip() == "alive" and time.monotonic() - started < 60
+    one = f"python3 -c 'x = bytearray(b\"x\" * ({MANY[by]} << 20)); import time; time.sleep(2)'"
+    _, (hog, after) = play(b, [f"for i in 1 2 3 4 5 6 7 8; do {one} & done; wait; false", "echo alive"], b.one)
+    assert " MiB of memory" in said(hog), said(hog)
+    assert said(after).strip() == "alive"
 
 
 @pytest.mark.parametrize("bomb", [":(){ :|:& };:; sleep 20", "python3 -c 'import os\nwhile True:\n  try: os.fork()\n  except OSError: pass'"], ids=["shell", "python"])
@@ -86,20 +91,19 @@ def test_fork_bomb(small, bomb):
     b, by = small
     if by == "own" and "python" in bomb:
         pytest.skip("one kind of bomb is enough without control groups")
-    started = time.monotonic()
     _, (_, after, last) = play(b, [bomb, "echo alive", "echo alive"], b.one)
     assert said(last).strip().endswith("alive"), (said(after), said(last))
-    assert time.monotonic() - started < 80
     other = b.call("GET", "/health", 200)
     assert other.elapsed.total_seconds() < 2
 
 
 def test_disk_and_inodes(small):
     b, by = small
+    more, where = (10, "/tmp") if by == "vm" else (1, "~")  # a machine's sizes follow from its memory
     _, (disk, inodes, tmp, shm, after) = play(b, [
-        "dd if=/dev/zero of=big bs=1M count=500; ls -s big | cut -d' ' -f1; rm big",
-        "mkdir n; cd n; for i in $(seq 3000); do : > $i || break; done; ls | wc -l; cd ..; rm -r n",
-        "dd if=/dev/zero of=/tmp/big bs=1M count=500; rm /tmp/big", "dd if=/dev/zero of=/dev/shm/big bs=1M count=500; rm /dev/shm/big", "echo alive > x; cat x"], b.one)
+        f"dd if=/dev/zero of=big bs=1M count={500 * more}; ls -s big | cut -d' ' -f1; rm big",
+        f"mkdir {where}/n; cd {where}/n; python3 -c 'import itertools\nfor i in itertools.count(): open(str(i), \"w\").close()'; ls | wc -l; cd; rm -r {where}/n",
+        f"dd if=/dev/zero of=/tmp/big bs=1M count={500 * more}; rm /tmp/big", f"dd if=/dev/zero of=/dev/shm/big bs=1M count={500 * more}; rm /dev/shm/big", "echo alive > x; cat x"], b.one)
     assert "No space left" in said(disk) and "No space left" in said(tmp) and "No space left" in said(shm)
     assert "No space left" in said(inodes)
     assert said(after).strip() == "alive"
@@ -147,7 +151,7 @@ if [ -n "$DISPLAY" ] && command -v xprop >/dev/null && xprop -root >/dev/null 2>
   xprop -root -f MARKER 8s -set MARKER marker; echo marker-clip | xclip -selection clipboard -i; (setsid xterm -T marker-window >/dev/null 2>&1 &)
   for i in $(seq 100); do xwininfo -root -tree | grep -q marker-window && break; sleep 0.1; done
 fi
-sleep 0.5; pgrep -af marker | grep -v pgrep; grep -c marker-abstract /proc/net/unix; awk '{print $2}' /proc/net/tcp | grep -ci ':1092'
+kill -STOP 1; sleep 0.5; pgrep -af marker | grep -v pgrep; grep -c marker-abstract /proc/net/unix; awk '{print $2}' /proc/net/tcp | grep -ci ':1092'
 """
 LOOK = r"""
 cat ~/left /tmp/left /var/tmp/left /dev/shm/left /run/left 2>/dev/null
@@ -162,6 +166,16 @@ if [ -n "$DISPLAY" ] && xprop -root >/dev/null 2>&1; then
 fi
 echo "looked: $(ls -A ~ | wc -l) $(date +%s)" | cut -d' ' -f1
 """
+
+
+def processes_of(uids):
+    """Living ones on the host, whoever their parent is."""
+    alive = []
+    for p in pathlib.Path("/proc").glob("[0-9]*"):
+        text = _status(p.name)
+        if "State:\tZ" not in text and int(text.split("\nUid:\t")[1].split()[0]) in uids:
+            alive.append(p.name)
+    return alive
 
 
 def host_uids(b):
@@ -186,6 +200,8 @@ def test_nothing_is_left_for_the_next(kind):
             assert "xterm" in text, text
         before = host_uids(b)
         b.call("POST", f"/sessions/{first}/stop", 200)
+        if limits(b)["identity"]["by"] != "own uid":
+            wait_until(lambda: not processes_of(before), 10, lambda: f"the session's processes to end: {processes_of(before)}")
         second, (look,) = play(b, [LOOK], kind=kind)
         assert said(look).split() == ["looked:"], said(look)
         assert b.session(second)["worker_id"] == "1"
@@ -245,17 +261,7 @@ def test_a_killed_worker_leaves_nothing():
         before = mounts()
         b.kill("worker1", restart=False)
 
-        def gone():
-            alive = []
-            for p in pathlib.Path("/proc").glob("[0-9]*"):
-                try:
-                    text = (p / "status").read_text()
-                except OSError:
-                    continue
-                if "State:\tZ" not in text and int(text.split("\nUid:\t")[1].split()[0]) in uids:
-                    alive.append(p.name)
-            return not alive and not [p for p in pids if "State:\tZ" not in _status(p)]
-        wait_until(gone, 10, "its slot's processes to end")
+        wait_until(lambda: not processes_of(uids) and not [p for p in pids if "State:\tZ" not in _status(p)], 10, "its slot's processes to end")
         assert mounts() == before
         groups = [g for base in b.stack.cgroups or [] for g in base.rglob("slot-*/cgroup.procs")]
         assert not [g for g in groups if g.read_text().strip()]

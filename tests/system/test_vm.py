@@ -1,7 +1,6 @@
 """Slots of the kind vm through the whole product. Needs an image of machines (BERTH_VM_IMAGE, built by images/build vm) and
 QEMU; without, this file is left out. tests/slow/vm builds the image and runs it. BERTH_VM_TEMPLATES keeps the template between runs,
 in a folder that the accounts of workers may write; without KVM making it takes some minutes."""
-import base64
 import json
 import os
 import pathlib
@@ -12,8 +11,12 @@ import time
 import pytest
 
 from conftest import Berth, wait_until
-from test_slot_attacks import ATTACKER, NOTHING_THERE
-from test_slot_limits import LEAVE, LOOK, _status, host_uids, mounts, no_more, play, said
+from test_hostile_slot import test_a_screen_made_giant, test_output_that_would_fool  # noqa: F401
+from test_page import run_walks
+from test_slot_attacks import (CANARY, attack, run, test_calls, test_identity, test_kernel_and_host, test_namespaces, test_network, test_no_secret,  # noqa: F401
+                               test_rights, test_sockets, test_the_proxy_refuses_every_form, test_view, test_write_out)
+from test_slot_limits import (LEAVE, LOOK, _status, host_uids, mounts, no_more, play, processes_of, said, test_disk_and_inodes, test_fork_bomb,  # noqa: F401
+                              test_memory_hog, test_memory_hog_of_many, test_other_bombs)
 from test_slot_limits import census as census_of
 from test_takeover import control, drives
 from viewer import Viewer
@@ -22,7 +25,6 @@ IMAGE = os.environ.get("BERTH_VM_IMAGE", "")
 pytestmark = [pytest.mark.skipif(not IMAGE or not shutil.which("qemu-system-x86_64"), reason="BERTH_VM_IMAGE is not set, or there is no QEMU"),
               pytest.mark.timeout(1800)]
 SLOW = 300  # seconds for what takes a second on a machine with KVM and nothing else to do
-CANARY = "CANARY-5d1b70c4"
 # A terminal on the screen that writes what is typed into a file, and whether it has the keyboard.
 TERMINAL = "rm -f typed; (setsid xterm -T typing -geometry 100x20+60+60 -e sh -c 'cat >typed' >/dev/null 2>&1 </dev/null &)"
 IN_FRONT = "id=$(xwininfo -name typing 2>/dev/null | grep -o '0x[0-9a-f]*' | head -1); [ -n \"$id\" ] && xprop -root _NET_ACTIVE_WINDOW | grep -q \"$id\""
@@ -44,6 +46,10 @@ def worker(b):
 
 
 def warm(b, seconds=SLOW):
+    """A machine is there, ready; a session that goes on from test to test gives it up."""
+    held, b.held = getattr(b, "held", None), None
+    if held:
+        b.call("POST", f"/sessions/{held}/stop", 200)
     wait_until(lambda: worker(b)["online"] and worker(b)["state"] == "warm", seconds, lambda: f"a warm machine: {worker(b)}\n{b.logs()}")
 
 
@@ -154,6 +160,12 @@ def test_a_person_types(machines, session):
     other.close()
 
 
+def test_from_the_page(machines):
+    """noVNC in a real Chromium: a session in a machine is started, seen, driven and typed into on the page."""
+    warm(machines)
+    run_walks({"BERTH_URL": machines.stack.url, "BERTH_TOKEN": machines.stack.token, "BERTH_MACHINES": "yes"}, "machine.test.mjs")
+
+
 def ticks(pids):
     """Processor time of these processes."""
     total = 0
@@ -192,67 +204,42 @@ def test_pause_keeps_memory(machines):
     machines.call("POST", f"/sessions/{s}/stop", 200)
 
 
+# What is tried in slots of the other kinds is tried here: the same tests, with these fixtures.
+
 @pytest.fixture(scope="module")
 def attacked(machines):
     """What slot_attacker.py found in a machine."""
     warm(machines)
-    code = base64.b64encode(ATTACKER.read_bytes()).decode()
-    s, (end,) = play(machines, [f"echo {code} | base64 -d >/tmp/attacker.py; cd /tmp; exec </dev/null; python3 /tmp/attacker.py"], seconds=SLOW, kind="vm")
-    text = said(end)
-    yield s, json.loads(text[text.index('{"uid"'):])
-    machines.call("POST", f"/sessions/{s}/stop")
+    found = attack(machines, "vm")
+    machines.held = found[0]
+    return (machines, "vm", *found)
 
 
-def test_attacker_inside(attacked):
-    """What holds in other slots by a system call filter holds here by having no rights in a kernel of one's own."""
-    _, r = attacked
-    none = "0" * 16
-    assert r["uid"] == 1000 and r["status"]["NoNewPrivs"] == "1"
-    assert {r["status"][k] for k in ("CapEff", "CapPrm", "CapBnd", "CapAmb")} == {none}
-    assert r["process 1"] in "SR" and r["home"] == ["agent"]
-    refused = ("EROFS", "EACCES", "EPERM", "ENOENT", "ETXTBSY")
-    # The machine's own file system is this slot's alone: root's files are root's.
-    wrong = {k: v for k, v in r.items() if k.startswith("write ") and v not in refused and "/proc/self/" not in k}
-    assert not wrong
-    for name in ("/proc/kcore", "/proc/1/mem", "/proc/1/environ", "/proc/1/maps", "/proc/kmsg", "/proc/1/fd/3", "/etc/shadow", "/dev/mem", "/dev/vda", "/dev/kvm", "/dev/fuse"):
-        assert r["read " + name] in ("EACCES", "EPERM", "ENOENT", "EIO"), (name, r["read " + name])
-    for name in ("mount", "umount2", "pivot_root", "setns", "clock_settime", "settimeofday", "kexec_load", "init_module", "finit_module", "delete_module", "reboot", "swapon",
-                 "open_by_handle_at", "acct", "vhangup"):
-        assert r["call " + name] != "ok", name
-    assert r["mknod"] == "EPERM" and r["ptrace process 1"] == "EPERM"
-    for name in ("setuid 0", "setgroups", "sethostname", "realtime", "more processes"):
-        assert r[name] in ("EPERM", "EINVAL"), (name, r[name])
+@pytest.fixture
+def any_kind(machines):
+    warm(machines)
+    return machines, "vm"
 
 
-def test_attacker_no_way_out(attacked):
-    """No address but the proxy's answers, on no family that leads to the host."""
-    _, r = attacked
-    # QEMU's network answers for hosts that it cannot reach either, or does not answer at all.
-    wrong = {k: v for k, v in r.items() if k.startswith("connect ") and v not in NOTHING_THERE | {"timed out", "TimeoutError"}}
-    assert not wrong
-    assert r["name lookup"] != "ok" and r["dbus"] == "ENOENT" and r["host X abstract"] == "ECONNREFUSED"
-    assert r["family packet"] != "ok" and r["raw ip"] == r["raw ip6"] == "EPERM"
-    assert not [s for s in r["sockets"] if "systemd" in s or "dbus" in s]
+@pytest.fixture
+def with_display(any_kind):
+    return any_kind
 
 
-def test_attacker_proxy(machines, attacked):
-    """The one door: refused by policy, with an event; nothing of the host behind it or beside it."""
-    s, _ = attacked
-    (text,) = more(machines, s, ("bash", {"command": (
-        "for u in http://169.254.169.254/ http://10.0.0.1/ http://10.0.2.2:22/ http://10.0.2.2:5432/ http://10.0.2.3/ http://127.0.0.1:8765/; do curl -s -m 5 --noproxy '*' $u && echo reached; done; "
-        "for u in http://169.254.169.254/ http://127.0.0.1:8765/ http://[::1]:8765/ http://2130706433:8765/ http://example.com/; do curl -s -m 20 -o /dev/null -w '%{http_code} ' --noproxy '' $u; done; "
-        "getent hosts exfiltrate.example.com; echo end")}))
-    assert "reached" not in text and text.split() == ["403"] * 5 + ["end"], text
-    assert any(e["event_type"] == "network_denied" for e in machines.events(s))
+@pytest.fixture(scope="module")
+def small(machines):
+    """A session that goes on whatever its steps do."""
+    warm(machines)
+    machines.one, _ = play(machines, ["echo begin"], seconds=SLOW, kind="vm")
+    machines.held = machines.one
+    return machines, "vm"
 
 
-def test_attacker_secret(machines, attacked):
-    """The worker's key is in nothing that the machine can read."""
-    s, _ = attacked
-    halves = CANARY[:7] + "''" + CANARY[7:]
-    (text,) = more(machines, s, ("bash", {"command": f"grep -rIl --exclude-dir=self {halves} /etc /home /run /tmp /var/tmp /dev/shm /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null; "
-                                                     f"env | grep -c {halves}; tr -d '\\0' </proc/cmdline"}))
-    assert CANARY not in text and text.startswith("0\n") and "console=ttyS0" in text, text
+def test_attacker_direct(machines, session):
+    """Nothing of the network that QEMU plays answers but the proxy; the kernel's command line has nothing of the host."""
+    text = run(machines, session, "for u in http://169.254.169.254/ http://10.0.0.1/ http://10.0.2.2:22/ http://10.0.2.2:5432/ http://10.0.2.3/ http://127.0.0.1:8765/; do "
+                                   "curl -s -m 5 --noproxy '*' $u && echo reached; done; getent hosts exfiltrate.example.com; tr -d '\\0' </proc/cmdline; echo; echo end")
+    assert "reached" not in text and text.splitlines()[0].startswith("console=ttyS0") and CANARY not in text, text
 
 
 def test_host_side(machines, session):
@@ -277,6 +264,8 @@ def test_nothing_is_left_for_the_next(machines):
     assert "marker-daemon" in said(left) and "marker-sleep" in said(left) and "xterm" in said(left), said(left)
     before = host_uids(machines)
     machines.call("POST", f"/sessions/{first}/stop", 200)
+    if worker(machines)["limits"]["identity"]["by"] != "own uid":
+        wait_until(lambda: not processes_of(before), 10, lambda: f"the machine to end: {processes_of(before)}")
     warm(machines)
     second, (look,) = play(machines, [LOOK], seconds=SLOW, kind="vm")
     assert said(look).split() == ["looked:"], said(look)
