@@ -151,9 +151,12 @@ static int check_kind(struct request *q, const struct create *cr, const struct s
                                  slot_kind_name((enum slot_kind) k));
         return hub_refuse(&q->entry, ERROR_CODE_UNPROCESSABLE,
                           "No worker makes slots of the kind %s; there are: %.*s. The setting "
-                          "`kinds` of the workers says which",
+                          "`kinds` of the workers says which%s",
                           slot_kind_name(kind), (int) buf_pending(&others),
-                          (const char *) buf_head(&others));
+                          (const char *) buf_head(&others),
+                          kind == SLOT_KIND_VM ? ", `limits.machine` in GET /workers what machines "
+                                                 "lack there, docs/operator.md how to have them"
+                                               : "");
 }
 
 static int create_apply(struct request *q, struct session *s, struct hub_batch *b)

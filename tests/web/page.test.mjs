@@ -174,7 +174,15 @@ test('sessions: live list, search, filter, rename, delete; new session by keyboa
   await page.waitForFunction(() => !document.body.textContent.includes('Renamed'));
   assert.equal(fake.sessions.has(s.session.session_id), false);
 
+  // A machine is offered when a worker makes them.
+  await Promise.all([page.waitForResponse((r) => r.url().endsWith('/workers')), page.locator('body').press('n')]);
+  await page.waitForSelector('.dialog >> text=Headless');
+  assert.equal(await page.locator('.dialog >> text=Virtual machine').count(), 0);
+  await page.keyboard.press('Escape');
+  await page.waitForSelector('.dialog', { state: 'detached' });
+  fake.more.workers[0].kinds.push('vm');
   await page.locator('body').press('n');
+  await page.waitForSelector('.dialog >> text=Virtual machine');
   await page.fill('#ns-message', 'Count the lines of data.txt');
   await page.click('.dialog >> text=Headless');
   await page.setInputFiles('.dialog input[type=file]', { name: 'data.txt', mimeType: 'text/plain', buffer: Buffer.from('1\n2\n') });

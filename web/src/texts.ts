@@ -113,7 +113,7 @@ export const texts = {
   create: {
     title: 'New session', agent: 'Agent', noAgent: 'None: default prompt, all tools', name: 'Name', namePlaceholder: 'Untitled session', message: 'What should the agent do?',
     messagePlaceholder: 'Open the order table, find the five largest customers and write a short report as a document…',
-    kind: 'Where it works', desktop: 'Desktop', desktopHint: 'Screen, mouse, browser, shell', headless: 'Headless', headlessHint: 'Shell and files, no screen',
+    kind: 'Where it works', desktop: 'Desktop', desktopHint: 'Screen, mouse, browser, shell', headless: 'Headless', headlessHint: 'Shell and files, no screen', vm: 'Virtual machine', vmHint: 'A desktop with a kernel of its own',
     model: 'Model', modelDefault: (m: string) => `Default: ${m}`, modelPlaceholder: 'Default of the server', files: 'Files',
     filesHint: 'Placed into the agent’s home folder before it starts.', addFiles: 'Add files', drop: 'Drop files here', submit: 'Start session', submitting: 'Starting',
     uploading: (n: number, of: number) => `Uploading ${n} of ${of}`, path: 'Path in the home folder', removeFile: (f: string) => `Remove ${f}`, advanced: 'More options',

@@ -1,5 +1,6 @@
 /** The dialog that starts a session. */
 import { useEffect, useRef, useState } from 'preact/hooks';
+import { getJson } from '../lib/api';
 import { bytes } from '../lib/format';
 import { go, paths } from '../lib/router';
 import { agents, loadAgents } from '../state/agents';
@@ -13,11 +14,13 @@ import { Dialog, IconButton, Spinner } from '../ui/controls';
 import { Icon, type IconName } from '../ui/icons';
 
 interface Attached { key: number; file: File; path: string }
-const KINDS: ['desktop' | 'headless', IconName][] = [['desktop', 'monitor'], ['headless', 'terminal']];
+type Kind = 'desktop' | 'headless' | 'vm';
+const KINDS: [Kind, IconName][] = [['desktop', 'monitor'], ['headless', 'terminal'], ['vm', 'server']];
 
 export function NewSession({ onClose }: { onClose: () => void }) {
   const t = texts.create;
-  const [kind, setKind] = useState<'desktop' | 'headless'>('desktop');
+  const [kind, setKind] = useState<Kind>('desktop');
+  const [machines, setMachines] = useState(false);
   const [touched, setTouched] = useState(false);
   const [agent, setAgent] = useState(newSessionAgent.value ?? '');
   const [name, setName] = useState('');
@@ -32,6 +35,8 @@ export function NewSession({ onClose }: { onClose: () => void }) {
   useEffect(() => {
     // The form does without the list where it cannot be read.
     loadAgents().catch(() => undefined);
+    // Offered where a worker makes them: without its image no host does.
+    getJson<{ workers: { kinds: string[] }[] }>('/workers').then((r) => setMachines(r.workers.some((w) => w.kinds.includes('vm')))).catch(() => undefined);
     return () => {
       newSessionAgent.value = null;
     };
@@ -39,7 +44,7 @@ export function NewSession({ onClose }: { onClose: () => void }) {
   const active = (agents.value ?? []).filter((a) => a.status === 'active');
   const of = active.find((a) => a.name === agent);
   const agentKind = typeof of?.slot?.kind === 'string' ? of.slot.kind : null;
-  const chosen = !touched && (agentKind === 'headless' || agentKind === 'desktop') ? agentKind : kind;
+  const chosen = !touched && KINDS.some(([k]) => k === agentKind) ? agentKind : kind;
 
   const add = (list: Iterable<File>) => setFiles((old) => [...old, ...[...list].map((file) => ({ key: next.current++, file, path: file.name }))]);
 
@@ -93,7 +98,7 @@ export function NewSession({ onClose }: { onClose: () => void }) {
       <div class="field">
         <span class="label" id="ns-kind">{t.kind}</span>
         <div class="kinds" role="radiogroup" aria-labelledby="ns-kind">
-          {KINDS.map(([k, icon]) => (
+          {KINDS.filter(([k]) => k !== 'vm' || machines || chosen === k).map(([k, icon]) => (
             <label key={k}>
               <input type="radio" class="sr" name="kind" value={k} checked={chosen === k} onChange={() => { setKind(k); setTouched(true); }} />
               <Icon name={icon} size={18} /><b>{t[k]}</b><span>{t[`${k}Hint`]}</span>
