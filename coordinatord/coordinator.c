@@ -54,6 +54,7 @@ static void on_event(void *userdata, const struct hub_event *e)
                 .seq = e->seq,
                 .event_type = e->type,
                 .json = e->json,
+                .epoch = c->start.db_epoch,
         };
 
         published("event", bus_publish(c->bus, &wire_bus_event, &m));
@@ -69,6 +70,7 @@ static void on_session(void *userdata, const struct session *s, const char *json
                 .session_id = s->id,
                 .cursor = cursor,
                 .json = span_of(json),
+                .epoch = c->start.db_epoch,
         };
 
         published("session", bus_publish(c->bus, &wire_bus_session_updated, &m));
@@ -82,6 +84,7 @@ static void on_deleted(void *userdata, const struct session *s, uint64_t cursor)
                 .tenant = s->tenant,
                 .session_id = s->id,
                 .cursor = cursor,
+                .epoch = c->start.db_epoch,
         };
 
         published("deletion", bus_publish(c->bus, &wire_bus_session_deleted, &m));
@@ -112,7 +115,9 @@ static void on_sweep(void *userdata)
 static void on_tick(void *userdata)
 {
         struct coordinator *c = userdata;
-        struct bus_tick m = { .cursor = hub_cursor(c->hub), .instance = c->instance };
+        struct bus_tick m = { .cursor = hub_cursor(c->hub),
+                              .instance = c->instance,
+                              .epoch = c->start.db_epoch };
 
         published("tick", bus_publish(c->bus, &wire_bus_tick, &m));
         warm_tick(c->warm);

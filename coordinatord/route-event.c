@@ -349,7 +349,10 @@ int route_event_live(void *userdata, struct rpc_peer *peer, struct rpc_request *
                 c->counters.live_dropped++;
                 return 0;
         }
-        struct bus_live out = { .tenant = s->tenant, .session_id = s->id, .json = m->json };
+        struct bus_live out = { .tenant = s->tenant,
+                                .session_id = s->id,
+                                .json = m->json,
+                                .epoch = c->start.db_epoch };
         if (bus_publish(c->bus, &wire_bus_live, &out) < 0)
                 c->counters.live_dropped++;
         return 0;

@@ -365,7 +365,7 @@ static void on_poll(void *userdata, int r, PGresult **results, size_t n,
                           error ? error->message : strerror(-r));
                 return; /* gap stays set: tried again in a second */
         }
-        f->gap = false;
+        f->gap = f->doubt; /* what came meanwhile may not be in the answer */
         fanout_history(f, (uint64_t) pg_i64(results[0], 0, 0), f->polled_cursor,
                        pg_str(results[0], 0, 1));
         f->cursor = MAX(f->cursor, (uint64_t) pg_i64(results[0], 0, 0));
@@ -379,6 +379,8 @@ static void on_poll(void *userdata, int r, PGresult **results, size_t n,
         for (int i = 0; i < PQntuples(results[2]); i++)
                 fanout_deleted(f, pg_str(results[2], i, 1), pg_str(results[2], i, 0));
         retry_waiting(f);
+        if (f->doubt)
+                fanout_poll(f);
 }
 
 /* The sessions watched, as a PostgreSQL array literal; ids hold no character that needs quoting. */
@@ -424,6 +426,7 @@ void fanout_poll(struct fanout *f)
         if (f->gap || now > f->tick_at + FANOUT_SILENCE_USEC)
                 pg_batch_add(b, updated_sql, "usu", since.usec, since.id,
                              (uint64_t) FANOUT_UPDATED);
+        f->doubt = false;
         f->polled_at = now;
         f->polled_cursor = f->cursor;
         f->polling = pg_submit(f->gateway->pg, b, on_poll, f) == 0;

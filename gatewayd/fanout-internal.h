@@ -91,6 +91,7 @@ struct fanout {
         uint64_t tick_at;  /* monotonic, last tick */
         uint64_t heard_at; /* the same, or when the present subscription was made */
         bool gap;          /* an id was skipped: session streams may have missed events */
+        bool doubt;        /* something of another history came since the last poll was sent */
         bool polling;
         uint64_t polled_cursor; /* cursor when the poll was sent */
         uint64_t polled_at;     /* monotonic */

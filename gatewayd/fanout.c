@@ -411,10 +411,54 @@ static void on_live(struct fanout *f, const struct bus_live *l)
         frame_unref(sse);
 }
 
+static const char *epoch_of(const struct wire_msg *type, const void *msg)
+{
+        switch (type->id) {
+        case MSG_BUS_EVENT:
+                return ((const struct bus_event *) msg)->epoch;
+        case MSG_BUS_SESSION_UPDATED:
+                return ((const struct bus_session_updated *) msg)->epoch;
+        case MSG_BUS_SESSION_DELETED:
+                return ((const struct bus_session_deleted *) msg)->epoch;
+        case MSG_BUS_LIVE:
+                return ((const struct bus_live *) msg)->epoch;
+        case MSG_BUS_TICK:
+                return ((const struct bus_tick *) msg)->epoch;
+        default:
+                return NULL;
+        }
+}
+
+/* What is of another history than the readers' is not shown to them: the database is asked, at
+ * once, whose is in force; then they begin anew, or read there what was not shown. */
+static bool in_doubt(struct fanout *f, const char *epoch)
+{
+        if (!epoch || streq(f->epoch, epoch))
+                return false;
+        if (!f->epoch[0]) { /* not asked yet */
+                (void) snprintf(f->epoch, sizeof(f->epoch), "%s", epoch);
+                return false;
+        }
+        if (f->n_subscribers == 0) {
+                fanout_history(f, 0, 0, epoch);
+                return false;
+        }
+        f->doubt = f->gap = true;
+        fanout_poll(f);
+        return true;
+}
+
 static void on_bus(void *userdata, const struct wire_msg *type, const void *msg, struct span frame)
 {
         struct fanout *f = userdata;
 
+        if (in_doubt(f, epoch_of(type, msg))) {
+                f->heard_at = now_monotonic();
+                if (type->id == MSG_BUS_SESSION_UPDATED) /* who drives is read from the database */
+                        relay_changed(f->gateway->relay,
+                                      ((const struct bus_session_updated *) msg)->session_id);
+                return;
+        }
         switch (type->id) {
         case MSG_BUS_EVENT:
                 on_event(f, msg);

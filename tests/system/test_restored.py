@@ -123,6 +123,40 @@ def test_a_running_session_of_a_restored_database(own_berth, tmp_path):
     assert len(done) == len(set(done))
 
 
+def swap(berth, other):
+    """Another database takes the place of berth's, faster than the gateway notices that the coordinator is away."""
+    coordinator = berth.stack.services["coordinatord"]
+    coordinator.process.kill()
+    coordinator.process.wait()
+    berth.stack.psql("-c", "ALTER DATABASE berth ALLOW_CONNECTIONS false",
+                     "-c", "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = 'berth'",
+                     "-c", "ALTER DATABASE berth RENAME TO berth_before", "-c", f"ALTER DATABASE {other} RENAME TO berth")
+    berth.stack.start(coordinator)
+
+
+def test_nothing_of_another_history_is_shown(own_berth, tmp_path):
+    """New events come by the bus before the gateway has asked the database again: no reader sees one of them as if it followed what it has."""
+    berth = own_berth(workers=1)
+    post(berth, "s", "one", "two", start=True)
+    dump = tmp_path / "dump"
+    pg(berth, "pg_dump", "-Fc", "-f", str(dump), "berth")
+    pg(berth, "createdb", "-O", "postgres", "other")
+    pg(berth, "pg_restore", "-d", "other", str(dump))
+    post(berth, "s", "lost")
+    readers = {path: socket(berth, path) for path in ("/ws", "/sessions/s/stream?after_seq=0")}
+    until(readers["/ws"], "init")
+    assert until(readers["/sessions/s/stream?after_seq=0"], "log")["message"] == "one"
+    swap(berth, "other")
+    new = [{"session_id": "s", "event_type": "log", "message": f"new {i}"} for i in range(30)]
+    wait_until(lambda: berth.call("POST", "/events", json=new).status_code == 201, 30, lambda: f"new events\n{berth.logs()}")
+    for path, ws in readers.items():
+        shown = []
+        while (message := json.loads(ws.recv()))["type"] != "resync":
+            shown.append(message.get("event", message).get("message", ""))
+        assert not [m for m in shown if m.startswith("new")], (path, shown)
+    assert [e["message"] for e in berth.events("s")[3:]] == [e["message"] for e in new]
+
+
 def test_an_open_page_begins_anew(own_berth, tmp_path):
     """In a real browser: after retention, and while the database is put back under it."""
     berth = own_berth(workers=1)
