@@ -1,6 +1,8 @@
 /* Blueprints of agents, and what may be spent. */
 #include "ctl.h"
 
+#include <math.h>
+
 static const char agents_usage[] =
         "usage: berthctl agents list | show|versions|enable|disable|delete NAME | put FILE\n";
 static const char budgets_usage[] =
@@ -164,7 +166,7 @@ static int read_limits(int argc, char **argv, json_t *limits)
                         return -EINVAL;
                 double n = strtod(value + 1, &end);
                 json_t *v = streq(value + 1, "none")       ? json_null()
-                            : *end                         ? NULL
+                            : *end || !(fabs(n) <= 1e15)   ? NULL /* no number, or beyond all */
                             : n == (double) (json_int_t) n ? json_integer((json_int_t) n)
                                                            : json_real(n);
                 if (!v || json_object_set_new(limits, name, v) < 0)

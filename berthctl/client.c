@@ -4,6 +4,7 @@
 #include <curl/curl.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define REPLY_MAX (64 * MIB)
@@ -40,6 +41,20 @@ static void read_env(struct ctl *c, const char *path)
         }
 }
 
+/* It would break the head of each request; the message of that helps nobody. */
+static void drop_odd_token(struct ctl *c)
+{
+        const char *p = c->token;
+
+        while (p && *p > ' ' && *p < 0x7f)
+                p++;
+        if (!p || !*p)
+                return;
+        fprintf(stderr, "berthctl: the token of %s has characters that no token has\n", c->origin);
+        free(c->token);
+        c->token = NULL;
+}
+
 void ctl_open(struct ctl *c)
 {
         const char *home = getenv("HOME"), *config = getenv("XDG_CONFIG_HOME");
@@ -59,6 +74,7 @@ void ctl_open(struct ctl *c)
                 c->origin = xstrdup("/var/lib/berth-coordinatord/admin-token");
         read_env(c, up);
         read_env(c, "/var/lib/berth-up/berth.env");
+        drop_odd_token(c);
         if (!c->url)
                 c->url = xstrdup(DEFAULT_URL);
         while (str_ends(c->url, "/"))
@@ -93,9 +109,20 @@ static size_t into_buf(char *data, size_t size, size_t n, void *userdata)
         return buf_append(userdata, data, size * n) < 0 ? 0 : size * n;
 }
 
+struct download {
+        CURL *curl;
+        FILE *out;
+        struct buf refusal; /* the body of an answer that is none */
+};
+
 static size_t into_file(char *data, size_t size, size_t n, void *userdata)
 {
-        return fwrite(data, size, n, userdata) * size;
+        struct download *d = userdata;
+        long status = 0;
+
+        curl_easy_getinfo(d->curl, CURLINFO_RESPONSE_CODE, &status);
+        return status / 100 == 2 ? fwrite(data, size, n, d->out) * size
+                                 : into_buf(data, size, n, &d->refusal);
 }
 
 static struct curl_slist *prepare(struct ctl *c, const char *method, const char *path,
@@ -121,6 +148,46 @@ static struct curl_slist *prepare(struct ctl *c, const char *method, const char 
         return headers;
 }
 
+/* What to do next. */
+static const char *hint(CURLcode code)
+{
+        static const char down[] = "; is Berth running? try berthctl doctor";
+        static const char where[] =
+                "; the address is that of --url, else BERTH_URL, else berth.env";
+        static const struct {
+                CURLcode code;
+                const char *text;
+        } hints[] = {
+                { CURLE_COULDNT_CONNECT, down },
+                { CURLE_OPERATION_TIMEDOUT, down },
+                { CURLE_GOT_NOTHING, down },
+                { CURLE_RECV_ERROR, down },
+                { CURLE_SEND_ERROR, down },
+                { CURLE_COULDNT_RESOLVE_HOST, where },
+                { CURLE_UNSUPPORTED_PROTOCOL, where },
+                { CURLE_URL_MALFORMAT, where },
+                { CURLE_SSL_CONNECT_ERROR,
+                  "; without a TLS proxy in front the address begins with http://" },
+                { CURLE_PEER_FAILED_VERIFICATION,
+                  "; this host does not trust the server's certificate" },
+        };
+
+        for (size_t i = 0; i < ARRAY_LEN(hints); i++)
+                if (hints[i].code == code)
+                        return hints[i].text;
+        return "";
+}
+
+/* What the server says of a path is of no use to who typed an ID. */
+static const char *in_words(const char *message)
+{
+        bool path = str_starts(message, "The path of the request") ||
+                    str_starts(message, "There is nothing at this path") ||
+                    str_starts(message, "The request target is longer");
+
+        return path ? "an ID or name is empty, too long, or has characters that none has" : message;
+}
+
 /* Says on stderr why a reply is none. */
 static int complain(struct ctl *c, CURLcode code, long status, const struct buf *reply)
 {
@@ -128,20 +195,25 @@ static int complain(struct ctl *c, CURLcode code, long status, const struct buf 
         cleanup_json json_t *j = NULL;
 
         if (code != CURLE_OK) {
-                fprintf(stderr, "berthctl: %s: %s; is Berth running? try berthctl doctor\n", c->url,
-                        curl_easy_strerror(code));
+                fprintf(stderr, "berthctl: %s: %s%s\n", c->url, curl_easy_strerror(code),
+                        hint(code));
                 return -ECONNREFUSED;
+        }
+        if (status == 401) {
+                fprintf(stderr,
+                        "berthctl: %s%s%s; run this as root, or put BERTH_URL= and BERTH_TOKEN= "
+                        "into ~/.config/berth/berth.env\n",
+                        c->token ? "the token of " : "no token was found",
+                        c->token ? c->origin : "",
+                        c->token ? " is not, or no longer, valid here" : "");
+                return -EPROTO;
         }
         if (json_parse(buf_head(reply), buf_pending(reply), &j, &problem) == 0 &&
             *show_member(j, "error.message"))
-                fprintf(stderr, "berthctl: %s\n", show_member(j, "error.message"));
+                fprintf(stderr, "berthctl: %s\n", in_words(show_member(j, "error.message")));
         else
-                fprintf(stderr, "berthctl: %s answered with status %ld\n", c->url, status);
-        if (status == 401)
-                fprintf(stderr,
-                        "berthctl: %s; run this as root, or put BERTH_URL= and BERTH_TOKEN= into "
-                        "~/.config/berth/berth.env\n",
-                        c->origin ? "the token is not valid here" : "no token was found");
+                fprintf(stderr, "berthctl: %s answered with status %ld; is that Berth?\n", c->url,
+                        status);
         return status == 404 ? -ENOENT : -EPROTO;
 }
 
@@ -220,6 +292,7 @@ int ctl_upload(struct ctl *c, const char *path, const char *file, const char *ta
         cleanup_buf struct buf reply = BUF_LIMIT(REPLY_MAX);
         curl_mime *form = curl_mime_init(c->curl);
         CURLcode code;
+        struct stat st;
         long status;
 
         if (tags) { /* fields before the file, so that the server knows them when the bytes come */
@@ -229,14 +302,16 @@ int ctl_upload(struct ctl *c, const char *path, const char *file, const char *ta
         }
         curl_mimepart *part = curl_mime_addpart(form);
         curl_mime_name(part, "file");
-        if (curl_mime_filedata(part, file) != CURLE_OK) {
-                fprintf(stderr, "berthctl: cannot read %s: %s\n", file, strerror(errno));
+        int r = stat(file, &st) < 0 ? -errno : S_ISDIR(st.st_mode) ? -EISDIR : 0;
+        if (r < 0 || curl_mime_filedata(part, file) != CURLE_OK) {
+                fprintf(stderr, "berthctl: cannot read %s: %s\n", file,
+                        strerror(r < 0 ? -r : errno));
                 curl_mime_free(form);
                 curl_slist_free_all(headers);
                 return -ENOENT;
         }
         curl_easy_setopt(c->curl, CURLOPT_MIMEPOST, form);
-        int r = perform(c, headers, &reply, &status, &code);
+        r = perform(c, headers, &reply, &status, &code);
         curl_mime_free(form);
         return r < 0 ? complain(c, code, status, &reply) : parse_reply(&reply, ret);
 }
@@ -244,16 +319,19 @@ int ctl_upload(struct ctl *c, const char *path, const char *file, const char *ta
 int ctl_download(struct ctl *c, const char *path, FILE *out)
 {
         struct curl_slist *headers = prepare(c, "GET", path, NULL);
-        cleanup_buf struct buf nothing = BUF_INIT;
+        struct download d = { .curl = c->curl, .out = out, .refusal = BUF_LIMIT(REPLY_MAX) };
         CURLcode code;
         long status;
 
-        curl_easy_setopt(c->curl, CURLOPT_FAILONERROR, 1L);
         curl_easy_setopt(c->curl, CURLOPT_WRITEFUNCTION, into_file);
-        curl_easy_setopt(c->curl, CURLOPT_WRITEDATA, out);
-        if (perform(c, headers, NULL, &status, &code) < 0)
-                return complain(c, status >= 400 ? CURLE_OK : code, status, &nothing);
-        return 0;
+        curl_easy_setopt(c->curl, CURLOPT_WRITEDATA, &d);
+        int r = perform(c, headers, NULL, &status, &code);
+        if (r < 0 && code == CURLE_WRITE_ERROR && ferror(out))
+                fprintf(stderr, "berthctl: the file could not be written: %s\n", strerror(errno));
+        else if (r < 0)
+                r = complain(c, code, status, &d.refusal);
+        buf_done(&d.refusal);
+        return r;
 }
 
 /* ---- the stream ---- */

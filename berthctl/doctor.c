@@ -60,6 +60,20 @@ static bool number_is_one(const char *path)
         return f && fgets(text, sizeof(text), f) && streq(strstrip(text), "1");
 }
 
+/* What a daemon says of itself in one line; "" = nothing, or systemd does not run here. */
+static char *status_of(const char *unit)
+{
+        const char *const argv[] = { "systemctl", "show", "--property=StatusText",
+                                     "--value",   unit,   NULL };
+        cleanup_buf struct buf text = BUF_INIT;
+
+        if (access("/run/systemd/system", F_OK) < 0 || run_program(argv, &text, true) != 0)
+                return xstrdup("");
+        char *line = buf_take(&text, NULL);
+        line[strcspn(line, "\n")] = '\0';
+        return line;
+}
+
 static void check_units(struct doctor *d)
 {
         static const char *const units[] = {
@@ -96,7 +110,10 @@ static void check_api(struct doctor *d)
         (void) !ctl_try(d->c, "/ready", &code, &ready);
         check(d, json_is_true(json_object_get(ready, "database")), "the database answers",
               "systemctl restart postgresql; then journalctl -u berth-gatewayd");
-        check(d, json_is_true(json_object_get(ready, "coordinator")), "the coordinator is linked",
+        cleanup_free char *says = status_of("berth-coordinatord.service");
+        cleanup_free char *linked = xasprintf("the coordinator is linked%s%s%s",
+                                              *says ? " (it says: " : "", says, *says ? ")" : "");
+        check(d, json_is_true(json_object_get(ready, "coordinator")), linked,
               "systemctl restart berth-coordinatord; journalctl -u berth-coordinatord");
         check(d, json_is_true(json_object_get(ready, "documents")), "the document store is linked",
               "systemctl restart berth-docserverd; journalctl -u berth-docserverd");

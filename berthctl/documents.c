@@ -83,17 +83,17 @@ static int put(struct ctl *c, const char *file, const char *tags)
 
 int cmd_documents(struct ctl *c, int argc, char **argv)
 {
-        if (argc == 0 || streq(argv[0], "list"))
+        if (argc == 0 || (streq(argv[0], "list") && argc <= 2))
                 return list(c, argc > 1 ? argv[1] : NULL);
         if (argc >= 2) {
                 cleanup_free char *id = ctl_quote(argv[1]), *path = xasprintf("/documents/%s", id);
-                if (streq(argv[0], "get"))
+                if (streq(argv[0], "get") && argc <= 3)
                         return ctl_save(c, path, argc > 2 ? argv[2] : NULL);
-                if (streq(argv[0], "put"))
+                if (streq(argv[0], "put") && argc <= 3)
                         return put(c, argv[1], argc > 2 ? argv[2] : NULL);
                 if (streq(argv[0], "tag") && argc == 3)
                         return tag(c, path, argv[2]);
-                if (streq(argv[0], "delete"))
+                if (streq(argv[0], "delete") && argc == 2)
                         return ctl_call(c, "DELETE", path, NULL, NULL) < 0;
         }
         fprintf(stderr, "usage: berthctl documents list [TAGS] | get ID [FILE] | put FILE [TAGS] | "

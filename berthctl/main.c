@@ -1,8 +1,10 @@
 /* berthctl: the command line of Berth; finds the command and the server, and hands over. */
 #include "ctl.h"
 
+#include <fcntl.h>
 #include <getopt.h>
 #include <locale.h>
+#include <poll.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -50,6 +52,32 @@ static const struct {
         { "restore", cmd_restore, "restore DIR --yes                 the reverse; replaces all" },
 };
 
+/* A descriptor 0, 1 or 2 that was closed would be the next socket, and output go into that. */
+static void hold_standard_descriptors(void)
+{
+        int fd;
+
+        do {
+                fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        } while (fd >= 0 && fd <= STDERR_FILENO);
+        if (fd >= 0)
+                close(fd);
+}
+
+/* A reader that has enough (head, less) hears no complaint. */
+static int finish_output(int r)
+{
+        struct pollfd p = { .fd = STDOUT_FILENO };
+        bool failed = fflush(stdout) != 0;
+
+        if (!failed && !ferror(stdout))
+                return r;
+        if (poll(&p, 1, 0) < 1 || !(p.revents & POLLERR))
+                fprintf(stderr, "berthctl: the output could not be written%s%s\n",
+                        failed ? ": " : "", failed ? strerror(errno) : "");
+        return r ? r : 1;
+}
+
 static void usage(FILE *f)
 {
         fprintf(f, "usage: berthctl [--json] [--url URL] COMMAND ...\n\n");
@@ -90,6 +118,9 @@ int main(int argc, char **argv)
         bool headless = false;
         int o;
 
+        hold_standard_descriptors();
+        if (argc > 0)
+                argv[0] = (char *) "berthctl"; /* as getopt's messages name it */
         (void) setlocale(LC_ALL, "");
         (void) signal(SIGPIPE, SIG_IGN);
         while ((o = getopt_long(argc, argv, "hj", options, NULL)) >= 0) {
@@ -104,18 +135,18 @@ int main(int argc, char **argv)
                         headless = true;
                 } else if (o == 'v') {
                         printf("berthctl %s\n", BERTH_VERSION);
-                        return 0;
+                        return finish_output(0);
+                } else if (o == 'h') {
+                        usage(stdout);
+                        return finish_output(0);
                 } else {
-                        usage(o == 'h' ? stdout : stderr);
-                        return o == 'h' ? 0 : 2;
+                        fprintf(stderr, "berthctl: see berthctl --help\n");
+                        return 2;
                 }
         }
         if (headless)
                 (void) setenv("BERTHCTL_KIND", "headless", 1);
         c.colour = isatty(STDOUT_FILENO) && !getenv("NO_COLOR");
         ctl_open(&c);
-        int r = run(&c, argc - optind, argv + optind);
-        if (fflush(stdout) != 0 && r == 0)
-                r = 1;
-        return r;
+        return finish_output(run(&c, argc - optind, argv + optind));
 }

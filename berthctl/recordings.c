@@ -121,11 +121,11 @@ int cmd_recordings(struct ctl *c, int argc, char **argv)
                 cleanup_free char *id = ctl_quote(argv[1]);
                 cleanup_free char *path = xasprintf("/sessions/%s/recording", id);
 
-                if (streq(argv[0], "show"))
+                if (streq(argv[0], "show") && argc == 2)
                         return show(c, path);
                 if (streq(argv[0], "export") && argc == 3)
                         return export(c, path, argv[2]);
-                if (streq(argv[0], "delete"))
+                if (streq(argv[0], "delete") && argc == 2)
                         return ctl_call(c, "DELETE", path, NULL, NULL) < 0;
         }
         fprintf(stderr,

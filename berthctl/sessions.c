@@ -138,7 +138,6 @@ static bool on_update(void *userdata, const json_t *u)
         if (v->c->json) {
                 if (json_dumpf(u, stdout, JSON_COMPACT) == 0)
                         printf("\n");
-                (void) fflush(stdout);
         } else if (streq(type, "delta")) {
                 if (v->deltas && streq(show_member(u, "kind"), "text")) {
                         if (!v->streaming)
@@ -152,6 +151,8 @@ static bool on_update(void *userdata, const json_t *u)
                 end_streaming(v);
                 show_update(v->c, u);
         }
+        if (fflush(stdout) != 0)
+                return false; /* nobody reads any more */
         json_int_t seq = json_integer_value(json_object_get(u, "seq"));
         if (!v->until_done || seq < (json_int_t) v->tail)
                 return true;
@@ -241,6 +242,8 @@ static int on_one(struct ctl *c, const char *what, const char *raw, int argc, ch
         cleanup_free char *act = xasprintf("%s/%s", path, what), *text = join(argc, argv);
         cleanup_json json_t *reply = NULL;
 
+        if (argc > 0 && !streq(what, "send"))
+                return usage("sessions show|stop|pause|resume|interrupt|delete|follow ID   (one)");
         if (streq(what, "show"))
                 return show(c, path);
         if (streq(what, "follow"))
@@ -262,7 +265,7 @@ static int on_one(struct ctl *c, const char *what, const char *raw, int argc, ch
 
 int cmd_sessions(struct ctl *c, int argc, char **argv)
 {
-        if (argc == 0 || streq(argv[0], "list"))
+        if (argc == 0 || (streq(argv[0], "list") && argc <= 2))
                 return list(c, argc > 1 ? argv[1] : NULL);
         if (streq(argv[0], "new"))
                 return create(c, argc - 1, argv + 1);

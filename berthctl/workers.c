@@ -16,6 +16,10 @@ int cmd_status(struct ctl *c, int argc, char **argv)
         json_t *count;
         const char *name;
 
+        if (argc > 0) {
+                fprintf(stderr, "usage: berthctl status\n");
+                return 2;
+        }
         if (ctl_call(c, "GET", "/status", NULL, &s) < 0)
                 return 1;
         if (c->json) {
@@ -45,6 +49,10 @@ int cmd_workers(struct ctl *c, int argc, char **argv)
                                                "SESSION:session_id", NULL };
         cleanup_json json_t *reply = NULL;
 
+        if (argc > 0) {
+                fprintf(stderr, "usage: berthctl workers\n");
+                return 2;
+        }
         if (ctl_call(c, "GET", "/workers", NULL, &reply) < 0)
                 return 1;
         if (c->json)

@@ -283,9 +283,9 @@ int route_recording_export(void *userdata, struct rpc_peer *peer, struct rpc_req
 
         runners_load(d->runners, &load);
         if (load.slots == 0)
-                return rpc_reply_error(
-                        req, ERROR_CODE_UNAVAILABLE,
-                        "No worker makes videos now: start one that serves jobs (berth-jobs).");
+                return rpc_reply_error(req, ERROR_CODE_UNAVAILABLE,
+                                       "No worker makes videos now: start one that serves jobs "
+                                       "(berth-workerd@65).");
         uuid_make(id);
         int r = store_export_begin(d->pg, id, m->tenant, m->session_id, m->format, m->filename,
                                    d->settings->exports_max, on_begun, req);

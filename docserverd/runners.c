@@ -156,7 +156,7 @@ const char *runner_failure(int r, const void *reply)
         case -ECONNRESET:
                 return "the worker was lost";
         case -ENODEV:
-                return "no worker serves jobs; start one (berth-jobs)";
+                return "no worker serves jobs; start one (berth-workerd@65)";
         case -EMSGSIZE:
                 return "the job is too large";
         default:

@@ -233,7 +233,7 @@ def assert_gap_free(events):
 
 
 def pytest_addoption(parser):
-    parser.addoption("--nightly", action="store_true", help="the counts of a night instead of those of a merge (100 cycles of each kind of slot)")
+    parser.addoption("--nightly", action="store_true", help="the counts of a night instead of those of a merge (100 cycles of each kind of slot; testssl.sh)")
 
 
 @pytest.hookimpl(hookwrapper=True)

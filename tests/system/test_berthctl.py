@@ -232,3 +232,72 @@ def test_doctor_finds_what_is_wrong(berth, tmp_path):
     code, said = examined(berth, view)
     assert {n for n, c in said.items() if c["result"] != "ok" and (".conf" in n or "key" in n or "image" in n or "clock is not" in n or "PostgreSQL" in n)} == set(), said
     assert said["the slot image desktop-0123456789ab is 1 days old"]["result"] == "ok"
+
+
+WRONG = [[], ["nonsense"], ["--nonsense"], ["--url"], ["status", "x"], ["workers", "x"], ["sessions", "nonsense"], ["sessions", "stop", "a", "b"], ["sessions", "delete", "a", "b"], ["sessions", "show"], ["sessions", "list", "idle", "x"],
+         ["sessions", "send", "a"], ["attach"], ["documents", "get", "a", "b", "c"], ["documents", "delete", "a", "b"], ["documents", "tag", "a"], ["recordings", "show", "a", "b"], ["recordings", "delete", "a", "b"], ["recordings", "export", "a", "b"],
+         ["agents", "list", "x"], ["approvals", "x"], ["budgets", "turns"], ["budgets", "cost_usd_day=1e400"], ["budgets", "cost_usd_day=nan"], ["budgets", "cost_usd_day=-inf"], ["budgets", "tokens_day=1e300"], ["usage", "a", "b"], ["drain"],
+         ["tokens", "nonsense"], ["tokens", "revoke", "a", "b"], ["users", "role", "x"], ["tenants", "limit", "x", "slots", "many"], ["audit", "verify", "x"], ["image", "build", "../x"], ["image", "list", "x"], ["config", "nonsense"], ["doctor", "x"],
+         ["backup"], ["backup", "a", "b"], ["restore", "x"], ["restore", "--yes"], ["terminal", "a", "b"]]
+
+
+@pytest.mark.parametrize("args", WRONG, ids=" ".join)
+def test_what_was_not_written_right_is_answered_with_2(berth, args):
+    """In at most a screen, with what may be written; nothing is done with half of it."""
+    said = ctl(berth, *args, expect=2)
+    assert not said.stdout and re.search(r"usage: berthctl|berthctl: \S", said.stderr) and len(said.stderr.splitlines()) < 40, said.stderr
+    assert "runtime error" not in said.stderr and str(PROGRAM) not in said.stderr
+
+
+@pytest.mark.parametrize("id", ["", "nobody", "../../etc/passwd", "a/b", "%s%n", "\x1b[31m", "a" * 100000, "é", "00000000-0000-7000-8000-000000000000"], ids=lambda v: repr(v[:20]))
+def test_what_is_not_there_is_said_in_words(berth, id, tmp_path):
+    for args in (["sessions", "show", id], ["sessions", "stop", id], ["sessions", "follow", id], ["attach", id], ["sessions", "send", id, "hello"], ["documents", "get", id, str(tmp_path / "out")], ["documents", "delete", id],
+                 ["recordings", "show", id], ["agents", "show", id], ["tokens", "revoke", id], ["users", "delete", id], ["drain", id]):
+        said = ctl(berth, *args, expect=1)
+        line, = said.stderr.splitlines() if id != "\x1b[31m" else [said.stderr.strip()]
+        assert not said.stdout and re.match(r"berthctl: (there is no|an ID or name|\S.* (not|no) )", line), (args, said.stderr[:300])
+        assert "percent-encoded" not in line and "status 4" not in line and "request target" not in line, said.stderr[:300]
+        assert not (tmp_path / "out").exists()
+
+
+def test_a_server_that_cannot_be_asked(berth):
+    """What is wrong and where to look, in one line."""
+    for url, words in (("http://127.0.0.1:1", "is Berth running"), ("nonsense", "BERTH_URL"), ("ftp://x", "BERTH_URL"), ("http://no.such.host.invalid", "BERTH_URL"), (berth.stack.url.replace("http:", "https:"), "begins with http://")):
+        for args in (["status"], ["documents", "put", "/etc/hostname"], ["documents", "get", "x"], ["sessions", "follow", "x"]):
+            said = ctl(berth, *args, url=url, expect=1).stderr
+            assert said.count("\n") == 1 and url in said and words in said, said
+    for token, words in (("wrong", "token of BERTH_TOKEN is not"), ("a\nb", "characters that no token has"), ("", "no token was found")):
+        for args in (["status"], ["documents", "get", "x"]):
+            assert words in ctl(berth, *args, token=token or False, expect=1).stderr
+
+
+@pytest.mark.parametrize("args", [["--help"], ["--version"], ["status"], ["--json", "status"], ["sessions", "list"], ["--json", "audit"], ["agents"], ["documents", "list"]], ids=" ".join)
+def test_output_that_goes_nowhere_is_a_failure(berth, args):
+    """A full disk is told; a reader that has left is not; and what was to be written goes into no socket."""
+    env = {"HOME": str(berth.folder), "BERTH_URL": berth.stack.url, "BERTH_TOKEN": berth.stack.token}
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([PROGRAM, *args], env=env, stdout=full, stderr=subprocess.PIPE, text=True, timeout=20)
+    assert done.returncode == 1 and "could not be written" in done.stderr
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([PROGRAM, *args], env=env, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=20)
+    os.close(writer)
+    assert done.returncode == 1 and not done.stderr, done.stderr
+    done = subprocess.run(["sh", "-c", '"$@" >&-', "sh", PROGRAM, *args], env={**env, "PATH": "/bin:/usr/bin"}, stderr=subprocess.PIPE, text=True, timeout=20)
+    assert done.returncode == 1 and "could not be written" in done.stderr, done.stderr
+
+
+def test_following_ends_with_its_reader(berth):
+    id = berth.create([{"tools": [["bash", {"command": "sleep 0.3; echo one"}]]}] * 3 + [{"text": "slow", "delay": 60}])["session_id"]
+    p = subprocess.Popen([PROGRAM, "--json", "sessions", "follow", id], env={"HOME": str(berth.folder), "BERTH_URL": berth.stack.url, "BERTH_TOKEN": berth.stack.token}, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        assert p.stdout.readline()
+        p.stdout.close()
+        assert p.wait(30) == 1 and not p.stderr.read()
+    finally:
+        p.kill()
+    ctl(berth, "sessions", "stop", id)
+
+
+def test_a_folder_is_no_document(berth):
+    assert "Is a directory" in ctl(berth, "documents", "put", "/etc", expect=1).stderr

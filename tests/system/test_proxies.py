@@ -133,6 +133,20 @@ def test_old_tls_is_refused(proxy):
         assert name == version.name.replace("v1_", "v1.") and ("GCM" in cipher or "CHACHA20" in cipher), (name, cipher)
 
 
+def test_testssl(proxy, request, tmp_path):
+    """All of testssl.sh, about a minute each: nothing but what this certificate is marked down for. BREACH is no matter where what is
+    compressed holds no secret: only files of the page are. Caddy's tickets are good for a week, says Go; their keys change each day."""
+    if not request.config.getoption("--nightly") or not shutil.which("testssl"):
+        pytest.skip("with --nightly and testssl.sh")
+    done = subprocess.run(["testssl", "--quiet", "--color", "0", "--warnings", "off", "--jsonfile", tmp_path / "found", "--ip", "one", proxy.url],
+                          stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600)
+    found = json.loads((tmp_path / "found").read_text())
+    assert len(found) > 100, done.stdout[-2000:]
+    bad = [f for f in found if f["severity"] in ("LOW", "MEDIUM", "HIGH", "CRITICAL") and
+           not f["id"].startswith(("cert_", "DNS_CAA", "BREACH", *(["TLS_session_ticket"] if proxy.kind == "caddy" else [])))]
+    assert not bad, bad
+
+
 def test_renegotiation_is_refused(proxy):
     """The client asks (R) and is sent away; its input stays open, so that it does not leave by itself."""
     port = int(proxy.url.rsplit(":", 1)[1])
