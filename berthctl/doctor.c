@@ -9,7 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define IMAGE "/var/lib/berth/images/desktop"
+#define IMAGES "/var/lib/berth/images"
 #define IMAGE_OLD_DAYS 60
 
 enum verdict { GOOD, NOTE, BAD };
@@ -220,27 +220,89 @@ static void check_clock(struct doctor *d)
              "apt-get install systemd-timesyncd; timedatectl set-ntp true");
 }
 
-static void check_image(struct doctor *d)
+/* What apt on this host would replace for security's sake, were the image its own system: number,
+ * and their names as far as they fit. Negative: nobody can say (another suite, no apt). */
+static int missing_updates(const char *image, const json_t *facts, char *names, size_t size)
+{
+        cleanup_free char *status =
+                xasprintf("Dir::State::status=" IMAGES "/%s/var/lib/dpkg/status", image);
+        const char *const apt[] = { "apt-get",
+                                    "-o",
+                                    status,
+                                    "-o",
+                                    "Dir::Cache::pkgcache=",
+                                    "-o",
+                                    "Dir::Cache::srcpkgcache=",
+                                    "-o",
+                                    "Debug::NoLocking=1",
+                                    "-qq",
+                                    "-s",
+                                    "dist-upgrade",
+                                    NULL };
+        const char *const suite[] = { "sh", "-c", ". /etc/os-release; echo $VERSION_CODENAME",
+                                      NULL };
+        cleanup_buf struct buf ours = BUF_INIT, out = BUF_INIT;
+        char *save = NULL, name[64];
+        int n = 0;
+
+        names[0] = '\0';
+        if (access(strchr(status, '/'), R_OK) < 0 || run_program(suite, &ours, true) != 0 ||
+            !buf_pending(&ours) || !streq(strstrip(ours.data), show_member(facts, "suite")) ||
+            run_program(apt, &out, true) != 0)
+                return -1;
+        for (char *line = buf_pending(&out) ? strtok_r(out.data, "\n", &save) : NULL; line;
+             line = strtok_r(NULL, "\n", &save)) {
+                if (!strstr(line, "-Security:") || sscanf(line, "Inst %63s", name) != 1)
+                        continue;
+                size_t at = strlen(names);
+                if (at + strlen(name) + 8 < size)
+                        (void) snprintf(names + at, size - at, "%s%s", n ? ", " : "", name);
+                else if (!str_ends(names, "..."))
+                        (void) snprintf(names + at, size - at, ", ...");
+                n++;
+        }
+        return n;
+}
+
+static void check_image_age(struct doctor *d, const char *name)
 {
         struct tm built = { 0 };
-        char target[256] = "";
-        ssize_t n = readlink(IMAGE, target, sizeof(target) - 1);
+        char target[256] = "", names[128];
+        cleanup_free char *link = xasprintf(IMAGES "/%s", name);
+        ssize_t n = readlink(link, target, sizeof(target) - 1);
 
-        check(d, access(IMAGE "/usr", F_OK) == 0, "there is a slot image",
-              "berthctl image build desktop (as root; some minutes)");
-        if (n <= 0)
-                return;
-        cleanup_free char *path = xasprintf("/var/lib/berth/images/%s.json", target);
-        cleanup_json json_t *facts = json_load_file(path, 0, NULL);
+        cleanup_free char *path = xasprintf(IMAGES "/%s.json", target);
+        cleanup_json json_t *facts = n > 0 ? json_load_file(path, 0, NULL) : NULL;
         if (!strptime(show_member(facts, "built_at"), "%Y-%m-%dT%H:%M:%SZ", &built))
                 return;
         long days = (long) ((time(NULL) - timegm(&built)) / (24L * 3600));
-        cleanup_free char *what = xasprintf("the slot image %s is %ld days old", target, days);
-        cleanup_free char *remedy = xasprintf(
-                "its packages have had updates since: mv /var/lib/berth/images/%s{,.old}; berthctl "
-                "image build; restart the workers, then remove the old one",
-                target);
-        tell(d, days > IMAGE_OLD_DAYS ? NOTE : GOOD, what, remedy);
+        int missing = missing_updates(target, facts, names, sizeof(names));
+        cleanup_free char *lacks = missing > 0 ? xasprintf(" and lacks %d security update%s (%s)",
+                                                           missing, missing > 1 ? "s" : "", names)
+                                               : xstrdup("");
+        cleanup_free char *what =
+                xasprintf("the slot image %s is %ld days old%s", target, days, lacks);
+        cleanup_free char *remedy =
+                xasprintf("its packages have had updates since: mv " IMAGES "/%s{,.old}; berthctl "
+                          "image build %s; restart the workers, then remove the old one",
+                          target, name);
+        tell(d, days > IMAGE_OLD_DAYS || missing > 0 ? NOTE : GOOD, what, remedy);
+}
+
+/* Each name that stands for an image. */
+static void check_images(struct doctor *d)
+{
+        struct dirent **names = NULL;
+
+        check(d, access(IMAGES "/desktop/usr", F_OK) == 0, "there is a slot image",
+              "berthctl image build desktop (as root; some minutes)");
+        int n = scandir(IMAGES, &names, NULL, alphasort);
+        for (int i = 0; i < n; i++) {
+                if (names[i]->d_type == DT_LNK)
+                        check_image_age(d, names[i]->d_name);
+                free(names[i]);
+        }
+        free(names);
 }
 
 static void check_slots(struct doctor *d)
@@ -271,7 +333,7 @@ static void check_slots(struct doctor *d)
               "sysctl kernel.apparmor_restrict_unprivileged_userns=0, or give bwrap a profile");
         check(d, run_program(geteuid() == 0 ? as_root : as_root + 4, NULL, true) == 0,
               "bubblewrap makes a sandbox", "apt-get install bubblewrap; then the checks above");
-        check_image(d);
+        check_images(d);
         bool kvm = access("/dev/kvm", F_OK) == 0;
         tell(d, kvm ? GOOD : NOTE, kvm ? "there is KVM" : "there is no KVM",
              "only slots that are machines want it, and are some ten times slower without: enable "

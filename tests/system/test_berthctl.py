@@ -1,4 +1,5 @@
 """berthctl against a running Berth: every command that uses the API, its exit codes, its JSON."""
+import hashlib
 import json
 import os
 import re
@@ -301,3 +302,36 @@ def test_following_ends_with_its_reader(berth):
 
 def test_a_folder_is_no_document(berth):
     assert "Is a directory" in ctl(berth, "documents", "put", "/etc", expect=1).stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("apt-get"), reason="needs root and apt")
+def test_doctor_names_security_updates_that_an_image_lacks(berth, tmp_path):
+    """Real apt with an archive of the test's own: of two packages with updates one has a security update."""
+    archive, images = tmp_path / "archive", tmp_path / "images"
+    codename = re.search(r"^VERSION_CODENAME=(\w+)", open("/etc/os-release").read(), re.M)[1]
+    machine = subprocess.run(["dpkg", "--print-architecture"], capture_output=True, text=True, check=True).stdout.strip()
+
+    def package(name, version, *more):
+        return "\n".join([f"Package: {name}", f"Version: {version}", f"Architecture: {machine}", "Maintainer: nobody <nobody@example.org>", "Description: x", *more]) + "\n\n"
+    for label, text in (("Debian-Security", package("zebra", "2.0", "Filename: zebra.deb", "Size: 1", "SHA256: " + "0" * 64)), ("Debian", package("yak", "2.0", "Filename: yak.deb", "Size: 1", "SHA256: " + "0" * 64))):
+        (archive / label).mkdir(parents=True)
+        (archive / label / "Packages").write_text(text)
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        (archive / label / "Release").write_text(f"Origin: Debian\nLabel: {label}\nSuite: stable\nVersion: 12\nDate: Sat, 01 Nov 2025 00:00:00 UTC\nSHA256:\n {digest} {len(text)} Packages\n")
+    for name, suite in (("desktop", codename), ("strange", "potato")):
+        folder = images / f"{name}-0123456789ab"
+        (folder / "usr").mkdir(parents=True)
+        (folder / "var/lib/dpkg").mkdir(parents=True)
+        installed = "Status: install ok installed"
+        (folder / "var/lib/dpkg/status").write_text(package("zebra", "1.0", installed) + package("yak", "1.0", installed))
+        (images / name).symlink_to(folder.name)
+        (images / f"{folder.name}.json").write_text(json.dumps({"suite": suite, "built_at": time.strftime("%Y-%m-%dT%H:%M:%SZ")}))
+    subprocess.run(["chmod", "-R", "a+rX", tmp_path], check=True)
+    view = f"""mount -t tmpfs -o size=64M none /var/lib; mkdir -p /var/lib/berth/images /var/lib/apt/lists/partial /var/lib/dpkg; touch /var/lib/dpkg/status
+        mount --bind {images} /var/lib/berth/images; mount -t tmpfs none /etc/apt; mkdir /etc/apt/apt.conf.d /etc/apt/preferences.d /etc/apt/trusted.gpg.d
+        printf 'deb [trusted=yes] file:{archive}/Debian-Security ./\\ndeb [trusted=yes] file:{archive}/Debian ./\\n' >/etc/apt/sources.list
+        mount -t tmpfs none /var/cache/apt; apt-get -qq -o APT::Sandbox::User=root update >&2"""
+    _, said = examined(berth, view)
+    assert said["the slot image desktop-0123456789ab is 0 days old and lacks 1 security update (zebra)"]["result"] == "note", said
+    assert "berthctl image build desktop" in next(c["remedy"] for n, c in said.items() if "zebra" in n)
+    assert said["the slot image strange-0123456789ab is 0 days old"]["result"] == "ok"
