@@ -247,7 +247,8 @@ export async function startFake({ port = 0, seed = false, speed = 1, demo = true
       return json(res, 200, { ticket: t, expires_in: 30 });
     }
     if (p[0] === 'ready') return json(res, 200, { ready: true, database: true, coordinator: true, workers: 2 });
-    if (p[0] === 'status') return json(res, 200, { demo, model: demo ? 'scripted-demo' : 'claude-sonnet-4-5', daemons: ['gatewayd', 'coordinatord', 'docserverd', 'workerd@1', 'workerd@2'].map((name) => ({ name, version: '0.1.0', ok: true })) });
+    if (p[0] === 'status') return json(res, 200, { demo, model: demo ? 'scripted-demo' : 'claude-sonnet-4-5', daemons: ['gatewayd', 'coordinatord', 'docserverd', 'workerd@1', 'workerd@2'].map((name) => ({ name, version: '0.1.0', ok: true })),
+      warm: [{ kind: 'desktop', image: null, target: 2, ready: 1, making: 1, why: '1 being made' }, { kind: 'headless', image: 'code-12', target: 1, ready: 1, making: 0, why: null }] });
     if (p[0] === 'demo') {
       const f = path.join(DEMO, ...p.slice(1));
       return f.startsWith(DEMO) && file(res, f) ? undefined : fail(res, 404, 'not_found', 'No such file.');

@@ -436,3 +436,21 @@ def test_stop_while_the_assignment_is_on_its_way(c, cluster):
         wait_until(lambda: w.session is None, 1, "the worker lets go")
     gw.create("last")
     assert wait_until(lambda: w.session)
+
+
+def test_workers_of_an_older_version_keep_their_own(make, cluster):
+    """One that does not say what it keeps is told nothing, serves what it always did, and the status says why a target is not met."""
+    c = make(pool_warm="desktop:1, headless:1")
+    c.gateway()
+    workers = [c.worker("w1"), c.worker("w2")]
+
+    def warm():
+        rows = cluster.sql("SELECT json::json -> 'warm' FROM core.status WHERE process = 'coordinatord'")
+        return {t["kind"]: t for t in rows[0][0]} if rows and rows[0][0] else {}
+    wait_until(lambda: warm().get("headless", {}).get("ready") == 1 and "older version" in (warm()["desktop"]["why"] or ""), 20, warm)
+    assert warm()["headless"]["why"] is None
+    assert [w.heartbeat().get("keep_kind") for w in workers] == [None, None]
+    # A new one takes the place: it says what it keeps, and is told.
+    new = c.worker("w3", beat=60)
+    told = lambda: new.call("worker_heartbeat", 3, worker_id="w3", kind="headless", state="warm", session_id=None, epoch=0, slot="{}", load="{}", keeps="headless").get("keep_kind")
+    wait_until(lambda: told() == "desktop", 20, "to be told to keep a desktop")

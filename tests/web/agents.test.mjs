@@ -148,6 +148,8 @@ test('usage: chart of days, groups, export; health: limits proven or not, drain'
   assert.match(download.suggestedFilename(), /^usage-by-session-.*\.csv$/);
   await page.click('.side-nav >> text=Health');
   await page.waitForSelector('[data-worker="worker-1"]');
+  assert.equal(await page.innerText('.warm [data-kind="desktop"][data-met="false"]'), 'Desktop\n1 of 2 ready\n1 being made');
+  assert.match(await page.innerText('.warm [data-kind="headless"][data-met="true"]'), /code-12\n1 of 1 ready/);
   await page.click('[data-worker="worker-1"] summary');
   await page.waitForSelector('[data-worker="worker-1"] .proof[data-proven="false"]');
   await page.click('[data-worker="worker-2"] >> text=Drain');

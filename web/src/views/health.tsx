@@ -76,7 +76,7 @@ function Card({ w, onDrain }: { w: Worker; onDrain: () => void }) {
         <span class="grow" />
         {w.online && !w.draining && <button type="button" class="btn small plain" onClick={onDrain}>{t.drain}</button>}
       </header>
-      {w.online && !w.session_id && w.slot?.kind && <p class="w-warm">{t.keeps(texts.kinds[w.slot.kind] ?? w.slot.kind, w.state === 'warm')}{w.slot.image && <span class="dim"> · {w.slot.image}</span>}</p>}
+      {w.online && w.slot?.kind && ['warm', 'creating', 'resetting'].includes(w.state) && <p class="w-warm">{t.keeps(texts.kinds[w.slot.kind] ?? w.slot.kind, w.state === 'warm')}{w.slot.image && <span class="dim"> · {w.slot.image}</span>}</p>}
       <p class="dim w-about">{(w.kinds ?? [w.kind]).map((k) => texts.kinds[k] ?? k).join(', ')}{w.version ? ` · ${w.version}` : ''} · <time dateTime={w.heartbeat_at} title={full(w.heartbeat_at ?? '')}>{t.heard(ago(w.heartbeat_at ?? '', now.value))}</time></p>
       <p class="w-session cut">{t.session}: {w.session_id ? <a href={paths.session(w.session_id)} onClick={follow}>{s?.session_name || w.session_id}</a> : <span class="dim">{t.free}</span>}</p>
       {w.online && <Load w={w} />}
