@@ -2,6 +2,8 @@
 import signal
 import subprocess
 
+from test_berthctl import ctl
+
 from conftest import wait_until
 
 
@@ -40,8 +42,11 @@ def test_targets(own_berth):
     b = own_berth(workers=4, kind="headless", settings={"coordinatord": {"pool_warm": "desktop:1, headless:2"}, "workerd": {"idle_release": "1h"}})
     image = b.stack.image_dir.rstrip("/").rsplit("/", 1)[1]
     wait_targets(b, "from a cold start", desktop=1, headless=2)
+    log = b.stack.state / "log" / "coordinatord.log"
+    assert log.read_text().count("is to keep a slot of the kind") == 1, "nobody changes who need not"
     told = targets(b)["desktop"]
     assert told == {"kind": "desktop", "image": None, "target": 1, "ready": 1, "making": 0, "why": None}
+    assert "slots kept ready:" in (said := ctl(b, "status").stdout) and "desktop" in said.split("slots kept ready:")[1], said
     metrics = b.call("GET", "/metrics", 200).text
     assert 'berth_warm_target{kind="headless",image=""} 2' in metrics and 'berth_warm_ready{kind="desktop",image=""} 1' in metrics
 
@@ -58,7 +63,7 @@ def test_targets(own_berth):
     wait_targets(b, "after a reload", desktop=3, headless=1)
     assert targets(b)["desktop"]["image"] == image
     set_warm(b, "room:3")
-    wait_until(lambda: 'pool_warm: "room:3" is not' in (b.stack.state / "log" / "coordinatord.log").read_text(), 20, "the log says what is wrong")
+    wait_until(lambda: 'pool_warm: "room:3" is not' in log.read_text(), 20, "the log says what is wrong")
     assert len(warm(b, "desktop")) == 3
 
     # More than there are workers for: the status says so.
