@@ -15,9 +15,11 @@
 /* A character without a key gets one when it is first used; programs must read the new layout
  * meanwhile. */
 #define NEW_KEY_PAUSE (30 * USEC_PER_MSEC)
-/* A paste is over when the screen has been quiet for a while. */
+/* A paste is over when the screen has been quiet for a while; in a machine, which may take its time
+ * to begin, not before it showed something. */
 #define SETTLE_QUIET (80 * USEC_PER_MSEC)
 #define SETTLE_MAX (1000 * USEC_PER_MSEC)
+#define SETTLE_MAX_MACHINE (3 * USEC_PER_SEC)
 
 static void add(struct screen_action *a, enum step_kind kind, bool down, unsigned x, uint32_t value)
 {
@@ -485,14 +487,23 @@ void screen_play(struct screen *s)
                 screen_look_at_waiters(s);
 }
 
+static uint64_t settle_end(const struct screen *s)
+{
+        bool machine = s->config.key_gap > 0;
+        uint64_t last = s->settle_started + (machine ? SETTLE_MAX_MACHINE : SETTLE_MAX);
+        if (machine && s->changed_at <= s->settle_started)
+                return last;
+        return MIN(last, MAX(s->changed_at, s->settle_started) + SETTLE_QUIET);
+}
+
 void screen_on_pace(void *userdata)
 {
         struct screen *s = userdata;
         uint64_t now = now_monotonic();
         if (s->settle_started) {
-                uint64_t quiet = MAX(s->changed_at, s->settle_started) + SETTLE_QUIET;
-                if (now < quiet && now < s->settle_started + SETTLE_MAX) {
-                        loop_timer_arm(&s->pace, quiet - now);
+                uint64_t end = settle_end(s);
+                if (now < end) {
+                        loop_timer_arm(&s->pace, MIN(end - now, SETTLE_QUIET));
                         return;
                 }
                 s->settle_started = 0;

@@ -10,7 +10,8 @@ import time
 
 import pytest
 
-from conftest import Berth, wait_until
+from conftest import Berth, aimock, free_port, wait_until
+from test_demo import DEMO, test_demo_session  # noqa: F401
 from test_hostile_slot import test_a_screen_made_giant, test_output_that_would_fool  # noqa: F401
 from test_page import run_walks
 from test_slot_attacks import (CANARY, attack, run, test_calls, test_identity, test_kernel_and_host, test_namespaces, test_network, test_no_secret,  # noqa: F401
@@ -160,6 +161,22 @@ def test_a_person_types(machines, session):
     other.close()
 
 
+@pytest.fixture
+def demo_berth(tmp_path):
+    """The demo, with its session in a machine."""
+    folder = tmp_path / "demo"
+    shutil.copytree(DEMO, folder, ignore=shutil.ignore_patterns("node_modules"))
+    scenario = json.loads((folder / "scenario.json").read_text())
+    (folder / "scenario.json").write_text(json.dumps({**scenario, "kind": "vm"}))
+    port = free_port()
+    b = Berth(workers=1, kind="vm", vm_image=IMAGE, model_url=f"http://127.0.0.1:{port}", model_command=aimock(DEMO / "fixtures.json", port, "-l", "2", "-c", "40"), demo=True,
+              demo_dir=str(folder), settings={"workerd": {"idle_release": "2s"}})
+    try:
+        yield b.start(1500)
+    finally:
+        b.close()
+
+
 def test_from_the_page(machines):
     """noVNC in a real Chromium: a session in a machine is started, seen, driven and typed into on the page."""
     warm(machines)
@@ -298,7 +315,7 @@ def test_a_killed_worker_leaves_nothing(machines):
     wait_until(lambda: not [p for p in pids if "State:\tZ" not in _status(p)], 10, "its machine to end")
     assert mounts() == before
     groups = [g for base in machines.stack.cgroups or [] for g in base.rglob("slot-*/cgroup.procs")]
-    assert not [g for g in groups if g.read_text().strip()]
+    wait_until(lambda: not [g for g in groups if g.read_text().strip()], 10, "its groups to be empty")
     machines.stack.start(machines.stack.services["worker1"])
     warm(machines)
     assert sorted(p.name for p in (machines.folder / "s" / "worker1").iterdir()) == ["1"]

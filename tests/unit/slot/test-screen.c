@@ -23,6 +23,8 @@ struct fake {
         bool deaf;         /* does not read */
         uint64_t key_gap;  /* us, as in struct screen_config */
         bool ready, ended, done;
+        screen_done_fn pasted; /* a paste was asked for */
+        void *pasted_userdata;
         int result;
         struct buf png;
         char why[200];
@@ -57,6 +59,15 @@ static void on_picture(void *userdata, int r, const void *png, size_t n, unsigne
         on_done(f, r);
 }
 
+static int on_paste(void *userdata, const char *text, size_t n, screen_done_fn fn,
+                    void *fn_userdata)
+{
+        struct fake *f = userdata;
+        f->pasted = fn;
+        f->pasted_userdata = fn_userdata;
+        return 0;
+}
+
 static void begin(struct fake *f, const char *decoder)
 {
         int pair[2];
@@ -68,6 +79,8 @@ static void begin(struct fake *f, const char *decoder)
                                    .decoder = decoder ? decoder : getenv("BERTH_DECODER"),
                                    .on_ready = on_ready,
                                    .on_end = on_end,
+                                   .paste = on_paste,
+                                   .no_spare_keys = f->key_gap > 0,
                                    .key_gap = f->key_gap,
                                    .userdata = f };
         assert_int_equal(screen_new(&c, &f->screen), 0);
@@ -383,6 +396,29 @@ static void test_key_gap(void **state)
         finish(&f);
 }
 
+/* A machine may take long to show what is pasted: what comes behind it waits for that. */
+static void test_slow_paste(void **state)
+{
+        static const char text[] = "\u4e16\n";
+        struct fake f = { .key_gap = USEC_PER_MSEC };
+        begin(&f, NULL);
+        fake_greet(&f.script, 10, 8);
+        whole_frame(&f.script, 10, 8, 1);
+        until(&f, f.ready);
+        assert_int_equal(screen_type(f.screen, 0, text, strlen(text), on_done, &f), 0);
+        until(&f, f.pasted);
+        f.pasted(f.pasted_userdata, 0);
+        for (uint64_t end = now_monotonic() + USEC_PER_SEC / 2; now_monotonic() < end;) {
+                serve(&f);
+                (void) sd_event_run(f.event, 1000);
+        }
+        assert_false(f.done);
+        whole_frame(&f.script, 10, 8, 2);
+        until(&f, f.done);
+        assert_int_equal(f.result, 0);
+        finish(&f);
+}
+
 /* --- decoders that were taken over ------------------------------------------------------------ */
 
 static void test_false_decoders(void **state)
@@ -488,12 +524,12 @@ static void test_confined(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_lies),           cmocka_unit_test(test_truncated),
-                cmocka_unit_test(test_nuisances),      cmocka_unit_test(test_large),
-                cmocka_unit_test(test_dribble),        cmocka_unit_test(test_silence),
-                cmocka_unit_test(test_deaf),           cmocka_unit_test(test_key_gap),
-                cmocka_unit_test(test_false_decoders), cmocka_unit_test(test_no_decoder),
-                cmocka_unit_test(test_confined),
+                cmocka_unit_test(test_lies),       cmocka_unit_test(test_truncated),
+                cmocka_unit_test(test_nuisances),  cmocka_unit_test(test_large),
+                cmocka_unit_test(test_dribble),    cmocka_unit_test(test_silence),
+                cmocka_unit_test(test_deaf),       cmocka_unit_test(test_key_gap),
+                cmocka_unit_test(test_slow_paste), cmocka_unit_test(test_false_decoders),
+                cmocka_unit_test(test_no_decoder), cmocka_unit_test(test_confined),
         };
         fixture_begin(false);
         int r = cmocka_run_group_tests(tests, NULL, NULL);
