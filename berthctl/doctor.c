@@ -3,6 +3,7 @@
 
 #include <dirent.h>
 #include <glob.h>
+#include <pwd.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/timex.h>
@@ -74,18 +75,32 @@ static char *status_of(const char *unit)
         return line;
 }
 
+/* The configuration may name a database of another host. */
+static bool database_is_elsewhere(void)
+{
+        cleanup_fclose FILE *f = fopen(BERTH_CONFDIR "/coordinatord.conf", "re");
+        char line[1024];
+
+        while (f && fgets(line, sizeof(line), f))
+                if (str_starts(line, "database ") && strstr(line, "host=") &&
+                    !strstr(line, "host=/"))
+                        return true;
+        return false;
+}
+
 static void check_units(struct doctor *d)
 {
         static const char *const units[] = {
                 "postgresql.service",    "berth-coordinatord.service", "berth-docserverd.service",
                 "berth-gatewayd.socket", "berth-gatewayd.service",     "berth-workerd@1.service"
         };
+        bool elsewhere = database_is_elsewhere();
 
         if (access("/run/systemd/system", F_OK) < 0) {
                 tell(d, NOTE, "systemd does not run here", "units cannot be looked at");
                 return;
         }
-        for (size_t i = 0; i < ARRAY_LEN(units); i++) {
+        for (size_t i = elsewhere ? 1 : 0; i < ARRAY_LEN(units); i++) {
                 const char *const argv[] = { "systemctl", "is-active", "-q", units[i], NULL };
                 cleanup_free char *what = xasprintf("unit %s is active", units[i]);
                 cleanup_free char *remedy = xasprintf("systemctl status %s; journalctl -u %s -n 30",
@@ -137,17 +152,12 @@ static void check_api(struct doctor *d)
         }
 }
 
-/* Of this host, unless the configuration names another. */
 static void check_database_server(struct doctor *d)
 {
-        cleanup_fclose FILE *f = fopen(BERTH_CONFDIR "/coordinatord.conf", "re");
-        char line[1024];
         glob_t found = { 0 };
 
-        while (f && fgets(line, sizeof(line), f))
-                if (str_starts(line, "database ") && strstr(line, "host=") &&
-                    !strstr(line, "host=/"))
-                        return;
+        if (database_is_elsewhere())
+                return;
         bool there = glob("/usr/lib/postgresql/*/bin/postgres", 0, NULL, &found) == 0;
         globfree(&found);
         check(d, there, "PostgreSQL is installed",
@@ -179,6 +189,22 @@ static void check_file(struct doctor *d, const char *path, bool secret)
         tell(d, BAD, what, remedy);
 }
 
+/* A password of the database: libpq takes no notice of one that others may read, and nobody but
+ * the daemon itself must. */
+static void check_passfile(struct doctor *d, const char *path, const char *daemon)
+{
+        cleanup_free char *account = xasprintf("berth_%s", daemon);
+        const struct passwd *user = getpwnam(account);
+        struct stat st;
+
+        if (stat(path, &st) < 0)
+                return;
+        bool right = user && st.st_uid == user->pw_uid && !(st.st_mode & 0077);
+        cleanup_free char *what = xasprintf("%s is %s's alone", path, account);
+        cleanup_free char *remedy = xasprintf("chown %s %s; chmod 400 %s", account, path, path);
+        check(d, right, what, remedy);
+}
+
 static void check_folder(struct doctor *d, const char *path, bool secret)
 {
         struct dirent **names = NULL;
@@ -187,7 +213,9 @@ static void check_folder(struct doctor *d, const char *path, bool secret)
         check_file(d, path, secret);
         for (int i = 0; i < n; i++) {
                 cleanup_free char *name = xasprintf("%s/%s", path, names[i]->d_name);
-                if (names[i]->d_name[0] != '.' && !streq(names[i]->d_name, "credentials"))
+                if (str_starts(names[i]->d_name, "pgpass-"))
+                        check_passfile(d, name, names[i]->d_name + strlen("pgpass-"));
+                else if (names[i]->d_name[0] != '.' && !streq(names[i]->d_name, "credentials"))
                         check_file(d, name, secret);
                 free(names[i]);
         }

@@ -201,7 +201,7 @@ def test_doctor_finds_what_is_wrong(berth, tmp_path):
     conf, images, late = tmp_path / "conf", tmp_path / "images", tmp_path / "berthctl"
     for folder in (conf, conf / "credentials", images, images / "desktop-0123456789ab" / "usr"):
         folder.mkdir(parents=True)
-    for name, mode in (("gatewayd.conf", 0o666), ("coordinatord.conf", 0o600), ("workerd.conf", 0o644), ("credentials/anthropic-key", 0o644), ("credentials/egress", 0o600)):
+    for name, mode in (("gatewayd.conf", 0o666), ("coordinatord.conf", 0o600), ("workerd.conf", 0o644), ("credentials/anthropic-key", 0o644), ("credentials/egress", 0o600), ("pgpass-gatewayd", 0o400)):
         (conf / name).write_text("")
         (conf / name).chmod(mode)
     (conf / "credentials").chmod(0o700)
@@ -218,6 +218,7 @@ def test_doctor_finds_what_is_wrong(berth, tmp_path):
         mkdir -p /usr/lib/postgresql; mount -t tmpfs none /usr/lib/postgresql"""
     code, said = examined(berth, broken, late)
     assert code == 1
+    assert "chown berth_gatewayd" in next(c["remedy"] for name, c in said.items() if "pgpass-gatewayd is berth_gatewayd's alone" in name)
     bad = {name for name, c in said.items() if c["result"] == "wrong"}
     notes = {name for name, c in said.items() if c["result"] == "note"}
     for part in ("PostgreSQL is installed", "gatewayd.conf: others than root may write to it (mode 0666)", "coordinatord.conf: the daemons cannot read it (mode 0600)",
@@ -229,8 +230,11 @@ def test_doctor_finds_what_is_wrong(berth, tmp_path):
     for name in ("gatewayd.conf", "coordinatord.conf"):
         (conf / name).chmod(0o644)
     (conf / "credentials" / "anthropic-key").chmod(0o600)
+    (conf / "pgpass-gatewayd").unlink()
+    (conf / "coordinatord.conf").write_text("database = host=192.0.2.1 dbname=berth\n")
     (images / "desktop-0123456789ab.json").write_text(json.dumps({"built_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 86400))}))
     code, said = examined(berth, view)
+    assert not any("PostgreSQL" in n or "postgresql" in n for n in said), "it is on another host"
     assert {n for n, c in said.items() if c["result"] != "ok" and (".conf" in n or "key" in n or "image" in n or "clock is not" in n or "PostgreSQL" in n)} == set(), said
     assert said["the slot image desktop-0123456789ab is 1 days old"]["result"] == "ok"
 
