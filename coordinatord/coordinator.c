@@ -301,23 +301,12 @@ static int make_timers(struct coordinator *c)
         if (r >= 0)
                 r = pool_new(c, &c->pool_of_workers);
         if (r >= 0)
-                r = warm_new(c, &c->warm);
-        if (r >= 0)
                 r = loop_timer_init(&c->tick_timer, e, on_tick, c);
         if (r >= 0)
                 r = loop_timer_init(&c->dispatch_timer, e, lease_dispatch_now, c);
         if (r >= 0)
                 r = loop_task_init(&c->dispatch_task, e, lease_dispatch_now, c);
         return r;
-}
-
-static int check_settings(const struct coordinator_settings *s)
-{
-        if (s->heartbeat * 3 > s->lease_ttl) {
-                log_error("settings: heartbeat must be at most a third of lease_ttl");
-                return -EBADMSG;
-        }
-        return 0;
 }
 
 int coordinator_new(struct daemon *d, const struct coordinator_settings *settings,
@@ -333,9 +322,8 @@ int coordinator_new(struct daemon *d, const struct coordinator_settings *setting
         uuid_make(c->instance);
         list_init(&c->requests);
         sessions_init(&c->sessions);
-        r = check_settings(settings);
-        if (r >= 0)
-                r = make_timers(c);
+        c->warm = warm_new(c);
+        r = make_timers(c);
         if (r >= 0)
                 r = children_init(c);
         if (r >= 0)

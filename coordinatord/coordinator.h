@@ -28,6 +28,8 @@ struct coordinator_settings {
 };
 extern const struct setting coordinator_settings_table[];
 extern const size_t coordinator_settings_count;
+/* What goes together; for daemon.check. */
+int coordinator_settings_check(const void *settings, char **ret_error) mustuse;
 
 enum coordinator_phase {
         PHASE_WAITING,  /* for the database, or for the other coordinator to end */

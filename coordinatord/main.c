@@ -14,7 +14,7 @@ static void on_reload(void *userdata)
 int main(int argc, char **argv)
 {
         struct coordinator_settings settings = { 0 };
-        CLEANUP(daemon_finish) struct daemon d = { 0 };
+        CLEANUP(daemon_finish) struct daemon d = { .check = coordinator_settings_check };
         CLEANUP(coordinator_freep) struct coordinator *c = NULL;
         int r;
 

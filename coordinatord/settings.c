@@ -1,5 +1,6 @@
 /* The settings of coordinatord. */
 #include "coordinator.h"
+#include "warm.h"
 
 #define ROW(k, member, ...)                                                                        \
         {                                                                                          \
@@ -85,3 +86,16 @@ const struct setting coordinator_settings_table[] = {
                     "settings"),
 };
 const size_t coordinator_settings_count = ARRAY_LEN(coordinator_settings_table);
+
+int coordinator_settings_check(const void *settings, char **ret_error)
+{
+        const struct coordinator_settings *s = settings;
+        struct warm_target targets[WARM_TARGETS_MAX] = { 0 };
+        size_t n;
+
+        if (s->heartbeat * 3 > s->lease_ttl) {
+                *ret_error = xstrdup("heartbeat must be at most a third of lease_ttl");
+                return -EBADMSG;
+        }
+        return warm_parse(s->pool_warm, targets, &n, ret_error) < 0 ? -EBADMSG : 0;
+}

@@ -16,21 +16,19 @@ struct warm {
         uint64_t begin_at; /* monotonic; before, not all workers have greeted yet */
 };
 
-static int take_setting(struct warm *w)
+/* Checked before it is in force: coordinator_settings_check. */
+static void take_setting(struct warm *w)
 {
         struct warm_target targets[WARM_TARGETS_MAX] = { 0 };
         cleanup_free char *error = NULL;
         size_t n;
 
-        if (warm_parse(w->c->settings->pool_warm, targets, &n, &error) < 0) {
-                log_error("settings: %s", error);
-                return -EBADMSG;
-        }
+        if (warm_parse(w->c->settings->pool_warm, targets, &n, &error) < 0)
+                return;
         memcpy(w->targets, targets, sizeof(targets));
         memset(w->counts, 0, sizeof(w->counts));
         w->n_targets = n;
         w->n_told = WARM_NONE; /* other targets are news */
-        return 0;
 }
 
 static void describe(const struct worker *w, struct warm_worker *ret)
@@ -243,8 +241,7 @@ void warm_reload(struct warm *w)
         size_t iter = 0;
         void *v;
 
-        if (take_setting(w) < 0)
-                return; /* what was there before goes on */
+        take_setting(w);
         while (map_next(w->c->workers.by_id, &iter, NULL, &v)) {
                 struct worker_warm *state = &((struct worker *) v)->warm;
                 state->needed = false;
@@ -253,16 +250,13 @@ void warm_reload(struct warm *w)
         warm_tick(w);
 }
 
-int warm_new(struct coordinator *c, struct warm **ret)
+struct warm *warm_new(struct coordinator *c)
 {
-        CLEANUP(warm_freep) struct warm *w = xnew(struct warm);
+        struct warm *w = xnew(struct warm);
 
         w->c = c;
-        int r = take_setting(w);
-        if (r < 0)
-                return r;
-        *ret = TAKE_PTR(w);
-        return 0;
+        take_setting(w);
+        return w;
 }
 
 struct warm *warm_free(struct warm *w)

@@ -67,12 +67,10 @@ void warm_plan(const struct warm_target *targets, size_t n_targets,
 struct coordinator;
 struct worker;
 struct warm;
-/* -EBADMSG (logged) when the setting pool_warm makes no sense. */
-int warm_new(struct coordinator *c, struct warm **ret) mustuse;
+struct warm *warm_new(struct coordinator *c) mustuse;
 struct warm *warm_free(struct warm *w);
-DEFINE_CLEANUP(struct warm, warm_free)
 void warm_active(struct warm *w); /* from now on workers greet */
-void warm_reload(struct warm *w); /* the settings were read again; what is wrong leaves the old */
+void warm_reload(struct warm *w); /* the settings were read again */
 void warm_tick(struct warm *w);   /* once a second */
 /* A worker told what it keeps; NULL: it does not know of this. */
 void warm_heard(struct warm *w, struct worker *worker, const enum slot_kind *keeps);

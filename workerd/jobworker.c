@@ -363,19 +363,9 @@ static int open_link(struct jobworker *w)
 int jobworker_new(struct daemon *d, const struct worker_settings *s, struct jobworker **ret)
 {
         CLEANUP(jobworker_freep) struct jobworker *w = xnew(struct jobworker);
-        cleanup_free char *error = NULL;
-        enum slot_kind kind;
-        uint32_t kinds;
-        int r;
-
         w->daemon = d;
         w->settings = s;
-        r = worker_settings_check(s, &kind, &kinds, &error);
-        if (r < 0) {
-                log_error("%s", error);
-                return r;
-        }
-        r = loop_timer_init(&w->remake, d->event, remake, w);
+        int r = loop_timer_init(&w->remake, d->event, remake, w);
         if (r == 0)
                 r = loop_timer_init(&w->greet, d->event, greet, w);
         if (r == 0)

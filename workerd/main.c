@@ -25,10 +25,18 @@ static int run(struct daemon *d, const struct worker_settings *settings)
         return daemon_run(d);
 }
 
+static int check(const void *settings, char **ret_error)
+{
+        enum slot_kind kind;
+        uint32_t kinds;
+
+        return worker_settings_check(settings, &kind, &kinds, ret_error);
+}
+
 int main(int argc, char **argv)
 {
         struct worker_settings settings = { 0 };
-        CLEANUP(daemon_finish) struct daemon d = { .subreaper = true };
+        CLEANUP(daemon_finish) struct daemon d = { .subreaper = true, .check = check };
         int r = daemon_start(&d, "workerd", argc, argv, worker_settings_table,
                              worker_settings_count, &settings);
 

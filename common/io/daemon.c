@@ -170,7 +170,10 @@ static int load_joined(struct daemon *d, struct joined *j, char **ret_error)
                               ret_error);
         if (r < 0)
                 return r;
-        r = apply_log_level(j, ret_error);
+        if (d->check)
+                r = d->check(j->values, ret_error);
+        if (r == 0)
+                r = apply_log_level(j, ret_error);
         if (r < 0)
                 settings_release(j->table, j->n, j->values);
         return r;

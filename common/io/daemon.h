@@ -68,6 +68,10 @@ struct daemon {
         size_t n_table;
         void *settings; /* the texts in it are released by daemon_finish */
         bool subreaper; /* set before daemon_start */
+        /* Set before daemon_start; NULL = none. What no row can say alone of the settings: asked at
+         * the start, by --check-config, and of what a reload has read before it is taken over.
+         * -EBADMSG with a sentence, which the caller frees. */
+        int (*check)(const void *settings, char **ret_error);
         void (*on_reload)(void *userdata);
         /* SIGTERM: begin an orderly stop and call daemon_quit within 10 s, after which the loop
          * ends anyway; a second SIGTERM ends it at once. NULL = quit at once. */
