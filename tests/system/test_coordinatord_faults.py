@@ -358,3 +358,6 @@ def test_live_events_reach_the_bus_only_from_the_holder(c, cluster):
 def test_check_config(program):
     run = subprocess.run([program, "--check-config", "--set", "database=x", "--set", "no_such=1"], capture_output=True, text=True)
     assert run.returncode == 78 and "no_such" in run.stderr
+    for wrong, said in (("heartbeat=9s", "at most a third"), ("pool_warm=room:3", "is not KIND:NUMBER")):
+        run = subprocess.run([program, "--check-config", "--set", "database=x", "--set", wrong], capture_output=True, text=True)
+        assert run.returncode == 78 and said in run.stderr, (wrong, run)
