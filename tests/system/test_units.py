@@ -70,6 +70,14 @@ def test_rule_14(units, name):
     assert service["User"] not in ("", "root")
 
 
+def test_no_unit_lets_processes_outlive_it():
+    """KillMode=process left six of ten processes of a slot behind, measured."""
+    files = [p for p in SOURCES.iterdir() if re.search(r"\.(service|slice|socket|conf)(\.in)?$", p.name)]
+    assert len(files) > 10
+    for path in files:
+        assert not re.search(r"(?m)^(KillMode=(?!control-group$)|SendSIGKILL=no)", path.read_text()), path.name
+
+
 def test_worker_leaves_slots_what_they_need(units):
     """What was measured to break bubblewrap or a browser's own sandbox is not set."""
     service = section(units / "berth-workerd@.service", "Service")
