@@ -40,7 +40,7 @@ def port():
 @pytest.fixture(scope="module")
 def metered(port):
     from conftest import Berth
-    berth = Berth(workers=1, settings={"workerd": {}, "gatewayd": {"metrics_listen": f"127.0.0.1:{port}"}})
+    berth = Berth(workers=1, settings={"coordinatord": {"pool_warm": "headless:1"}, "workerd": {}, "gatewayd": {"metrics_listen": f"127.0.0.1:{port}"}})
     try:
         yield berth.start()
     finally:
