@@ -90,13 +90,13 @@ test('a stored script in any field of an agent, a worker or a bill never runs', 
   const { page, faults } = await open(browser, t);
   const evil = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>';
   fake.more.agent({ name: 'evil', description: evil, system_prompt: `${evil}\n[x](javascript:window.hacked=1)\n`, model: evil, tools: [evil], approval: { [evil]: 'ask' }, network: { mode: evil, allow: [evil] } });
-  const w = { ...fake.more.workers[0], worker_id: evil, state: evil, kinds: [evil], version: evil, limits: { [evil]: { by: evil, proven: false, why: evil } } };
+  const w = { ...fake.more.workers[0], worker_id: evil, state: evil, kinds: [evil], version: evil, limits: { [evil]: { by: evil, proven: false, why: evil } }, slot: { kind: 'vm', progress: evil } };
   fake.more.workers.push(w);
   t.after(() => {
     fake.more.agents.delete('evil');
     fake.more.workers.splice(fake.more.workers.indexOf(w), 1);
   });
-  for (const [to, ready] of [['/a', '[data-agent="evil"]'], ['/a/evil', '.prompt-box[data-editor="open"] .view-line:has-text("javascript")'], ['/w', '.worker:has-text("onerror")'], ['/c', '.usage-table tbody tr']]) {
+  for (const [to, ready] of [['/a', '[data-agent="evil"]'], ['/a/evil', '.prompt-box[data-editor="open"] .view-line:has-text("javascript")'], ['/w', '.worker [role=status]:has-text("onerror")'], ['/c', '.usage-table tbody tr']]) {
     await enter(page, fake, to);
     await page.waitForSelector(ready);
     for (const s of await page.$$('details summary')) await s.click();

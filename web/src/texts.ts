@@ -173,7 +173,7 @@ export const texts = {
   },
   desktop: {
     title: 'Desktop', live: 'Live', viewOnly: 'View only', connecting: 'Connecting to the desktop', reconnecting: 'Display lost, connecting again', noSlot: 'No slot yet',
-    queued: 'The desktop appears as soon as a slot is free.', starting: 'The slot is being prepared; this takes a second or two.', ended: 'Ended', last: 'Last screen',
+    queued: 'The desktop appears as soon as a slot is free.', starting: 'The slot is being prepared; this takes a second or two.', startingMachine: 'The machine is being prepared. The first one on a host starts up once, which takes a minute, or some minutes without KVM; Health says how far it is. Later ones are there at once.', ended: 'Ended', last: 'Last screen',
     resting: 'No slot', restingHint: 'The slot was given to another session. The next message finds a new one.',
     endedHint: 'The slot was given back. This is the last thing it showed.', nothing: 'No picture was taken', nothingHint: 'The session ended before its desktop showed anything.',
     headless: 'No screen here', headlessHint: 'This session runs headless: shell and files only. Its output is in the conversation.', full: 'Full screen', exitFull: 'Leave full screen',

@@ -167,7 +167,7 @@ export function Desktop({ session: given, stream }: { session: Session | undefin
           {on && <div class="desk-rfb" ref={target} role="img" aria-label={t.alt} />}
           {on && phase === 'connecting' && <Over title={t.connecting} />}
           {on && phase === 'lost' && <Over title={t.reconnecting} veil />}
-          {!on && !past && s && (s.status === 'queued' ? <Over icon="clock" title={t.noSlot} text={t.queued} /> : <Over title={texts.chat.startingSlot} text={t.starting} />)}
+          {!on && !past && s && (s.status === 'queued' ? <Over icon="clock" title={t.noSlot} text={t.queued} /> : <Over title={texts.chat.startingSlot} text={s.kind === 'vm' ? t.startingMachine : t.starting} />)}
           {!s && <Over title={texts.common.loading} />}
           {replay && <Replay id={stream.id} info={recording} stream={stream} />}
           {past && !replay && last && <img src={last} alt={t.lastAlt} />}

@@ -8,12 +8,12 @@ import { sessions } from '../state/feed';
 import { status } from '../state/system';
 import { toast, toastError } from '../state/toasts';
 import { texts } from '../texts';
-import { Blank, Confirm, Skeleton } from '../ui/controls';
+import { Blank, Confirm, Skeleton, Spinner } from '../ui/controls';
 import { Icon } from '../ui/icons';
 
 interface LimitProof { by?: string; proven?: boolean; max?: number; why?: string }
 interface Worker {
-  worker_id: string; state: string; kind: string; kinds: string[]; online: boolean; draining: boolean; version?: string; session_id: string | null; slot?: { kind?: string; image?: string; width?: number; height?: number };
+  worker_id: string; state: string; kind: string; kinds: string[]; online: boolean; draining: boolean; version?: string; session_id: string | null; slot?: { kind?: string; image?: string; progress?: string; width?: number; height?: number };
   load?: { processes?: number; memory_bytes?: number; cpu_usec?: number; memory_kills?: number }; limits?: Record<string, LimitProof | string>; greeted_at?: string; heartbeat_at?: string;
 }
 
@@ -77,6 +77,7 @@ function Card({ w, onDrain }: { w: Worker; onDrain: () => void }) {
         {w.online && !w.draining && <button type="button" class="btn small plain" onClick={onDrain}>{t.drain}</button>}
       </header>
       {w.online && w.slot?.kind && ['warm', 'creating', 'resetting'].includes(w.state) && <p class="w-warm">{t.keeps(texts.kinds[w.slot.kind] ?? w.slot.kind, w.state === 'warm')}{w.slot.image && <span class="dim"> · {w.slot.image}</span>}</p>}
+      {w.online && w.slot?.progress && <p class="w-warm" role="status"><Spinner /> {w.slot.progress}</p>}
       <p class="dim w-about">{(w.kinds ?? [w.kind]).map((k) => texts.kinds[k] ?? k).join(', ')}{w.version ? ` · ${w.version}` : ''} · <time dateTime={w.heartbeat_at} title={full(w.heartbeat_at ?? '')}>{t.heard(ago(w.heartbeat_at ?? '', now.value))}</time></p>
       <p class="w-session cut">{t.session}: {w.session_id ? <a href={paths.session(w.session_id)} onClick={follow}>{s?.session_name || w.session_id}</a> : <span class="dim">{t.free}</span>}</p>
       {w.online && <Load w={w} />}
