@@ -201,8 +201,6 @@ static int connect_links(struct gateway *g)
 
 static int listen_on(struct gateway *g, const char *address, unsigned listener)
 {
-        if (strempty(address))
-                return 0;
         const struct gateway_settings *s = g->settings;
         bool wide = listener != LISTENER_METRICS && s->listen_public &&
                     (s->listen_insecure || str_starts(s->public_url, "https://"));
@@ -228,6 +226,25 @@ static int listen_on(struct gateway *g, const char *address, unsigned listener)
                 return r;
         }
         return r < 0 ? log_errno(LOG_ERR, r, "cannot listen on %s", address) : 0;
+}
+
+static int listen_all(struct gateway *g)
+{
+        const struct gateway_settings *s = g->settings;
+        const char *const addresses[] = { s->listen, s->documents_listen, s->metrics_listen };
+        static const unsigned listeners[] = { LISTENER_MAIN, LISTENER_DOCUMENTS, LISTENER_METRICS };
+        unsigned used = 0;
+
+        for (size_t i = 0; i < ARRAY_LEN(listeners); i++) {
+                if (strempty(addresses[i]))
+                        continue;
+                int r = listen_on(g, addresses[i], listeners[i]);
+                if (r < 0)
+                        return r;
+                used |= listeners[i];
+        }
+        http_server_listens(used);
+        return 0;
 }
 
 static void on_stopping(void *userdata)
@@ -326,11 +343,7 @@ int gateway_new(struct daemon *d, const struct gateway_settings *s, struct gatew
                 r = http_server_new(g, &g->http);
         if (r < 0)
                 return log_errno(LOG_ERR, r, "cannot start");
-        r = listen_on(g, s->listen, LISTENER_MAIN);
-        if (r >= 0)
-                r = listen_on(g, s->documents_listen, LISTENER_DOCUMENTS);
-        if (r >= 0)
-                r = listen_on(g, s->metrics_listen, LISTENER_METRICS);
+        r = listen_all(g);
         if (r < 0)
                 return r;
         on_telling(g);

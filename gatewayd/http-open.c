@@ -207,6 +207,24 @@ static int take_stored(const char *address, unsigned listener, bool public_ok)
         return TAKE_FD(fd);
 }
 
+void http_server_listens(unsigned used)
+{
+        static const unsigned all[] = { LISTENER_MAIN, LISTENER_DOCUMENTS, LISTENER_METRICS };
+        char **names = NULL, stored[32];
+        int n = sd_listen_fds_with_names(1, &names);
+
+        for (int i = 0; i < n; i++) {
+                for (size_t j = 0; j < ARRAY_LEN(all); j++) {
+                        store_name(all[j], stored);
+                        if (streq(names[i], stored) && !(used & all[j]))
+                                store_drop(all[j]);
+                }
+                (void) close(SD_LISTEN_FDS_START + i); /* copies of those in use were made */
+                free(names[i]);
+        }
+        free(names);
+}
+
 int http_open(const char *address, unsigned listener, bool public_ok, bool *ret_ours)
 {
         cleanup_close int fd = take_inherited(listener, public_ok);

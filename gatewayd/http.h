@@ -133,6 +133,10 @@ DEFINE_CLEANUP(struct http_server, http_server_free)
  * not loopback and public_ok is false. */
 int http_server_listen(struct http_server *s, const char *address, unsigned listener,
                        bool public_ok) mustuse;
+/* Once, after all of them: gives back what the service manager passed and nobody took, so that who
+ * connects there is refused and does not wait for ever. used: LISTENER_* bits that are listened on.
+ */
+void http_server_listens(unsigned used);
 /* Takes no more connections; those that are there go on. */
 void http_server_stop_listening(struct http_server *s);
 void http_server_stats(const struct http_server *s, struct http_server_stats *ret);

@@ -42,6 +42,7 @@ class Manager:
             lines = dict(line.split("=", 1) for line in data.decode().splitlines() if "=" in line)
             if lines.get("FDSTORE") == "1":
                 assert len(fds) == 1
+                os.set_inheritable(fds[0], False)
                 self.store[lines["FDNAME"]] = fds[0]
             elif lines.get("FDSTOREREMOVE") == "1" and lines["FDNAME"] in self.store:
                 os.close(self.store.pop(lines["FDNAME"]))
@@ -111,8 +112,14 @@ def test_a_restarting_gateway_refuses_nobody(own_edge, kind):  # noqa: F811
     manager.start("--set", f"listen={other}")
     assert {s["FDNAME"] for s in manager.said if s.get("FDSTOREREMOVE") == "1"} == {"stored-main"} and ask(connect(other)) == 200
     wait_until(lambda: set(manager.store) == {"stored-main", "stored-documents"}, 10, "the new one is kept")
-    with pytest.raises(OSError):
-        ask(connect(where))
+    with pytest.raises(ConnectionRefusedError):
+        connect(where)
+    # One that is not listened at any more is given back, too.
+    manager.end(signal.SIGTERM)
+    manager.start("--set", f"listen={other}", "--set", "documents_listen=")
+    assert set(manager.store) == {"stored-main"}
+    with pytest.raises(ConnectionRefusedError):
+        connect(("127.0.0.1", edge.docs_port))
     manager.end(signal.SIGTERM)
     manager.socket.close()
 
