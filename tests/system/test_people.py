@@ -303,7 +303,7 @@ def test_days_are_dropped_and_the_chain_goes_on(berth):
     assert f"audit_{today}" in berth.sql(parts)
     names = {}
     for days in (89, 90, 91):
-        berth.sql(f"SELECT core.audit_partition_add((now() AT TIME ZONE 'UTC')::date - {days})")
+        berth.sql(f"SET ROLE berth_coordinatord; SELECT core.audit_partition_add((now() AT TIME ZONE 'UTC')::date - {days})")
         names[days] = berth.sql(f"SELECT 'audit_' || to_char((now() AT TIME ZONE 'UTC')::date - {days}, 'YYYY_MM_DD')")
     expire = "SELECT core.audit_expire((now() AT TIME ZONE 'UTC' - 90 * 86400 * interval '1 second')::date)"
     assert berth.sql(expire) == "t" and berth.sql(expire) == "f"
@@ -312,7 +312,7 @@ def test_days_are_dropped_and_the_chain_goes_on(berth):
     # The oldest rows go with their day: what follows still verifies.
     berth.sql("SELECT core.audit_expire((now() AT TIME ZONE 'UTC')::date + 1)")
     berth.sql("SELECT core.audit_expire((now() AT TIME ZONE 'UTC')::date + 1)")
-    berth.sql(f"SELECT core.audit_expire((now() AT TIME ZONE 'UTC')::date + 1); SELECT core.audit_partition_add((now() AT TIME ZONE 'UTC')::date)")
+    berth.sql(f"SET ROLE berth_coordinatord; SELECT core.audit_expire((now() AT TIME ZONE 'UTC')::date + 1); SELECT core.audit_partition_add((now() AT TIME ZONE 'UTC')::date)")
     berth.call("POST", "/users", 201, json={"name": "after"})
     berth.call("DELETE", "/users/after", 204)
     step = berth.call("GET", "/audit/verify", 200).json()
